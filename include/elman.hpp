@@ -1,0 +1,244 @@
+/*
+ * elman for C++17: the handles of elman.h as objects that free themselves, failures as exceptions, and arrays as views
+ * that know their length. Nothing more: each function here calls its namesake in elman.h, whose documentation holds.
+ */
+#ifndef ELMAN_HPP
+#define ELMAN_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "elman.h"
+
+namespace elman {
+
+/// A call that failed: its status, and the library's sentence as what().
+class error : public std::runtime_error {
+public:
+    error(elman_status status, const char *message) : std::runtime_error(message), status_(status) {}
+    elman_status status() const noexcept { return status_; }
+
+private:
+    elman_status status_;
+};
+
+/// Throws where a call of elman.h has failed.
+inline void check(elman_status status) {
+    if (status != ELMAN_STATUS_OK) throw error(status, elman_last_error());
+}
+
+/// Somebody else's array: a pointer and a length. Made of std::vector, std::array, std::span, C arrays and whatever else
+/// std::data and std::size take; the array must outlive the view.
+template <class T>
+class view {
+    // A pointer to an array converts to more const elements, and to nothing else.
+    template <class Array>
+    using elements_of = std::remove_pointer_t<decltype(std::data(std::declval<Array &>()))>[];
+
+public:
+    constexpr view() noexcept = default;
+    constexpr view(T *data, std::size_t size) noexcept : data_(data), size_(size) {}
+
+    template <class Array, class = std::enable_if_t<!std::is_same_v<std::decay_t<Array>, view> &&
+                                                    std::is_convertible_v<elements_of<Array> *, T (*)[]>>>
+    constexpr view(Array &&array) noexcept : data_(std::data(array)), size_(std::size(array)) {}
+
+    constexpr T *data() const noexcept { return data_; }
+    constexpr std::size_t size() const noexcept { return size_; }
+    constexpr T *begin() const noexcept { return data_; }
+    constexpr T *end() const noexcept { return data_ + size_; }
+    constexpr T &operator[](std::size_t index) const { return data_[index]; }
+
+private:
+    T *data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+/// Keras's defaults for a layer or cell of `units` outputs; change the fields you want.
+inline elman_simple_rnn_config simple_rnn_config(std::size_t units) {
+    elman_simple_rnn_config config;
+    check(elman_simple_rnn_config_init(&config, sizeof config, units));
+    return config;
+}
+
+/// Options of a run: nothing masked, states zero and not kept; set the fields you want.
+inline elman_run_options run_options() {
+    elman_run_options options;
+    check(elman_run_options_init(&options, sizeof options));
+    return options;
+}
+
+/// One recurrent step by hand. A const cell may be shared by threads.
+class simple_rnn_cell {
+public:
+    simple_rnn_cell(const elman_simple_rnn_config &config, std::size_t input_size, std::uint64_t seed) {
+        elman_simple_rnn_cell *cell = nullptr;
+        check(elman_simple_rnn_cell_new(&config, input_size, seed, &cell));
+        handle_.reset(cell);
+    }
+
+    /// h_next may be h.
+    void step(view<const float> x, view<const float> h, std::size_t batch, view<float> h_next) const {
+        check(elman_simple_rnn_cell_step(get(), x.data(), x.size(), h.data(), h.size(), batch, h_next.data(),
+                                         h_next.size()));
+    }
+    void get_weight(elman_weight which, view<float> values) const {
+        check(elman_simple_rnn_cell_get_weight(get(), which, values.data(), values.size()));
+    }
+    void set_weight(elman_weight which, view<const float> values) {
+        check(elman_simple_rnn_cell_set_weight(get(), which, values.data(), values.size()));
+    }
+
+    /// The handle, for functions of elman.h; it stays this object's. NULL after a move.
+    elman_simple_rnn_cell *get() noexcept { return handle_.get(); }
+    const elman_simple_rnn_cell *get() const noexcept { return handle_.get(); }
+
+private:
+    struct deleter {
+        void operator()(elman_simple_rnn_cell *cell) const noexcept { elman_simple_rnn_cell_free(cell); }
+    };
+    std::unique_ptr<elman_simple_rnn_cell, deleter> handle_;
+};
+
+/// A network: add layers, build, then set weights or predict. A const network may be shared by threads.
+class sequential {
+public:
+    explicit sequential(std::size_t input_size) {
+        elman_sequential *network = nullptr;
+        check(elman_sequential_new(input_size, &network));
+        handle_.reset(network);
+    }
+    static sequential load(const std::string &path) {
+        elman_sequential *network = nullptr;
+        check(elman_sequential_load(path.c_str(), &network));
+        return sequential(network);
+    }
+    static sequential load_bytes(view<const std::uint8_t> bytes) {
+        elman_sequential *network = nullptr;
+        check(elman_sequential_load_bytes(bytes.data(), bytes.size(), &network));
+        return sequential(network);
+    }
+    void save(const std::string &path) const { check(elman_sequential_save(get(), path.c_str())); }
+
+    sequential &add_embedding(std::size_t vocabulary, std::size_t size, bool mask_zero) {
+        check(elman_sequential_add_embedding(get(), vocabulary, size, mask_zero));
+        return *this;
+    }
+    sequential &add_masking(float mask_value) {
+        check(elman_sequential_add_masking(get(), mask_value));
+        return *this;
+    }
+    sequential &add_simple_rnn(const elman_simple_rnn_config &config) {
+        check(elman_sequential_add_simple_rnn(get(), &config));
+        return *this;
+    }
+    sequential &add_bidirectional(const elman_simple_rnn_config &config, elman_merge_mode merge_mode) {
+        check(elman_sequential_add_bidirectional(get(), &config, merge_mode));
+        return *this;
+    }
+    sequential &add_dense(std::size_t units, elman_activation activation) {
+        check(elman_sequential_add_dense(get(), units, activation));
+        return *this;
+    }
+    sequential &add_dropout(float rate) {
+        check(elman_sequential_add_dropout(get(), rate));
+        return *this;
+    }
+    sequential &build(std::uint64_t seed) {
+        check(elman_sequential_build(get(), seed));
+        return *this;
+    }
+    sequential &set_threads(std::size_t threads) {
+        check(elman_sequential_set_threads(get(), threads));
+        return *this;
+    }
+
+    std::size_t layer_count() const noexcept { return elman_sequential_layer_count(get()); }
+    std::string summary() const {
+        std::size_t needed = 0;
+        check(elman_sequential_summary(get(), nullptr, 0, &needed));
+        std::string text(needed, '\0');
+        check(elman_sequential_summary(get(), &text[0], text.size(), &needed));
+        text.resize(needed - 1);
+        return text;
+    }
+
+    struct shape {
+        std::size_t rows, columns;
+    };
+    shape weight_shape(std::size_t layer, elman_weight which) const {
+        shape result{};
+        check(elman_sequential_weight_shape(get(), layer, which, &result.rows, &result.columns));
+        return result;
+    }
+    std::vector<float> get_weight(std::size_t layer, elman_weight which) const {
+        const shape size = weight_shape(layer, which);
+        std::vector<float> values(size.rows * size.columns);
+        check(elman_sequential_get_weight(get(), layer, which, values.data(), values.size()));
+        return values;
+    }
+    void set_weight(std::size_t layer, elman_weight which, view<const float> values) {
+        check(elman_sequential_set_weight(get(), layer, which, values.data(), values.size()));
+    }
+
+    std::size_t output_len(std::size_t batch, std::size_t steps) const {
+        std::size_t len = 0;
+        check(elman_sequential_output_len(get(), batch, steps, &len));
+        return len;
+    }
+    std::size_t state_len(std::size_t batch) const {
+        std::size_t len = 0;
+        check(elman_sequential_state_len(get(), batch, &len));
+        return len;
+    }
+
+    /// Into an array of output_len floats.
+    void predict(view<const float> x, std::size_t batch, std::size_t steps, view<float> y) const {
+        check(elman_sequential_predict(get(), x.data(), x.size(), batch, steps, y.data(), y.size()));
+    }
+    void predict_tokens(view<const std::int32_t> ids, std::size_t batch, std::size_t steps, view<float> y) const {
+        check(elman_sequential_predict_tokens(get(), ids.data(), ids.size(), batch, steps, y.data(), y.size()));
+    }
+    /// Into a new vector.
+    std::vector<float> predict(view<const float> x, std::size_t batch, std::size_t steps) const {
+        std::vector<float> y(output_len(batch, steps));
+        predict(x, batch, steps, y);
+        return y;
+    }
+    std::vector<float> predict_tokens(view<const std::int32_t> ids, std::size_t batch, std::size_t steps) const {
+        std::vector<float> y(output_len(batch, steps));
+        predict_tokens(ids, batch, steps, y);
+        return y;
+    }
+    void run(view<const float> x, std::size_t batch, std::size_t steps, const elman_run_options &options,
+             view<float> y) const {
+        check(elman_sequential_run(get(), x.data(), x.size(), batch, steps, &options, y.data(), y.size()));
+    }
+    void run_tokens(view<const std::int32_t> ids, std::size_t batch, std::size_t steps,
+                    const elman_run_options &options, view<float> y) const {
+        check(elman_sequential_run_tokens(get(), ids.data(), ids.size(), batch, steps, &options, y.data(), y.size()));
+    }
+
+    /// The handle, for functions of elman.h; it stays this object's. NULL after a move.
+    elman_sequential *get() noexcept { return handle_.get(); }
+    const elman_sequential *get() const noexcept { return handle_.get(); }
+
+private:
+    explicit sequential(elman_sequential *network) noexcept : handle_(network) {}
+
+    struct deleter {
+        void operator()(elman_sequential *network) const noexcept { elman_sequential_free(network); }
+    };
+    std::unique_ptr<elman_sequential, deleter> handle_;
+};
+
+}  // namespace elman
+
+#endif  // ELMAN_HPP

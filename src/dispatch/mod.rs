@@ -1,0 +1,140 @@
+//! Which instruction set runs: detected once, or forced by `ELMAN_ISA`, and one static table of kernels for each.
+//!
+//! `ELMAN_ISA=portable|avx2|avx512` forces an arm; a name that is unknown, or that this CPU does not have, is an error
+//! wherever a model is built or loaded, never a quiet fallback. The environment is read once a process.
+
+mod shells;
+
+use std::sync::OnceLock;
+
+use crate::error::{Error, Result};
+pub(crate) use crate::kernels::activation::Function;
+pub(crate) use crate::kernels::tile::Block;
+
+/// An instruction set that elman has kernels for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Isa {
+    /// The `wide` crate's 128-bit vectors: SSE2, NEON, simd128 or scalar code.
+    Portable,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512 F, DQ, BW and VL.
+    Avx512,
+}
+
+impl Isa {
+    /// Every arm, the plainest first.
+    pub const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
+
+    /// The name that `ELMAN_ISA` takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+        }
+    }
+
+    /// Whether this machine can run it.
+    pub fn is_available(self) -> bool {
+        shells::kernel_set(self).is_some()
+    }
+}
+
+/// The most vectors a panel is wide.
+pub(crate) const MAX_WIDTH: usize = 4;
+
+/// Carries out a [`Block`]; the safety contract is `kernels::tile::product`'s.
+pub(crate) type ProductFn = unsafe fn(&Block);
+/// Steps of a tanh layer; the safety contract is `kernels::tile::tanh_steps`'s.
+pub(crate) type StepsFn = unsafe fn(&Block, &[usize]);
+/// (function, values, rows, columns, stride); the safety contract is `kernels::elementwise::apply`'s.
+pub(crate) type ApplyFn = unsafe fn(Function, *mut f32, usize, usize, usize);
+
+/// Everything that depends on the instruction set, in one table.
+pub(crate) struct KernelSet {
+    pub(crate) isa: Isa,
+    /// Floats in a vector.
+    pub(crate) lanes: usize,
+    /// Vectors in a full panel.
+    pub(crate) width: usize,
+    /// Full panels that one lone row takes at once: eight vectors of sums keep two ports of latency four busy.
+    pub(crate) abreast: usize,
+    /// Terms after which a sweep over many rows turns to the next rows, so that this much of a panel (32 KiB) stays
+    /// in the first cache.
+    pub(crate) terms_in_cache: usize,
+    /// By vectors in the panel, less one.
+    pub(crate) product: [Option<ProductFn>; MAX_WIDTH],
+    /// By vectors in the panel, less one.
+    pub(crate) tanh_steps: [Option<StepsFn>; MAX_WIDTH],
+    /// Over `abreast` full panels.
+    pub(crate) product_abreast: ProductFn,
+    /// Over `abreast` full panels.
+    pub(crate) tanh_steps_abreast: StepsFn,
+    pub(crate) apply: ApplyFn,
+    pub(crate) apply_state: ApplyFn,
+}
+
+impl KernelSet {
+    /// Columns of a full panel.
+    pub(crate) fn panel(&self) -> usize {
+        self.width * self.lanes
+    }
+}
+
+/// The kernels of this process.
+pub(crate) fn kernels() -> Result<&'static KernelSet> {
+    static CHOSEN: OnceLock<std::result::Result<&'static KernelSet, String>> = OnceLock::new();
+    let chosen = CHOSEN.get_or_init(|| choose(std::env::var_os("ELMAN_ISA").as_deref()));
+    chosen.as_ref().copied().map_err(|why| Error::Unsupported(why.clone()))
+}
+
+/// The instruction set of this process.
+///
+/// # Errors
+/// [`Error::Unsupported`] when `ELMAN_ISA` names an arm that is unknown or that this CPU does not have.
+pub fn isa() -> Result<Isa> {
+    kernels().map(|kernels| kernels.isa)
+}
+
+fn choose(forced: Option<&std::ffi::OsStr>) -> std::result::Result<&'static KernelSet, String> {
+    let Some(forced) = forced else {
+        return Isa::ALL
+            .into_iter()
+            .rev()
+            .find_map(shells::kernel_set)
+            .ok_or_else(|| "no kernels".to_owned());
+    };
+    let name = forced.to_string_lossy();
+    let isa = Isa::ALL
+        .into_iter()
+        .find(|isa| isa.name() == name)
+        .ok_or_else(|| format!("ELMAN_ISA is {name:?}; it must be portable, avx2 or avx512"))?;
+    shells::kernel_set(isa).ok_or_else(|| format!("ELMAN_ISA is {name:?}, which this CPU does not have"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forced_arm_is_taken_or_refused_by_name() {
+        for isa in Isa::ALL {
+            match choose(Some(isa.name().as_ref())) {
+                Ok(kernels) => assert_eq!(kernels.isa, isa),
+                Err(why) => assert!(!isa.is_available() && why.contains(isa.name()), "{why}"),
+            }
+        }
+        for wrong in ["", "AVX2", "sse2", "avx512 "] {
+            let why = choose(Some(wrong.as_ref())).err().expect("an unknown name must be refused");
+            assert!(why.contains(wrong), "{why}");
+        }
+    }
+
+    #[test]
+    fn the_widest_available_arm_is_the_default() {
+        let best = Isa::ALL.into_iter().rfind(|isa| isa.is_available()).expect("portable is always there");
+        assert_eq!(choose(None).expect("some arm").isa, best);
+    }
+}

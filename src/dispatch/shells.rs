@@ -1,0 +1,110 @@
+//! The shells: each generic body compiled with one instruction set's features, and the tables of their addresses.
+//!
+//! A shell is a call boundary, so it stands around a panel or a run of steps, never around a vector. The macro
+//! writes shells and tables only; every body is in `kernels`.
+
+use super::{Isa, KernelSet};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Avx2, Avx512};
+use crate::simd::{Portable, Simd};
+
+/// The kernels of `isa`, where this CPU has it.
+pub(super) fn kernel_set(isa: Isa) -> Option<&'static KernelSet> {
+    match isa {
+        Isa::Portable => Some(&portable::KERNELS),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => Avx2::new().map(|_| &avx2::KERNELS),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => Avx512::new().map(|_| &avx512::KERNELS),
+        #[cfg(not(target_arch = "x86_64"))]
+        Isa::Avx2 | Isa::Avx512 => None,
+    }
+}
+
+macro_rules! shells {
+    (
+        $(#[$features:meta])?
+        $module:ident: $isa:ident, token $token:expr, $simd:ty, panels of $width:literal [$($nv:literal)*],
+        abreast $abreast:literal
+    ) => {
+        mod $module {
+            use super::*;
+            use crate::dispatch::{Block, Function, MAX_WIDTH, ProductFn, StepsFn};
+            use crate::kernels::{elementwise, tile};
+
+            const WIDTH: usize = $width;
+            const LANES: usize = <$simd as Simd>::LANES;
+            /// 32 KiB of a panel.
+            const TERMS_IN_CACHE: usize = 8192 / (WIDTH * LANES);
+
+            /// # Safety
+            /// The CPU must have the features of the shell; otherwise as `tile::product`.
+            $(#[$features])?
+            unsafe fn product<const NV: usize>(block: &Block) {
+                // SAFETY: the caller's promise.
+                unsafe { tile::product::<_, _, NV, WIDTH>($token, tile::Keep, block) }
+            }
+
+            /// # Safety
+            /// The CPU must have the features of the shell; otherwise as `tile::tanh_steps`.
+            $(#[$features])?
+            unsafe fn tanh_steps<const NV: usize>(block: &Block, counts: &[usize]) {
+                // SAFETY: the caller's promise.
+                unsafe { tile::tanh_steps::<_, NV, WIDTH>($token, block, counts) }
+            }
+
+            /// # Safety
+            /// The CPU must have the features of the shell; otherwise as `elementwise::apply`.
+            $(#[$features])?
+            unsafe fn apply<const STATE: bool>(
+                function: Function,
+                values: *mut f32,
+                rows: usize,
+                columns: usize,
+                stride: usize,
+            ) {
+                // SAFETY: the caller's promise.
+                unsafe { elementwise::apply::<_, STATE>($token, function, values, rows, columns, stride) }
+            }
+
+            const fn by_vectors() -> ([Option<ProductFn>; MAX_WIDTH], [Option<StepsFn>; MAX_WIDTH]) {
+                let mut products: [Option<ProductFn>; MAX_WIDTH] = [None; MAX_WIDTH];
+                let mut steps: [Option<StepsFn>; MAX_WIDTH] = [None; MAX_WIDTH];
+                $(
+                    products[$nv - 1] = Some(product::<$nv>);
+                    steps[$nv - 1] = Some(tanh_steps::<$nv>);
+                )*
+                (products, steps)
+            }
+
+            pub(super) static KERNELS: KernelSet = KernelSet {
+                isa: Isa::$isa,
+                lanes: LANES,
+                width: WIDTH,
+                abreast: $abreast,
+                terms_in_cache: TERMS_IN_CACHE,
+                product: by_vectors().0,
+                tanh_steps: by_vectors().1,
+                product_abreast: product::<{ WIDTH * $abreast }>,
+                tanh_steps_abreast: tanh_steps::<{ WIDTH * $abreast }>,
+                apply: apply::<false>,
+                apply_state: apply::<true>,
+            };
+        }
+    };
+}
+
+shells!(portable: Portable, token Portable, Portable, panels of 2 [1 2], abreast 4);
+
+// SAFETY of the tokens: a shell of these modules is only reached through its table, and `kernel_set` gives that away
+// only where the token could be made.
+#[cfg(target_arch = "x86_64")]
+shells!(
+    #[target_feature(enable = "avx2,fma")]
+    avx2: Avx2, token Avx2::assume(), Avx2, panels of 2 [1 2], abreast 4
+);
+#[cfg(target_arch = "x86_64")]
+shells!(
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
+    avx512: Avx512, token Avx512::assume(), Avx512, panels of 4 [1 2 3 4], abreast 2
+);

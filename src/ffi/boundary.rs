@@ -1,0 +1,78 @@
+//! Where a panic stops.
+//!
+//! Unwinding into C is not allowed, so every function that runs library code runs it in here. The panic hook would print
+//! to the host's standard error, and this library never prints; so the first call puts a hook in front of the host's
+//! (a Rust host may have one) that keeps quiet on threads inside a call and keeps the message for the last error.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::Once;
+
+use super::status::{ELMAN_STATUS_OK, ELMAN_STATUS_PANIC, Failure, elman_status};
+
+thread_local! {
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+    static MESSAGE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+fn install_hook() {
+    let before = take_hook();
+    set_hook(Box::new(move |info| {
+        if INSIDE.try_with(Cell::get).unwrap_or(false) {
+            // Only a thread that is ending has no place for the message.
+            let _ = MESSAGE.try_with(|message| *message.borrow_mut() = info.to_string().replace('\n', " "));
+        } else {
+            before(info);
+        }
+    }));
+}
+
+/// Runs `body`; `None` when it panicked, which is then the thread's last failure.
+pub(super) fn guarded<T>(body: impl FnOnce() -> T) -> Option<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(install_hook);
+    let _ = INSIDE.try_with(|inside| inside.set(true));
+    // A handle can be left half-changed, which is memory-safe, and the header says what to do with it: free it.
+    let outcome = catch_unwind(AssertUnwindSafe(body));
+    let _ = INSIDE.try_with(|inside| inside.set(false));
+    match outcome {
+        Ok(value) => Some(value),
+        Err(payload) => {
+            // Dropping a payload can panic once more; leaking it cannot.
+            std::mem::forget(payload);
+            let message = MESSAGE.try_with(RefCell::take).unwrap_or_default();
+            Failure::new(ELMAN_STATUS_PANIC, format!("a bug in elman: {message}")).report();
+            None
+        }
+    }
+}
+
+/// Runs the body of a C function and answers its status.
+pub(super) fn boundary(body: impl FnOnce() -> Result<(), Failure>) -> elman_status {
+    match guarded(body) {
+        Some(Ok(())) => ELMAN_STATUS_OK,
+        Some(Err(failure)) => failure.report(),
+        None => ELMAN_STATUS_PANIC,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ffi::elman_last_error;
+    use std::ffi::CStr;
+
+    #[test]
+    fn a_panic_becomes_a_status_and_a_sentence() {
+        let empty: [u8; 0] = [];
+        let status = boundary(|| {
+            let _ = std::hint::black_box(&empty)[3];
+            Ok(())
+        });
+        assert_eq!(status, ELMAN_STATUS_PANIC);
+        // SAFETY: the text is valid until this thread's next failure.
+        let text = unsafe { CStr::from_ptr(elman_last_error()) }.to_str().unwrap();
+        assert!(text.contains("boundary.rs") && text.contains("the index is 3"), "{text}");
+        assert!(!INSIDE.get(), "panics outside a call are the host's again");
+    }
+}

@@ -1,0 +1,145 @@
+//! One step by hand.
+
+use super::boundary::{boundary, guarded};
+use super::config::{elman_simple_rnn_config, read_config};
+use super::enums::elman_weight;
+use super::raw::{Input, Output, Place, at_least_one, shared, unshared};
+use super::status::elman_status;
+use crate::cell::SimpleRnnCell;
+
+/// One recurrent step by hand: h_next = activation(x W + b + h U). Made by elman_simple_rnn_cell_new, ended by
+/// elman_simple_rnn_cell_free.
+///
+/// Threads: functions that take it const may run on any number of threads at once; the others need it alone.
+pub struct elman_simple_rnn_cell(SimpleRnnCell);
+
+/// Makes a cell for rows of `input_size` features, with initial weights that depend on nothing but the configuration,
+/// input_size and seed: the same ones on every machine.
+///
+/// On success *out is the new cell, and yours to free.
+///
+/// Fails with INVALID_ARGUMENT (a zero size, a rate outside 0 to 1, an unknown enum value, a flag other than 0 and 1,
+/// softmax), OUT_OF_MEMORY, UNSUPPORTED (ELMAN_ISA names something unknown or not available here).
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_simple_rnn_cell_new(
+    config: *const elman_simple_rnn_config,
+    input_size: usize,
+    seed: u64,
+    out: *mut *mut elman_simple_rnn_cell,
+) -> elman_status {
+    boundary(|| {
+        let out = Place::new("out", out)?;
+        // SAFETY: readable for its struct_size bytes: the contract at the top of the header.
+        let config = unsafe { read_config(config) }?;
+        let cell = SimpleRnnCell::new(config, input_size, seed)?;
+        // SAFETY: valid for a write: the contract at the top of the header.
+        unsafe { out.put_handle(elman_simple_rnn_cell(cell)) };
+        Ok(())
+    })
+}
+
+/// One step for `batch` rows: h_next = activation(x W + b + h U).
+///
+/// x is [batch, input_size], h and h_next are [batch, units]. h_next may be the very same array as h, which steps in
+/// place; any other overlap of h_next with x or h is an error. It allocates nothing that outlives the call, and the bits
+/// of a row are those of the same row in a network's SimpleRNN layer, whatever the batch.
+///
+/// Fails with INVALID_ARGUMENT (batch is 0, an overflowed product), LENGTH_MISMATCH, OVERLAP.
+///
+/// Threads: any number at once on one cell.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_simple_rnn_cell_step(
+    cell: *const elman_simple_rnn_cell,
+    x: *const f32,
+    x_len: usize,
+    h: *const f32,
+    h_len: usize,
+    batch: usize,
+    h_next: *mut f32,
+    h_next_len: usize,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
+        let elman_simple_rnn_cell(cell) = unsafe { shared("cell", cell) }?;
+        let x = Input::new("x", x, x_len)?;
+        let h = Input::new("h", h, h_len)?;
+        let h_next = Output::new("h_next", h_next, h_next_len)?;
+        at_least_one("batch", batch)?;
+        let x = x.expect("batch x input_size", &[batch, cell.input_size()])?;
+        let h = h.expect("batch x units", &[batch, cell.units()])?;
+        let h_next = h_next.expect("batch x units", &[batch, cell.units()])?;
+        h_next.apart_from(x.span())?;
+        if h_next.is(&h) {
+            // SAFETY: as long as C says: the contract at the top of the header. h itself is not made a slice.
+            unsafe { cell.step_in_place(x.slice(), batch, h_next.slice()) }?;
+        } else {
+            h_next.apart_from(h.span())?;
+            // SAFETY: as long as C says: the contract at the top of the header.
+            unsafe { cell.step(x.slice(), h.slice(), batch, h_next.slice()) }?;
+        }
+        Ok(())
+    })
+}
+
+/// Copies a weight of the cell to `values`: ELMAN_WEIGHT_KERNEL [input_size, units], ELMAN_WEIGHT_RECURRENT_KERNEL
+/// [units, units] or ELMAN_WEIGHT_BIAS [units], in Keras's layout. len is the number of elements of that shape.
+///
+/// Fails with INVALID_ARGUMENT (an unknown weight, or one that the cell does not have), LENGTH_MISMATCH.
+///
+/// Threads: any number at once on one cell.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_simple_rnn_cell_get_weight(
+    cell: *const elman_simple_rnn_cell,
+    which: elman_weight,
+    values: *mut f32,
+    len: usize,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
+        let elman_simple_rnn_cell(cell) = unsafe { shared("cell", cell) }?;
+        let values = Output::new("values", values, len)?;
+        let weight = cell.weight(which.read()?)?;
+        let values = values.expect("rows x columns", &weight.shape())?;
+        // SAFETY: as long as C says: the contract at the top of the header.
+        unsafe { values.copy_from(weight.values()) };
+        Ok(())
+    })
+}
+
+/// Replaces a weight of the cell by a copy of `values`; shapes as in elman_simple_rnn_cell_get_weight.
+///
+/// Fails with INVALID_ARGUMENT (an unknown weight, or one that the cell does not have), LENGTH_MISMATCH, OUT_OF_MEMORY;
+/// the cell is unchanged then.
+///
+/// Threads: the cell must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_simple_rnn_cell_set_weight(
+    cell: *mut elman_simple_rnn_cell,
+    which: elman_weight,
+    values: *const f32,
+    len: usize,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
+        let elman_simple_rnn_cell(cell) = unsafe { unshared("cell", cell) }?;
+        let values = Input::new("values", values, len)?;
+        let which = which.read()?;
+        let values = values.expect("rows x columns", &cell.weight(which)?.shape())?;
+        // SAFETY: as long as C says: the contract at the top of the header.
+        cell.set_weight(which, unsafe { values.slice() })?;
+        Ok(())
+    })
+}
+
+/// Frees a cell. NULL is fine; a second time is not.
+///
+/// Threads: the cell must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_simple_rnn_cell_free(cell: *mut elman_simple_rnn_cell) {
+    if !cell.is_null() {
+        // SAFETY: made by `put_handle`, not freed before and not in use: the contract at the top of the header.
+        guarded(|| drop(unsafe { Box::from_raw(cell) }));
+    }
+}

@@ -1,0 +1,232 @@
+//! The configuration of a recurrent layer or cell.
+
+use std::mem::offset_of;
+
+use super::boundary::boundary;
+use super::enums::*;
+use super::raw::{check_pointer, flag};
+use super::status::{Failure, elman_status};
+use crate::layers::{Initializer, SimpleRnn};
+
+/// A way to make initial weights: one of the ELMAN_INITIALIZER_ constants. All are Keras's.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct elman_initializer_kind(pub u32);
+
+/// All 0.
+pub const ELMAN_INITIALIZER_ZEROS: elman_initializer_kind = elman_initializer_kind(0);
+/// All 1.
+pub const ELMAN_INITIALIZER_ONES: elman_initializer_kind = elman_initializer_kind(1);
+/// All a.
+pub const ELMAN_INITIALIZER_CONSTANT: elman_initializer_kind = elman_initializer_kind(2);
+/// Uniform within sqrt(6 / (rows + columns)) of 0.
+pub const ELMAN_INITIALIZER_GLOROT_UNIFORM: elman_initializer_kind = elman_initializer_kind(3);
+/// Truncated normal with variance 2 / (rows + columns).
+pub const ELMAN_INITIALIZER_GLOROT_NORMAL: elman_initializer_kind = elman_initializer_kind(4);
+/// Uniform within sqrt(6 / rows) of 0.
+pub const ELMAN_INITIALIZER_HE_UNIFORM: elman_initializer_kind = elman_initializer_kind(5);
+/// Truncated normal with variance 2 / rows.
+pub const ELMAN_INITIALIZER_HE_NORMAL: elman_initializer_kind = elman_initializer_kind(6);
+/// Uniform within sqrt(3 / rows) of 0.
+pub const ELMAN_INITIALIZER_LECUN_UNIFORM: elman_initializer_kind = elman_initializer_kind(7);
+/// Truncated normal with variance 1 / rows.
+pub const ELMAN_INITIALIZER_LECUN_NORMAL: elman_initializer_kind = elman_initializer_kind(8);
+/// Normal with mean a and standard deviation b.
+pub const ELMAN_INITIALIZER_RANDOM_NORMAL: elman_initializer_kind = elman_initializer_kind(9);
+/// Uniform from a (low) to b (high).
+pub const ELMAN_INITIALIZER_RANDOM_UNIFORM: elman_initializer_kind = elman_initializer_kind(10);
+/// A random orthogonal matrix times a (the gain; Keras's default is 1).
+pub const ELMAN_INITIALIZER_ORTHOGONAL: elman_initializer_kind = elman_initializer_kind(11);
+/// The identity matrix times a (the gain; Keras's default is 1).
+pub const ELMAN_INITIALIZER_IDENTITY: elman_initializer_kind = elman_initializer_kind(12);
+
+/// How a weight starts. A kind that has no use for a or b ignores them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct elman_initializer {
+    /// One of the ELMAN_INITIALIZER_ constants.
+    pub kind: elman_initializer_kind,
+    /// The kind's first parameter: value, mean, low or gain.
+    pub a: f32,
+    /// The kind's second parameter: standard deviation or high.
+    pub b: f32,
+}
+
+/// What a recurrent layer or cell is. Fill it by elman_simple_rnn_config_init, then change what you want; setting every
+/// field by hand leaves fields of later versions unset. It is only read during a call; keep or discard it afterwards.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct elman_simple_rnn_config {
+    /// Bytes of this struct that are filled; set by elman_simple_rnn_config_init.
+    pub struct_size: usize,
+    /// Outputs a step, at least 1.
+    pub units: usize,
+    /// Linear, tanh (the default), relu or sigmoid.
+    pub activation: elman_activation,
+    /// 1: a bias is added (the default).
+    pub use_bias: u8,
+    /// 1: the layer gives every step's output; 0: the last one's (the default). A cell ignores it.
+    pub return_sequences: u8,
+    /// 1: the layer walks the time axis from its end, padding included, and its outputs stay in processing order;
+    /// default 0. A cell ignores it.
+    pub go_backwards: u8,
+    /// 1: as in Keras, the last state is meant to be the next call's first one; default 0. predict and run change no
+    /// network and so start from zeros all the same. A cell ignores it.
+    pub stateful: u8,
+    /// 1: a masked step gives zeros; 0: it repeats the previous output (the default). A cell ignores it.
+    pub zero_output_for_mask: u8,
+    /// Which driver walks the steps; the results have the same bits. A cell ignores it.
+    pub unroll: elman_unroll,
+    /// Share of the inputs dropped in training, 0 to 1; default 0.
+    pub dropout: f32,
+    /// Share of the state dropped in training, 0 to 1; default 0.
+    pub recurrent_dropout: f32,
+    /// How the kernel [input, units] starts; default glorot-uniform.
+    pub kernel_initializer: elman_initializer,
+    /// How the recurrent kernel [units, units] starts; default orthogonal with gain 1.
+    pub recurrent_initializer: elman_initializer,
+    /// How the bias [units] starts; default zeros.
+    pub bias_initializer: elman_initializer,
+}
+
+/// Fills `config` with Keras's defaults for a layer of `units` outputs.
+///
+/// struct_size is `sizeof *config` as your compiler sees it: no more bytes than that are written, so programs compiled
+/// against an older header meet a newer library safely, and the other way round.
+///
+/// Fails with INVALID_ARGUMENT where units is 0 or struct_size does not even hold struct_size and units.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_simple_rnn_config_init(
+    config: *mut elman_simple_rnn_config,
+    struct_size: usize,
+    units: usize,
+) -> elman_status {
+    boundary(|| {
+        check_pointer("config", config)?;
+        check_struct_size(struct_size, offset_of!(elman_simple_rnn_config, activation))?;
+        super::raw::at_least_one("units", units)?;
+        let filled = struct_size.min(size_of::<elman_simple_rnn_config>());
+        let defaults = elman_simple_rnn_config { struct_size: filled, ..defaults(units) };
+        // SAFETY: the caller's config has struct_size bytes to write, and `filled` is neither more than that nor more
+        // than the defaults have. Bytes, because the caller's struct may be shorter than ours.
+        unsafe {
+            std::ptr::copy_nonoverlapping((&raw const defaults).cast::<u8>(), config.cast::<u8>(), filled)
+        };
+        Ok(())
+    })
+}
+
+fn defaults(units: usize) -> elman_simple_rnn_config {
+    let initializer = |kind, a| elman_initializer { kind, a, b: 0.0 };
+    elman_simple_rnn_config {
+        struct_size: size_of::<elman_simple_rnn_config>(),
+        units,
+        activation: ELMAN_ACTIVATION_TANH,
+        use_bias: 1,
+        return_sequences: 0,
+        go_backwards: 0,
+        stateful: 0,
+        zero_output_for_mask: 0,
+        unroll: ELMAN_UNROLL_AUTO,
+        dropout: 0.0,
+        recurrent_dropout: 0.0,
+        kernel_initializer: initializer(ELMAN_INITIALIZER_GLOROT_UNIFORM, 0.0),
+        recurrent_initializer: initializer(ELMAN_INITIALIZER_ORTHOGONAL, 1.0),
+        bias_initializer: initializer(ELMAN_INITIALIZER_ZEROS, 0.0),
+    }
+}
+
+pub(super) fn check_struct_size(given: usize, least: usize) -> Result<(), Failure> {
+    if given >= least {
+        Ok(())
+    } else {
+        Err(Failure::invalid(format!(
+            "struct_size is {given}, and the first fields alone have {least} bytes; was the struct initialised?"
+        )))
+    }
+}
+
+/// Reads one field of a struct behind a raw pointer if it lies wholly within `struct_size` bytes; else the default.
+/// No reference to the struct is made: its tail may not be there.
+///
+/// # Safety
+/// `$pointer` is aligned and valid for reads of `$struct_size` bytes.
+macro_rules! field {
+    ($type:ty, $pointer:expr, $struct_size:expr, $name:ident, $default:expr) => {{
+        let default = $default;
+        if std::mem::offset_of!($type, $name) + size_of_val(&default) <= $struct_size {
+            (&raw const (*$pointer).$name).read()
+        } else {
+            default
+        }
+    }};
+}
+pub(super) use field;
+
+/// The configuration that C wrote.
+///
+/// # Safety
+/// `config` is NULL or points to as many readable bytes as its first field says.
+pub(super) unsafe fn read_config(config: *const elman_simple_rnn_config) -> Result<SimpleRnn, Failure> {
+    check_pointer("config", config)?;
+    // SAFETY: not NULL and aligned, checked above; a config of any version begins with its size.
+    let struct_size = unsafe { (&raw const (*config).struct_size).read() };
+    check_struct_size(struct_size, offset_of!(elman_simple_rnn_config, activation))?;
+    let mut given = defaults(0);
+    macro_rules! read {
+        ($($name:ident),*) => {$(
+            // SAFETY: aligned, checked above; readable for struct_size bytes: the caller's duty.
+            given.$name = unsafe { field!(elman_simple_rnn_config, config, struct_size, $name, given.$name) };
+        )*};
+    }
+    read!(
+        units,
+        activation,
+        use_bias,
+        return_sequences,
+        go_backwards,
+        stateful,
+        zero_output_for_mask,
+        unroll
+    );
+    read!(dropout, recurrent_dropout, kernel_initializer, recurrent_initializer, bias_initializer);
+    Ok(SimpleRnn::new(given.units)
+        .activation(given.activation.read()?)
+        .use_bias(flag("use_bias", given.use_bias)?)
+        .return_sequences(flag("return_sequences", given.return_sequences)?)
+        .go_backwards(flag("go_backwards", given.go_backwards)?)
+        .stateful(flag("stateful", given.stateful)?)
+        .zero_output_for_mask(flag("zero_output_for_mask", given.zero_output_for_mask)?)
+        .unroll(given.unroll.read()?)
+        .dropout(given.dropout)
+        .recurrent_dropout(given.recurrent_dropout)
+        .kernel_initializer(given.kernel_initializer.read("kernel_initializer")?)
+        .recurrent_initializer(given.recurrent_initializer.read("recurrent_initializer")?)
+        .bias_initializer(given.bias_initializer.read("bias_initializer")?))
+}
+
+impl elman_initializer {
+    fn read(self, what: &str) -> Result<Initializer, Failure> {
+        let Self { kind, a, b } = self;
+        Ok(match kind {
+            ELMAN_INITIALIZER_ZEROS => Initializer::Zeros,
+            ELMAN_INITIALIZER_ONES => Initializer::Ones,
+            ELMAN_INITIALIZER_CONSTANT => Initializer::Constant { value: a },
+            ELMAN_INITIALIZER_GLOROT_UNIFORM => Initializer::GlorotUniform,
+            ELMAN_INITIALIZER_GLOROT_NORMAL => Initializer::GlorotNormal,
+            ELMAN_INITIALIZER_HE_UNIFORM => Initializer::HeUniform,
+            ELMAN_INITIALIZER_HE_NORMAL => Initializer::HeNormal,
+            ELMAN_INITIALIZER_LECUN_UNIFORM => Initializer::LecunUniform,
+            ELMAN_INITIALIZER_LECUN_NORMAL => Initializer::LecunNormal,
+            ELMAN_INITIALIZER_RANDOM_NORMAL => Initializer::RandomNormal { mean: a, stddev: b },
+            ELMAN_INITIALIZER_RANDOM_UNIFORM => Initializer::RandomUniform { low: a, high: b },
+            ELMAN_INITIALIZER_ORTHOGONAL => Initializer::Orthogonal { gain: a },
+            ELMAN_INITIALIZER_IDENTITY => Initializer::Identity { gain: a },
+            elman_initializer_kind(other) => {
+                return Err(unknown(&format!("{what} kind"), other));
+            }
+        })
+    }
+}

@@ -1,0 +1,159 @@
+//! Enums as C hands them over: any 32 bits, so plain integers here and Rust enums only after a look.
+
+use super::raw::flag;
+use super::status::Failure;
+use crate::layers::{Activation, MergeMode, Unroll, Weight};
+use crate::sequential::Padding;
+
+/// What a layer does to the sum of its products: one of the ELMAN_ACTIVATION_ constants.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct elman_activation(pub u32);
+
+/// The sum itself.
+pub const ELMAN_ACTIVATION_LINEAR: elman_activation = elman_activation(0);
+/// The hyperbolic tangent, at most 2 ULP from the exact value; Keras's default for recurrent layers.
+pub const ELMAN_ACTIVATION_TANH: elman_activation = elman_activation(1);
+/// max(x, 0).
+pub const ELMAN_ACTIVATION_RELU: elman_activation = elman_activation(2);
+/// 1 / (1 + exp(-x)), at most 4 ULP from the exact value.
+pub const ELMAN_ACTIVATION_SIGMOID: elman_activation = elman_activation(3);
+/// exp(x_i) / (the sum of exp(x_j) over the row); dense layers only.
+pub const ELMAN_ACTIVATION_SOFTMAX: elman_activation = elman_activation(4);
+
+/// Which driver walks the steps of a recurrent layer: one of the ELMAN_UNROLL_ constants. The results have the same
+/// bits.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct elman_unroll(pub u32);
+
+/// The one measured to be faster for the layer's shape; elman_sequential_summary says which.
+pub const ELMAN_UNROLL_AUTO: elman_unroll = elman_unroll(0);
+/// One kernel call a step.
+pub const ELMAN_UNROLL_LOOPED: elman_unroll = elman_unroll(1);
+/// Several steps inside one kernel call.
+pub const ELMAN_UNROLL_UNROLLED: elman_unroll = elman_unroll(2);
+
+/// Which weight of a layer: one of the ELMAN_WEIGHT_ constants. All arrays are in Keras's layout, row by row.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct elman_weight(pub u32);
+
+/// [input, units]: of recurrent and dense layers, and of the forward half of a Bidirectional layer.
+pub const ELMAN_WEIGHT_KERNEL: elman_weight = elman_weight(0);
+/// [units, units]: of recurrent layers, and of the forward half of a Bidirectional layer.
+pub const ELMAN_WEIGHT_RECURRENT_KERNEL: elman_weight = elman_weight(1);
+/// [1, units]: of recurrent and dense layers that use a bias, and of the forward half of a Bidirectional layer.
+pub const ELMAN_WEIGHT_BIAS: elman_weight = elman_weight(2);
+/// [vocabulary, size]: of an embedding.
+pub const ELMAN_WEIGHT_EMBEDDING: elman_weight = elman_weight(3);
+/// [input, units]: of the backward half of a Bidirectional layer.
+pub const ELMAN_WEIGHT_BACKWARD_KERNEL: elman_weight = elman_weight(4);
+/// [units, units]: of the backward half of a Bidirectional layer.
+pub const ELMAN_WEIGHT_BACKWARD_RECURRENT_KERNEL: elman_weight = elman_weight(5);
+/// [1, units]: of the backward half of a Bidirectional layer that uses a bias.
+pub const ELMAN_WEIGHT_BACKWARD_BIAS: elman_weight = elman_weight(6);
+
+/// How a Bidirectional layer joins its two halves: one of the ELMAN_MERGE_MODE_ constants.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct elman_merge_mode(pub u32);
+
+/// Side by side, forward first: twice the units. Keras's default.
+pub const ELMAN_MERGE_MODE_CONCAT: elman_merge_mode = elman_merge_mode(0);
+/// Element-wise sum.
+pub const ELMAN_MERGE_MODE_SUM: elman_merge_mode = elman_merge_mode(1);
+/// Element-wise product.
+pub const ELMAN_MERGE_MODE_MUL: elman_merge_mode = elman_merge_mode(2);
+/// Element-wise mean.
+pub const ELMAN_MERGE_MODE_AVE: elman_merge_mode = elman_merge_mode(3);
+/// Not joined: the whole forward array, then the whole backward array. Last layer only.
+pub const ELMAN_MERGE_MODE_NONE: elman_merge_mode = elman_merge_mode(4);
+
+/// What masked or missing steps leave behind: one of the ELMAN_PADDING_ constants.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct elman_padding(pub u32);
+
+/// As in Keras: the state is carried over the step and the output repeats the previous one.
+pub const ELMAN_PADDING_KERAS: elman_padding = elman_padding(0);
+/// As in ONNX: outputs past a row's length are zero, a reversed layer starts at the row's last step, and the final state
+/// of a row of length 0 is zero.
+pub const ELMAN_PADDING_ONNX: elman_padding = elman_padding(1);
+
+/// `bool` in a signature. A Rust `bool` must be 0 or 1, and C can be talked into passing anything.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct elman_bool(pub u8);
+
+impl elman_bool {
+    pub(super) fn read(self, what: &str) -> Result<bool, Failure> {
+        flag(what, self.0)
+    }
+}
+
+impl elman_activation {
+    pub(super) fn read(self) -> Result<Activation, Failure> {
+        Ok(match self {
+            ELMAN_ACTIVATION_LINEAR => Activation::Linear,
+            ELMAN_ACTIVATION_TANH => Activation::Tanh,
+            ELMAN_ACTIVATION_RELU => Activation::Relu,
+            ELMAN_ACTIVATION_SIGMOID => Activation::Sigmoid,
+            ELMAN_ACTIVATION_SOFTMAX => Activation::Softmax,
+            elman_activation(other) => return Err(unknown("activation", other)),
+        })
+    }
+}
+
+impl elman_unroll {
+    pub(super) fn read(self) -> Result<Unroll, Failure> {
+        Ok(match self {
+            ELMAN_UNROLL_AUTO => Unroll::Auto,
+            ELMAN_UNROLL_LOOPED => Unroll::Looped,
+            ELMAN_UNROLL_UNROLLED => Unroll::Unrolled,
+            elman_unroll(other) => return Err(unknown("unroll", other)),
+        })
+    }
+}
+
+impl elman_weight {
+    pub(super) fn read(self) -> Result<Weight, Failure> {
+        Ok(match self {
+            ELMAN_WEIGHT_KERNEL => Weight::Kernel,
+            ELMAN_WEIGHT_RECURRENT_KERNEL => Weight::RecurrentKernel,
+            ELMAN_WEIGHT_BIAS => Weight::Bias,
+            ELMAN_WEIGHT_EMBEDDING => Weight::Embedding,
+            ELMAN_WEIGHT_BACKWARD_KERNEL => Weight::BackwardKernel,
+            ELMAN_WEIGHT_BACKWARD_RECURRENT_KERNEL => Weight::BackwardRecurrentKernel,
+            ELMAN_WEIGHT_BACKWARD_BIAS => Weight::BackwardBias,
+            elman_weight(other) => return Err(unknown("weight", other)),
+        })
+    }
+}
+
+impl elman_merge_mode {
+    pub(super) fn read(self) -> Result<MergeMode, Failure> {
+        Ok(match self {
+            ELMAN_MERGE_MODE_CONCAT => MergeMode::Concat,
+            ELMAN_MERGE_MODE_SUM => MergeMode::Sum,
+            ELMAN_MERGE_MODE_MUL => MergeMode::Mul,
+            ELMAN_MERGE_MODE_AVE => MergeMode::Ave,
+            ELMAN_MERGE_MODE_NONE => MergeMode::None,
+            elman_merge_mode(other) => return Err(unknown("merge mode", other)),
+        })
+    }
+}
+
+impl elman_padding {
+    pub(super) fn read(self) -> Result<Padding, Failure> {
+        Ok(match self {
+            ELMAN_PADDING_KERAS => Padding::Keras,
+            ELMAN_PADDING_ONNX => Padding::Onnx,
+            elman_padding(other) => return Err(unknown("padding", other)),
+        })
+    }
+}
+
+pub(super) fn unknown(what: &str, value: u32) -> Failure {
+    Failure::invalid(format!("{value} is no {what} that this library knows"))
+}

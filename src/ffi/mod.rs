@@ -1,0 +1,34 @@
+//! The C ABI: one thin function for each function of `include/elman.h`.
+//!
+//! A function here stops panics, checks what C can get wrong, makes one call into the library and turns its answer
+//! into a status. The rooms: [`status`] has the codes and each thread's last failure; [`boundary`] stops panics;
+//! [`raw`] looks at C's pointers; [`enums`] and the two struct modules [`config`] and [`options`] read what C wrote
+//! into memory; [`library`] says what runs; [`cell`] and [`sequential`] are the functions, each beside its handle.
+//!
+//! The documentation of every public item is the header's: cbindgen copies it, so it is written for readers of C.
+//! What a caller owes to all functions alike, valid pointers for the lengths given, is said once at the top of the
+//! header (`cbindgen.toml`). After a change here, `ELMAN_BLESS=1 cargo test --test ffi_header` writes the header anew.
+
+#![allow(non_camel_case_types, reason = "the names are C's")]
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "one contract for all functions, stated at the top of the header"
+)]
+
+mod boundary;
+mod cell;
+mod config;
+mod enums;
+mod library;
+mod options;
+mod raw;
+mod sequential;
+mod status;
+
+pub use cell::*;
+pub use config::*;
+pub use enums::*;
+pub use library::*;
+pub use options::*;
+pub use sequential::*;
+pub use status::*;

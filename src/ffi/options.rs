@@ -1,0 +1,181 @@
+//! The options of one run: masks, lengths, padding, states.
+
+use std::mem::offset_of;
+
+use super::boundary::boundary;
+use super::config::{check_struct_size, field};
+use super::enums::{ELMAN_PADDING_KERAS, elman_padding};
+use super::raw::{Input, Output, Span, check_pointer};
+use super::status::{Failure, elman_status};
+use crate::sequential::{Padding, RunOptions, Sequential};
+
+/// What one run does beyond predict: masked or shorter rows, initial states, final states. Fill it by
+/// elman_run_options_init, then set what you use; a NULL array is not used. The struct is only read during a call, its
+/// arrays stay yours, and they must not overlap with final_state or with the run's output.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct elman_run_options {
+    /// Bytes of this struct that are filled; set by elman_run_options_init.
+    pub struct_size: usize,
+    /// [batch, steps]: 1 = use the step, 0 = skip it. Not together with lengths. Where the network masks token 0 or a
+    /// value itself, both must allow a step.
+    pub mask: *const u8,
+    /// Elements of mask: batch x steps.
+    pub mask_len: usize,
+    /// [batch]: how many steps of each row count, 0 to steps; the others are at its end. Not together with mask.
+    pub lengths: *const usize,
+    /// Elements of lengths: batch.
+    pub lengths_len: usize,
+    /// What skipped steps leave behind: ELMAN_PADDING_KERAS (the default) or ELMAN_PADDING_ONNX.
+    pub padding: elman_padding,
+    /// The states before the first step, as in elman_sequential_state_len; NULL: zeros.
+    pub initial_state: *const f32,
+    /// Elements of initial_state: elman_sequential_state_len.
+    pub initial_state_len: usize,
+    /// Output: the states after the last step, as in elman_sequential_state_len. Written only on success.
+    pub final_state: *mut f32,
+    /// Elements of final_state: elman_sequential_state_len.
+    pub final_state_len: usize,
+}
+
+/// Fills `options` with defaults: nothing masked, states zero and not kept, which is what predict does.
+///
+/// struct_size is `sizeof *options` as your compiler sees it: no more bytes than that are written.
+///
+/// Fails with INVALID_ARGUMENT where struct_size does not even hold the mask.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_run_options_init(
+    options: *mut elman_run_options,
+    struct_size: usize,
+) -> elman_status {
+    boundary(|| {
+        check_pointer("options", options)?;
+        check_struct_size(struct_size, offset_of!(elman_run_options, lengths))?;
+        let filled = struct_size.min(size_of::<elman_run_options>());
+        let defaults = elman_run_options { struct_size: filled, ..DEFAULTS };
+        // SAFETY: the caller's options have struct_size bytes to write, and `filled` is neither more than that nor more
+        // than the defaults have. Bytes, because the caller's struct may be shorter than ours.
+        unsafe {
+            std::ptr::copy_nonoverlapping((&raw const defaults).cast::<u8>(), options.cast::<u8>(), filled)
+        };
+        Ok(())
+    })
+}
+
+const DEFAULTS: elman_run_options = elman_run_options {
+    struct_size: size_of::<elman_run_options>(),
+    mask: std::ptr::null(),
+    mask_len: 0,
+    lengths: std::ptr::null(),
+    lengths_len: 0,
+    padding: ELMAN_PADDING_KERAS,
+    initial_state: std::ptr::null(),
+    initial_state_len: 0,
+    final_state: std::ptr::null_mut(),
+    final_state_len: 0,
+};
+
+/// The arrays of a run's options, with their lengths checked.
+pub(super) struct Options {
+    mask: Option<Input<u8>>,
+    lengths: Option<Input<usize>>,
+    padding: Padding,
+    initial_state: Option<Input<f32>>,
+    final_state: Option<Output<f32>>,
+}
+
+impl Options {
+    /// Reads what C wrote for a run of `batch` rows of `steps` through `network`. NULL means the defaults.
+    ///
+    /// # Safety
+    /// `options` is NULL or points to as many readable bytes as its first field says.
+    pub(super) unsafe fn read(
+        options: *const elman_run_options,
+        network: &Sequential,
+        batch: usize,
+        steps: usize,
+    ) -> Result<Self, Failure> {
+        let mut given = DEFAULTS;
+        if !options.is_null() {
+            check_pointer("options", options)?;
+            // SAFETY: not NULL and aligned, checked above; options of any version begin with their size.
+            let struct_size = unsafe { (&raw const (*options).struct_size).read() };
+            check_struct_size(struct_size, offset_of!(elman_run_options, lengths))?;
+            macro_rules! read {
+                ($($name:ident),*) => {$(
+                    // SAFETY: aligned, checked above; readable for struct_size bytes: the caller's duty.
+                    given.$name = unsafe { field!(elman_run_options, options, struct_size, $name, given.$name) };
+                )*};
+            }
+            read!(mask, mask_len, lengths, lengths_len, padding);
+            read!(initial_state, initial_state_len, final_state, final_state_len);
+        }
+        let mask = used("mask", given.mask, given.mask_len)?
+            .map(|(start, len)| Input::new("mask", start, len)?.expect("batch x steps", &[batch, steps]));
+        let lengths = used("lengths", given.lengths, given.lengths_len)?
+            .map(|(start, len)| Input::new("lengths", start, len)?.expect("batch", &[batch]));
+        let state_len = network.state_len(batch)?;
+        let initial_state = used("initial_state", given.initial_state, given.initial_state_len)?
+            .map(|(start, len)| Input::new("initial_state", start, len)?.expect("state_len", &[state_len]));
+        let final_state = used("final_state", given.final_state.cast_const(), given.final_state_len)?.map(
+            |(start, len)| {
+                Output::new("final_state", start.cast_mut(), len)?.expect("state_len", &[state_len])
+            },
+        );
+        Ok(Self {
+            mask: mask.transpose()?,
+            lengths: lengths.transpose()?,
+            padding: given.padding.read()?,
+            initial_state: initial_state.transpose()?,
+            final_state: final_state.transpose()?,
+        })
+    }
+
+    /// Checks that the outputs, `y` and the final state, share no memory with `x`, with each other or with an array here.
+    pub(super) fn check_overlap(&self, x: Span, y: &Output<f32>) -> Result<(), Failure> {
+        let mut inputs = vec![x];
+        inputs.extend(self.mask.as_ref().map(Input::span));
+        inputs.extend(self.lengths.as_ref().map(Input::span));
+        inputs.extend(self.initial_state.as_ref().map(Input::span));
+        for &input in &inputs {
+            y.apart_from(input)?;
+        }
+        if let Some(final_state) = &self.final_state {
+            for &input in &inputs {
+                final_state.apart_from(input)?;
+            }
+            final_state.apart_from(y.span())?;
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// The arrays are as long as C said, nobody writes the inputs and nobody else uses the final state during the call;
+    /// and [`Options::check_overlap`] found nothing.
+    pub(super) unsafe fn into_run_options<'a>(self) -> RunOptions<'a> {
+        // SAFETY: the caller's duty is the same for each.
+        unsafe {
+            RunOptions {
+                mask: self.mask.map(|array| array.slice()),
+                lengths: self.lengths.map(|array| array.slice()),
+                padding: self.padding,
+                initial_state: self.initial_state.map(|array| array.slice()),
+                final_state: self.final_state.map(|array| array.slice()),
+            }
+        }
+    }
+}
+
+/// An array that may be NULL, and then must not claim a length: a failed malloc is no unused option.
+fn used<T>(what: &str, start: *const T, len: usize) -> Result<Option<(*const T, usize)>, Failure> {
+    match (start.is_null(), len) {
+        (false, len) => Ok(Some((start, len))),
+        (true, 0) => Ok(None),
+        (true, len) => Err(Failure::new(
+            super::ELMAN_STATUS_NULL_POINTER,
+            format!("{what} is NULL, and {what}_len is {len}; an unused option has length 0"),
+        )),
+    }
+}

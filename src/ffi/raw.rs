@@ -1,0 +1,215 @@
+//! C's pointers, looked at in the order that is safe: NULL, alignment, length, overlap, and only then a slice.
+//!
+//! No slice is made of an array whose length is not the one its shape asks for, so a wrong length never counts as an
+//! overlap with what lies behind the array, and never reads or writes it.
+
+use std::ffi::{CStr, c_char};
+use std::path::PathBuf;
+
+use super::status::{ELMAN_STATUS_LENGTH_MISMATCH, Failure};
+use crate::error::Error;
+use crate::memory;
+
+/// The place of an array in memory, for comparing only.
+#[derive(Clone, Copy)]
+pub(super) struct Span {
+    what: &'static str,
+    start: usize,
+    bytes: usize,
+}
+
+impl Span {
+    fn of<T>(what: &'static str, start: *const T, len: usize) -> Result<Self, Failure> {
+        check_pointer(what, start)?;
+        match len.checked_mul(size_of::<T>()) {
+            Some(bytes) if bytes <= isize::MAX as usize => Ok(Self { what, start: start.addr(), bytes }),
+            _ => Err(Failure::new(
+                ELMAN_STATUS_LENGTH_MISMATCH,
+                format!("{what}: no array in memory has {len} elements"),
+            )),
+        }
+    }
+
+    fn overlaps(self, other: Self) -> bool {
+        let end = |span: Self| span.start.saturating_add(span.bytes);
+        self.start < end(other) && other.start < end(self)
+    }
+}
+
+/// An array to be read.
+pub(super) struct Input<T> {
+    start: *const T,
+    len: usize,
+    span: Span,
+}
+
+impl<T> Input<T> {
+    pub(super) fn new(what: &'static str, start: *const T, len: usize) -> Result<Self, Failure> {
+        Ok(Self { start, len, span: Span::of(what, start, len)? })
+    }
+
+    /// `names` says in words what `dims` are.
+    pub(super) fn expect(self, names: &str, dims: &[usize]) -> Result<Self, Failure> {
+        memory::check_len(self.span.what, self.len, names, dims)?;
+        Ok(self)
+    }
+
+    pub(super) fn span(&self) -> Span {
+        self.span
+    }
+
+    /// # Safety
+    /// `start` points to `len` elements that nobody writes during the call.
+    pub(super) unsafe fn slice<'a>(&self) -> &'a [T] {
+        // SAFETY: not NULL, aligned and at most isize::MAX bytes, checked by `Span::of`; the rest is the caller's duty.
+        unsafe { std::slice::from_raw_parts(self.start, self.len) }
+    }
+}
+
+/// An array to be written.
+pub(super) struct Output<T> {
+    start: *mut T,
+    len: usize,
+    span: Span,
+}
+
+impl<T> Output<T> {
+    pub(super) fn new(what: &'static str, start: *mut T, len: usize) -> Result<Self, Failure> {
+        Ok(Self { start, len, span: Span::of(what, start, len)? })
+    }
+
+    /// `names` says in words what `dims` are.
+    pub(super) fn expect(self, names: &str, dims: &[usize]) -> Result<Self, Failure> {
+        memory::check_len(self.span.what, self.len, names, dims)?;
+        Ok(self)
+    }
+
+    pub(super) fn span(&self) -> Span {
+        self.span
+    }
+
+    /// Whether this is the very same array.
+    pub(super) fn is(&self, input: &Input<T>) -> bool {
+        self.start.cast_const() == input.start && self.len == input.len
+    }
+
+    pub(super) fn apart_from(&self, other: Span) -> Result<(), Failure> {
+        if self.span.overlaps(other) {
+            Err(Error::Overlap { output: self.span.what, input: other.what }.into())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// # Safety
+    /// `start` points to `len` elements that nobody else reads or writes during the call. They need not be initialised:
+    /// the library writes them before it reads them, and any bits are a number.
+    pub(super) unsafe fn slice<'a>(self) -> &'a mut [T] {
+        // SAFETY: not NULL, aligned and at most isize::MAX bytes, checked by `Span::of`; the rest is the caller's duty.
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
+    }
+}
+
+impl Output<f32> {
+    /// # Safety
+    /// As for [`Output::slice`].
+    pub(super) unsafe fn copy_from(self, values: &[f32]) {
+        // SAFETY: the caller's duty is the same.
+        unsafe { self.slice() }.copy_from_slice(values);
+    }
+}
+
+/// Neither NULL nor misaligned.
+pub(super) fn check_pointer<T>(what: &str, pointer: *const T) -> Result<(), Failure> {
+    if pointer.is_null() {
+        Err(Failure::null(what))
+    } else if pointer.is_aligned() {
+        Ok(())
+    } else {
+        Err(Failure::invalid(format!(
+            "{what} is at address {pointer:p}, not a multiple of {}",
+            align_of::<T>()
+        )))
+    }
+}
+
+pub(super) fn at_least_one(what: &str, size: usize) -> Result<(), Failure> {
+    if size > 0 { Ok(()) } else { Err(Failure::invalid(format!("{what} must be at least 1, got 0"))) }
+}
+
+/// A handle that is read.
+///
+/// # Safety
+/// `handle` is NULL or came from the library's `_new` or `_load`, is not freed, and nobody changes it during the call.
+pub(super) unsafe fn shared<'a, T>(what: &str, handle: *const T) -> Result<&'a T, Failure> {
+    check_pointer(what, handle)?;
+    // SAFETY: not NULL and aligned, checked above; alive and not changed: the caller's duty.
+    Ok(unsafe { &*handle })
+}
+
+/// A handle that is changed.
+///
+/// # Safety
+/// `handle` is NULL or came from the library's `_new` or `_load`, is not freed, and nobody else uses it during the call.
+pub(super) unsafe fn unshared<'a, T>(what: &str, handle: *mut T) -> Result<&'a mut T, Failure> {
+    check_pointer(what, handle)?;
+    // SAFETY: not NULL and aligned, checked above; alive and used by this call alone: the caller's duty.
+    Ok(unsafe { &mut *handle })
+}
+
+/// A place for one result, checked before the work and written after it.
+pub(super) struct Place<T>(*mut T);
+
+impl<T> Place<T> {
+    pub(super) fn new(what: &str, place: *mut T) -> Result<Self, Failure> {
+        check_pointer(what, place)?;
+        Ok(Self(place))
+    }
+
+    /// # Safety
+    /// The place is valid for one write.
+    pub(super) unsafe fn put(self, value: T) {
+        // SAFETY: not NULL and aligned, checked by `new`; valid: the caller's duty.
+        unsafe { self.0.write(value) }
+    }
+}
+
+impl<T> Place<*mut T> {
+    /// Hands a new handle to C, which frees it by the type's `_free`.
+    ///
+    /// # Safety
+    /// As for [`Place::put`].
+    pub(super) unsafe fn put_handle(self, value: T) {
+        // SAFETY: the caller's duty is the same.
+        unsafe { self.put(Box::into_raw(Box::new(value))) }
+    }
+}
+
+/// A flag as C hands it over: `bool` in a signature, `uint8_t` in a struct. C can put any byte there.
+pub(super) fn flag(what: &str, value: u8) -> Result<bool, Failure> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        other => Err(Failure::invalid(format!("{what} must be 0 or 1, got {other}"))),
+    }
+}
+
+/// A path: on Unix any bytes, elsewhere UTF-8.
+///
+/// # Safety
+/// `path` is NULL or points to nul-terminated text.
+pub(super) unsafe fn path(path: *const c_char) -> Result<PathBuf, Failure> {
+    check_pointer("path", path)?;
+    // SAFETY: not NULL, checked above; nul-terminated: the caller's duty.
+    let text = unsafe { CStr::from_ptr(path) };
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        Ok(std::ffi::OsStr::from_bytes(text.to_bytes()).into())
+    }
+    #[cfg(not(unix))]
+    {
+        let text = text.to_str().map_err(|error| Failure::invalid(format!("path is not UTF-8: {error}")))?;
+        Ok(text.into())
+    }
+}

@@ -1,0 +1,585 @@
+//! The stack of layers.
+
+use std::ffi::c_char;
+
+use super::boundary::{boundary, guarded};
+use super::config::{elman_simple_rnn_config, read_config};
+use super::enums::{elman_activation, elman_bool, elman_merge_mode, elman_weight};
+use super::options::{Options, elman_run_options};
+use super::raw::{Input, Output, Place, at_least_one, check_pointer, path, shared, unshared};
+use super::status::{ELMAN_STATUS_LENGTH_MISMATCH, Failure, elman_status};
+use crate::layers::{Bidirectional, Dense, Dropout, Embedding, Layer, Masking};
+use crate::sequential::Sequential;
+
+/// A network: layers one after another, from input to output. Made by elman_sequential_new, elman_sequential_load or
+/// elman_sequential_load_bytes, ended by elman_sequential_free. Add the layers, build, then set weights or predict.
+///
+/// Threads: functions that take it const may run on any number of threads at once; the others need it alone.
+pub struct elman_sequential(Sequential);
+
+/// Makes an empty network for steps of `input_size` features; 1 when an embedding comes first, which reads one token id
+/// a step.
+///
+/// On success *out is the new network, and yours to free.
+///
+/// Fails with INVALID_ARGUMENT where input_size is 0.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_new(
+    input_size: usize,
+    out: *mut *mut elman_sequential,
+) -> elman_status {
+    boundary(|| {
+        let out = Place::new("out", out)?;
+        at_least_one("input_size", input_size)?;
+        // SAFETY: valid for a write: the contract at the top of the header.
+        unsafe { out.put_handle(elman_sequential(Sequential::new(input_size))) };
+        Ok(())
+    })
+}
+
+/// Adds an embedding: token ids 0 to vocabulary - 1 become rows of `size` features. First layer only, and the network's
+/// input_size must be 1. With mask_zero the layers above skip the steps whose token is 0, as in Keras.
+///
+/// Fails with INVALID_ARGUMENT (a zero size, not the first layer, the network is built already); the network is
+/// unchanged then.
+///
+/// Threads: the network must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_add_embedding(
+    network: *mut elman_sequential,
+    vocabulary: usize,
+    size: usize,
+    mask_zero: elman_bool,
+) -> elman_status {
+    // SAFETY: the contract at the top of the header is `add`'s.
+    unsafe {
+        add(network, || Ok(Embedding::new(vocabulary, size).mask_zero(mask_zero.read("mask_zero")?).into()))
+    }
+}
+
+/// Adds a recurrent layer; its input must be a sequence, so the recurrent layer below must have return_sequences set.
+///
+/// Fails with INVALID_ARGUMENT (a zero size, a rate outside 0 to 1, an unknown enum value, a flag other than 0 and 1,
+/// softmax, an impossible place, the network is built already); the network is unchanged then.
+///
+/// Threads: the network must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_add_simple_rnn(
+    network: *mut elman_sequential,
+    config: *const elman_simple_rnn_config,
+) -> elman_status {
+    // SAFETY: the contract at the top of the header is `add`'s and `read_config`'s.
+    unsafe { add(network, || Ok(read_config(config)?.into())) }
+}
+
+/// Adds a recurrent layer that runs in both directions, each with weights of its own, and joins the two outputs; the
+/// configuration is both halves'.
+///
+/// Fails like elman_sequential_add_simple_rnn, and with INVALID_ARGUMENT where the configuration has go_backwards set.
+///
+/// Threads: the network must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_add_bidirectional(
+    network: *mut elman_sequential,
+    config: *const elman_simple_rnn_config,
+    merge_mode: elman_merge_mode,
+) -> elman_status {
+    let layer = || {
+        // SAFETY: readable for its struct_size bytes: the contract at the top of the header.
+        let config = unsafe { read_config(config) }?;
+        Ok(Bidirectional::new(config).merge_mode(merge_mode.read()?).into())
+    };
+    // SAFETY: the contract at the top of the header is `add`'s.
+    unsafe { add(network, layer) }
+}
+
+/// Adds a fully connected layer of `units` outputs with a bias: on the last output, or on every step where it is given a
+/// sequence.
+///
+/// Fails with INVALID_ARGUMENT (units is 0, an unknown activation, the network is built already); the network is
+/// unchanged then.
+///
+/// Threads: the network must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_add_dense(
+    network: *mut elman_sequential,
+    units: usize,
+    activation: elman_activation,
+) -> elman_status {
+    // SAFETY: the contract at the top of the header is `add`'s.
+    unsafe { add(network, || Ok(Dense::new(units).activation(activation.read()?).into())) }
+}
+
+/// Adds dropout between layers: in training, inputs become zero with probability `rate` and the others are scaled by
+/// 1 / (1 - rate). It does nothing in predict and run.
+///
+/// Fails with INVALID_ARGUMENT (a rate outside 0 to 1, the network is built already); the network is unchanged then.
+///
+/// Threads: the network must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_add_dropout(
+    network: *mut elman_sequential,
+    rate: f32,
+) -> elman_status {
+    // SAFETY: the contract at the top of the header is `add`'s.
+    unsafe { add(network, || Ok(Dropout::new(rate).into())) }
+}
+
+/// Adds masking: the layers above skip the steps whose features all equal `mask_value`, as in Keras.
+///
+/// Fails with INVALID_ARGUMENT (a NaN or an infinity, the network is built already); the network is unchanged then.
+///
+/// Threads: the network must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_add_masking(
+    network: *mut elman_sequential,
+    mask_value: f32,
+) -> elman_status {
+    // SAFETY: the contract at the top of the header is `add`'s.
+    unsafe { add(network, || Ok(Masking::new(mask_value).into())) }
+}
+
+/// # Safety
+/// As for [`unshared`].
+unsafe fn add(
+    network: *mut elman_sequential,
+    layer: impl FnOnce() -> Result<Layer, Failure>,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: the caller's duty is the same.
+        let elman_sequential(network) = unsafe { unshared("network", network) }?;
+        network.push(layer()?)?;
+        Ok(())
+    })
+}
+
+/// Gives every weight its initial value; no more layers can be added afterwards. The weights depend on nothing but the
+/// layers and seed: they are the same ones on every machine. Building again initialises anew.
+///
+/// Fails with INVALID_ARGUMENT (no layers, or sizes that overflow), OUT_OF_MEMORY, UNSUPPORTED (ELMAN_ISA names something
+/// unknown or not available here).
+///
+/// Threads: the network must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_build(network: *mut elman_sequential, seed: u64) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
+        let elman_sequential(network) = unsafe { unshared("network", network) }?;
+        network.initialize(seed)?;
+        Ok(())
+    })
+}
+
+/// The number of layers added; layers count from 0 at the input. 0 for NULL.
+///
+/// Threads: any number at once on one network.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_layer_count(network: *const elman_sequential) -> usize {
+    // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
+    let network = unsafe { shared("network", network) };
+    network.map_or(0, |elman_sequential(network)| network.layers().len())
+}
+
+/// Describes the network in a few lines of text: layers, shapes, numbers of parameters, and the driver chosen.
+///
+/// text has room for `capacity` bytes, and receives UTF-8 with a nul byte at its end; *needed is the number of bytes with
+/// that nul byte. To ask for the size alone, pass NULL and 0 for text and capacity. needed may be NULL where text is not.
+///
+/// Fails with LENGTH_MISMATCH where the text needs more than capacity bytes: *needed is then set all the same, and text
+/// is not touched.
+///
+/// Threads: any number at once on one network.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_summary(
+    network: *const elman_sequential,
+    text: *mut c_char,
+    capacity: usize,
+    needed: *mut usize,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
+        let elman_sequential(network) = unsafe { shared("network", network) }?;
+        let asks_for_size = text.is_null() && capacity == 0;
+        if asks_for_size || !needed.is_null() {
+            check_pointer("needed", needed)?;
+        }
+        if !asks_for_size {
+            check_pointer("text", text)?;
+        }
+        let mut summary = network.summary();
+        summary.push('\0');
+        if !needed.is_null() {
+            // SAFETY: aligned, checked above; valid for a write: the contract at the top of the header.
+            unsafe { needed.write(summary.len()) };
+        }
+        if asks_for_size {
+            return Ok(());
+        }
+        if summary.len() > capacity {
+            return Err(Failure::new(
+                ELMAN_STATUS_LENGTH_MISMATCH,
+                format!("text: the summary needs {} bytes, got {capacity}", summary.len()),
+            ));
+        }
+        // SAFETY: `capacity` bytes, which is enough, are valid for writes: the contract at the top of the header.
+        unsafe { std::ptr::copy_nonoverlapping(summary.as_ptr(), text.cast::<u8>(), summary.len()) };
+        Ok(())
+    })
+}
+
+/// The shape of a weight: *rows x *columns elements, row by row. A bias has one row.
+///
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (no such layer, an unknown weight, or one that the layer does not have).
+///
+/// Threads: any number at once on one network.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_weight_shape(
+    network: *const elman_sequential,
+    layer: usize,
+    which: elman_weight,
+    rows: *mut usize,
+    columns: *mut usize,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
+        let elman_sequential(network) = unsafe { shared("network", network) }?;
+        let (rows, columns) = (Place::new("rows", rows)?, Place::new("columns", columns)?);
+        let shape = network.weight_shape(layer, which.read()?)?;
+        // SAFETY: both valid for a write: the contract at the top of the header.
+        unsafe {
+            rows.put(shape[0]);
+            columns.put(shape[1]);
+        }
+        Ok(())
+    })
+}
+
+/// Copies a weight to `values`, in Keras's layout. len is rows x columns of elman_sequential_weight_shape.
+///
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (no such layer, an unknown weight, or one that the layer does not have),
+/// LENGTH_MISMATCH.
+///
+/// Threads: any number at once on one network.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_get_weight(
+    network: *const elman_sequential,
+    layer: usize,
+    which: elman_weight,
+    values: *mut f32,
+    len: usize,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
+        let elman_sequential(network) = unsafe { shared("network", network) }?;
+        let values = Output::new("values", values, len)?;
+        let weight = network.weight(layer, which.read()?)?;
+        let values = values.expect("rows x columns", &weight.shape())?;
+        // SAFETY: as long as C says: the contract at the top of the header.
+        unsafe { values.copy_from(weight.values()) };
+        Ok(())
+    })
+}
+
+/// Replaces a weight by a copy of `values`, in Keras's layout. len is rows x columns of elman_sequential_weight_shape.
+///
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (no such layer, an unknown weight, or one that the layer does not have),
+/// LENGTH_MISMATCH, OUT_OF_MEMORY; the network is unchanged then.
+///
+/// Threads: the network must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_set_weight(
+    network: *mut elman_sequential,
+    layer: usize,
+    which: elman_weight,
+    values: *const f32,
+    len: usize,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
+        let elman_sequential(network) = unsafe { unshared("network", network) }?;
+        let values = Input::new("values", values, len)?;
+        let which = which.read()?;
+        let values = values.expect("rows x columns", &network.weight_shape(layer, which)?)?;
+        // SAFETY: as long as C says: the contract at the top of the header.
+        network.set_weight(layer, which, unsafe { values.slice() })?;
+        Ok(())
+    })
+}
+
+/// How many threads one predict or run may use: 1 unless set, 0 for all cores. The results have the same bits.
+///
+/// Fails with OUT_OF_MEMORY or UNSUPPORTED where the threads cannot be had.
+///
+/// Threads: the network must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_set_threads(
+    network: *mut elman_sequential,
+    threads: usize,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
+        let elman_sequential(network) = unsafe { unshared("network", network) }?;
+        network.set_threads(threads)?;
+        Ok(())
+    })
+}
+
+/// How many floats predict and run give for `batch` rows of `steps`: batch x steps x features where the last layer gives
+/// a sequence, else batch x features.
+///
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (a zero size, an overflowed product).
+///
+/// Threads: any number at once on one network.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_output_len(
+    network: *const elman_sequential,
+    batch: usize,
+    steps: usize,
+    len: *mut usize,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
+        let elman_sequential(network) = unsafe { shared("network", network) }?;
+        let len = Place::new("len", len)?;
+        let outputs = network.output_len(batch, steps)?;
+        // SAFETY: valid for a write: the contract at the top of the header.
+        unsafe { len.put(outputs) };
+        Ok(())
+    })
+}
+
+/// How many floats the states of `batch` rows are: those of all recurrent layers one after another, each [batch, units],
+/// in layer order, a Bidirectional layer's forward state before its backward one. 0 for a network without recurrent
+/// layers.
+///
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (batch is 0, an overflowed product).
+///
+/// Threads: any number at once on one network.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_state_len(
+    network: *const elman_sequential,
+    batch: usize,
+    len: *mut usize,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
+        let elman_sequential(network) = unsafe { shared("network", network) }?;
+        let len = Place::new("len", len)?;
+        at_least_one("batch", batch)?;
+        let states = network.state_len(batch)?;
+        // SAFETY: valid for a write: the contract at the top of the header.
+        unsafe { len.put(states) };
+        Ok(())
+    })
+}
+
+/// Runs the network on floats: x is [batch, steps, input_size], y receives elman_sequential_output_len floats. States
+/// start at zero.
+///
+/// The bits of a row depend neither on the other rows nor on the number of threads.
+///
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (a zero size, an overflowed product, a network that reads tokens),
+/// LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
+///
+/// Threads: any number at once on one network.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_predict(
+    network: *const elman_sequential,
+    x: *const f32,
+    x_len: usize,
+    batch: usize,
+    steps: usize,
+    y: *mut f32,
+    y_len: usize,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
+        let elman_sequential(network) = unsafe { shared("network", network) }?;
+        let x = Input::new("x", x, x_len)?;
+        let y = Output::new("y", y, y_len)?;
+        let y = y.expect("output_len", &[network.output_len(batch, steps)?])?;
+        let x = x.expect("batch x steps x input_size", &[batch, steps, network.input_size()])?;
+        y.apart_from(x.span())?;
+        // SAFETY: as long as C says: the contract at the top of the header.
+        unsafe { network.predict_into(x.slice(), batch, steps, y.slice()) }?;
+        Ok(())
+    })
+}
+
+/// Runs a network that begins with an embedding: ids is [batch, steps], each 0 to vocabulary - 1; else like
+/// elman_sequential_predict.
+///
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (a zero size, an overflowed product, an id outside the vocabulary, a network
+/// that does not begin with an embedding), LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
+///
+/// Threads: any number at once on one network.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_predict_tokens(
+    network: *const elman_sequential,
+    ids: *const i32,
+    ids_len: usize,
+    batch: usize,
+    steps: usize,
+    y: *mut f32,
+    y_len: usize,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
+        let elman_sequential(network) = unsafe { shared("network", network) }?;
+        let ids = Input::new("ids", ids, ids_len)?;
+        let y = Output::new("y", y, y_len)?;
+        let y = y.expect("output_len", &[network.output_len(batch, steps)?])?;
+        let ids = ids.expect("batch x steps", &[batch, steps])?;
+        y.apart_from(ids.span())?;
+        // SAFETY: as long as C says: the contract at the top of the header.
+        unsafe { network.predict_tokens_into(ids.slice(), batch, steps, y.slice()) }?;
+        Ok(())
+    })
+}
+
+/// elman_sequential_predict with options: masked or shorter rows, initial states, final states. NULL options are the
+/// defaults.
+///
+/// Fails like elman_sequential_predict, and with NULL_POINTER (an array of the options is NULL and has a length),
+/// INVALID_ARGUMENT (both mask and lengths, a length above steps, an unknown padding), LENGTH_MISMATCH and OVERLAP for the
+/// arrays of the options. initial_state and final_state may not overlap either.
+///
+/// Threads: any number at once on one network, each with a final_state of its own.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_run(
+    network: *const elman_sequential,
+    x: *const f32,
+    x_len: usize,
+    batch: usize,
+    steps: usize,
+    options: *const elman_run_options,
+    y: *mut f32,
+    y_len: usize,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
+        let elman_sequential(network) = unsafe { shared("network", network) }?;
+        let x = Input::new("x", x, x_len)?;
+        let y = Output::new("y", y, y_len)?;
+        let y = y.expect("output_len", &[network.output_len(batch, steps)?])?;
+        let x = x.expect("batch x steps x input_size", &[batch, steps, network.input_size()])?;
+        // SAFETY: readable for its struct_size bytes: the contract at the top of the header.
+        let options = unsafe { Options::read(options, network, batch, steps) }?;
+        options.check_overlap(x.span(), &y)?;
+        // SAFETY: as long as C says: the contract at the top of the header; apart, checked above.
+        unsafe { network.run(x.slice(), batch, steps, options.into_run_options(), y.slice()) }?;
+        Ok(())
+    })
+}
+
+/// elman_sequential_predict_tokens with options, as in elman_sequential_run.
+///
+/// Fails like elman_sequential_predict_tokens and elman_sequential_run.
+///
+/// Threads: any number at once on one network, each with a final_state of its own.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_run_tokens(
+    network: *const elman_sequential,
+    ids: *const i32,
+    ids_len: usize,
+    batch: usize,
+    steps: usize,
+    options: *const elman_run_options,
+    y: *mut f32,
+    y_len: usize,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
+        let elman_sequential(network) = unsafe { shared("network", network) }?;
+        let ids = Input::new("ids", ids, ids_len)?;
+        let y = Output::new("y", y, y_len)?;
+        let y = y.expect("output_len", &[network.output_len(batch, steps)?])?;
+        let ids = ids.expect("batch x steps", &[batch, steps])?;
+        // SAFETY: readable for its struct_size bytes: the contract at the top of the header.
+        let options = unsafe { Options::read(options, network, batch, steps) }?;
+        options.check_overlap(ids.span(), &y)?;
+        // SAFETY: as long as C says: the contract at the top of the header; apart, checked above.
+        unsafe { network.run_tokens(ids.slice(), batch, steps, options.into_run_options(), y.slice()) }?;
+        Ok(())
+    })
+}
+
+/// Writes layers and weights to a file in elman's safetensors layout, replacing what is there. path is nul-terminated:
+/// on Unix any bytes, elsewhere UTF-8.
+///
+/// Fails with NOT_BUILT, IO, INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
+///
+/// Threads: any number at once on one network.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_save(
+    network: *const elman_sequential,
+    path: *const c_char,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
+        let elman_sequential(network) = unsafe { shared("network", network) }?;
+        // SAFETY: nul-terminated: the contract at the top of the header.
+        network.save(unsafe { self::path(path) }?)?;
+        Ok(())
+    })
+}
+
+/// Reads a built network from a file in elman's safetensors layout. path is as in elman_sequential_save.
+///
+/// On success *out is the new network, and yours to free.
+///
+/// Fails with IO, BAD_FORMAT, UNSUPPORTED (a layer this library does not have, or ELMAN_ISA names something unknown or
+/// not available here), OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_load(
+    path: *const c_char,
+    out: *mut *mut elman_sequential,
+) -> elman_status {
+    boundary(|| {
+        let out = Place::new("out", out)?;
+        // SAFETY: nul-terminated: the contract at the top of the header.
+        let network = Sequential::load(unsafe { self::path(path) }?)?;
+        // SAFETY: valid for a write: the contract at the top of the header.
+        unsafe { out.put_handle(elman_sequential(network)) };
+        Ok(())
+    })
+}
+
+/// elman_sequential_load from memory: the `len` bytes of such a file, at any alignment. They are not needed afterwards.
+///
+/// On success *out is the new network, and yours to free.
+///
+/// Fails with BAD_FORMAT, UNSUPPORTED, OUT_OF_MEMORY as elman_sequential_load does.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_load_bytes(
+    bytes: *const u8,
+    len: usize,
+    out: *mut *mut elman_sequential,
+) -> elman_status {
+    boundary(|| {
+        let out = Place::new("out", out)?;
+        let bytes = Input::new("bytes", bytes, len)?;
+        // SAFETY: as long as C says: the contract at the top of the header.
+        let network = Sequential::load_bytes(unsafe { bytes.slice() })?;
+        // SAFETY: valid for a write: the contract at the top of the header.
+        unsafe { out.put_handle(elman_sequential(network)) };
+        Ok(())
+    })
+}
+
+/// Frees a network. NULL is fine; a second time is not.
+///
+/// Threads: the network must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_free(network: *mut elman_sequential) {
+    if !network.is_null() {
+        // SAFETY: made by `put_handle`, not freed before and not in use: the contract at the top of the header.
+        guarded(|| drop(unsafe { Box::from_raw(network) }));
+    }
+}

@@ -1,0 +1,183 @@
+//! The walk over panels, blocks of terms and rows.
+
+use super::PackedMatrix;
+use crate::dispatch::{Block, Function};
+
+/// The left-hand rows of a product.
+#[derive(Clone, Copy)]
+pub(crate) enum Rows<'a> {
+    /// `count` rows, `stride` floats apart.
+    Strided { values: &'a [f32], stride: usize, count: usize },
+    /// Row i begins `offsets[i]` floats into `values`.
+    Scattered { values: &'a [f32], offsets: &'a [usize] },
+}
+
+/// Where the sums start.
+#[derive(Clone, Copy)]
+pub(crate) enum Init<'a> {
+    /// The same start for every row: a bias, padded to whole vectors.
+    Bias(&'a [f32]),
+}
+
+/// What is stored for a finished sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finish {
+    /// The sum.
+    Keep,
+    /// The next state of a recurrent layer: the function of the sum, tiny values as zero.
+    State(Function),
+}
+
+impl<'a> Rows<'a> {
+    /// From the first float of a row on.
+    pub(crate) fn row(&self, index: usize) -> &'a [f32] {
+        match *self {
+            Rows::Strided { values, stride, .. } => &values[index * stride..],
+            Rows::Scattered { values, offsets } => &values[offsets[index]..],
+        }
+    }
+
+    fn count(&self) -> usize {
+        match *self {
+            Rows::Strided { count, .. } => count,
+            Rows::Scattered { offsets, .. } => offsets.len(),
+        }
+    }
+
+    /// Whether every row has `terms` floats.
+    fn hold(&self, terms: usize) -> bool {
+        match *self {
+            Rows::Strided { values, stride, count } => {
+                count == 0 || (count - 1) * stride + terms <= values.len()
+            }
+            Rows::Scattered { values, offsets } => {
+                offsets.iter().all(|&offset| offset <= values.len() && terms <= values.len() - offset)
+            }
+        }
+    }
+}
+
+/// `c = init + rows·matrix`, whole vectors written, rows of `c` being `c_stride` apart.
+pub(crate) fn multiply(
+    rows: Rows<'_>,
+    matrix: &PackedMatrix,
+    init: Init<'_>,
+    c: &mut [f32],
+    c_stride: usize,
+) {
+    let count = rows.count();
+    if count == 0 {
+        return;
+    }
+    let width = matrix.padded_columns();
+    assert!(rows.hold(matrix.terms()), "a row lies outside its array");
+    assert!(width <= c_stride && (count - 1) * c_stride + width <= c.len(), "output too small");
+    let (a, offsets, a_stride) = match rows {
+        Rows::Strided { values, stride, .. } => (values.as_ptr(), std::ptr::null(), stride),
+        Rows::Scattered { values, offsets } => (values.as_ptr(), offsets.as_ptr(), 0),
+    };
+    let c = c.as_mut_ptr();
+    let (init, init_stride) = match init {
+        Init::Bias(bias) => {
+            assert!(width <= bias.len(), "bias too small");
+            (bias.as_ptr(), 0)
+        }
+    };
+    let block = Block {
+        a,
+        offsets,
+        a_stride,
+        rows: count,
+        terms: matrix.terms(),
+        segments: matrix.segments(),
+        b: std::ptr::null(),
+        b_stride: 0,
+        panel_stride: 0,
+        init,
+        init_stride,
+        c,
+        c_stride,
+    };
+    // SAFETY: the asserts above: every row has `terms` floats, `c` has `width` floats at each row, `init` is `c` or a
+    // bias of `width` floats that a shared reference keeps apart from `c`.
+    unsafe { sweep(matrix, &block, Finish::Keep, false) };
+}
+
+/// Carries out `block` (whose `b` fields are filled in here) over all panels of `matrix`, from the last to the first
+/// when `backward`.
+///
+/// # Safety
+/// As `kernels::tile::product` for all columns of the matrix, padded to whole vectors; `terms` and `segments` must
+/// be the matrix's.
+pub(crate) unsafe fn sweep(matrix: &PackedMatrix, block: &Block, finish: Finish, backward: bool) {
+    let kernels = matrix.kernels();
+    let count = matrix.panel_count();
+    // A lone row takes several panels at once, to have enough independent sums.
+    let abreast = if block.rows == 1 { matrix.full_panels() / kernels.abreast } else { 0 };
+    let singles = abreast * kernels.abreast;
+    let groups = abreast + count - singles;
+    for group in 0..groups {
+        let group = if backward { groups - 1 - group } else { group };
+        // SAFETY: the caller's promise, for the columns of these panels.
+        unsafe {
+            if group < abreast {
+                panels(matrix, block, finish, group * kernels.abreast, kernels.abreast);
+            } else {
+                panels(matrix, block, finish, singles + group - abreast, 1);
+            }
+        }
+    }
+}
+
+/// `together` panels from `index` on: one, or as many as go abreast.
+///
+/// # Safety
+/// As [`sweep`].
+unsafe fn panels(matrix: &PackedMatrix, block: &Block, finish: Finish, index: usize, together: usize) {
+    let kernels = matrix.kernels();
+    let panel = matrix.panel(index);
+    let mut part = *block;
+    part.b_stride = panel.vectors * kernels.lanes;
+    part.panel_stride = panel.values.len();
+    let (product, tanh_steps) = if together > 1 {
+        (Some(kernels.product_abreast), Some(kernels.tanh_steps_abreast))
+    } else {
+        (kernels.product[panel.vectors - 1], kernels.tanh_steps[panel.vectors - 1])
+    };
+    let (Some(product), Some(tanh_steps)) = (product, tanh_steps) else {
+        unreachable!("a panel of {} vectors", panel.vectors)
+    };
+    // Blocks of terms pay when several tiles pass over them, and may be cut where there is one segment only.
+    let most = if block.segments == 1 && block.rows > 8 { kernels.terms_in_cache } else { block.terms };
+    let mut done = 0;
+    // A matrix without terms still writes its initial values.
+    while done < block.terms || done == 0 {
+        part.terms = (block.terms - done).min(most);
+        // SAFETY: `done` terms into the rows and the panel, `column` columns into output and initial values: all
+        // inside what the caller vouched for.
+        unsafe {
+            part.a = block.a.add(done);
+            part.b = panel.values.as_ptr().add(done * part.b_stride);
+            part.c = block.c.add(panel.column);
+            (part.init, part.init_stride) = if done == 0 {
+                (block.init.add(panel.column), block.init_stride)
+            } else {
+                (part.c.cast_const(), block.c_stride)
+            };
+        }
+        done += part.terms.max(1);
+        let last = done >= block.terms;
+        // SAFETY: as above; the shells belong to the kernels that this process may run.
+        unsafe {
+            match finish {
+                Finish::State(Function::Tanh) if last => tanh_steps(&part, &[block.rows]),
+                Finish::State(function) if last => {
+                    product(&part);
+                    let columns = together * part.b_stride;
+                    (kernels.apply_state)(function, part.c, block.rows, columns, block.c_stride);
+                }
+                _ => product(&part),
+            }
+        }
+    }
+}

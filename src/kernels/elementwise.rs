@@ -1,0 +1,43 @@
+//! Functions over whole arrays, in place.
+
+use super::activation::{Function, TINY, exp_of_negative, relu, sigmoid, tanh};
+use crate::simd::Simd;
+
+/// `f` over `rows` rows of `columns` floats, `stride` apart, in place. With `STATE`, results below [`TINY`] become
+/// zero, as everywhere a state is stored.
+///
+/// # Safety
+/// `values` must be valid for reading and writing `columns` floats rounded up to whole vectors at each row.
+#[inline(always)]
+pub(crate) unsafe fn apply<S: Simd, const STATE: bool>(
+    s: S,
+    function: Function,
+    values: *mut f32,
+    rows: usize,
+    columns: usize,
+    stride: usize,
+) {
+    macro_rules! each {
+        ($f:expr) => {
+            for row in 0..rows {
+                // SAFETY: a row of the caller's.
+                let row = unsafe { values.add(row * stride) };
+                for i in (0..columns).step_by(S::LANES) {
+                    // SAFETY: i < columns, so the vector lies inside the row rounded up to whole vectors.
+                    unsafe {
+                        let y = $f(s, s.load(row.add(i)));
+                        s.store(row.add(i), if STATE { s.flush_below(y, TINY) } else { y });
+                    }
+                }
+            }
+        };
+    }
+    match function {
+        Function::Linear if STATE => each!(|_, x| x),
+        Function::Linear => {}
+        Function::Tanh => each!(tanh),
+        Function::Relu => each!(relu),
+        Function::Sigmoid => each!(sigmoid),
+        Function::Exp => each!(exp_of_negative),
+    }
+}

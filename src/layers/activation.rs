@@ -1,0 +1,32 @@
+//! Activation functions by name; their arithmetic is in the kernels.
+
+/// What a layer does to the sum of its products, element by element (softmax: row by row).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Activation {
+    /// `x`.
+    Linear,
+    /// The hyperbolic tangent, at most 2 ULP from the exact value. Keras's default for recurrent layers.
+    #[default]
+    Tanh,
+    /// `max(x, 0)`.
+    Relu,
+    /// `1 / (1 + exp(-x))`, at most 4 ULP from the exact value.
+    Sigmoid,
+    /// `exp(x_i) / sum_j exp(x_j)` over the row, computed relative to the row's maximum. Dense layers only.
+    Softmax,
+}
+
+impl Activation {
+    /// Keras's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Activation::Linear => "linear",
+            Activation::Tanh => "tanh",
+            Activation::Relu => "relu",
+            Activation::Sigmoid => "sigmoid",
+            Activation::Softmax => "softmax",
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! A recurrent layer run in both directions.
+
+use super::{SimpleRnn, Weight};
+use crate::error::{Error, Result};
+
+/// How a [`Bidirectional`] layer joins its two halves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum MergeMode {
+    /// Side by side: twice the units.
+    #[default]
+    Concat,
+    /// Element-wise sum.
+    Sum,
+    /// Element-wise product.
+    Mul,
+    /// Element-wise mean.
+    Ave,
+    /// Not joined: the forward array, then the backward array. Last layer only.
+    None,
+}
+
+/// Keras's Bidirectional around a [`SimpleRnn`]: a forward half and a backward half of the same configuration.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bidirectional {
+    pub(crate) layer: SimpleRnn,
+    pub(crate) merge_mode: MergeMode,
+}
+
+impl Bidirectional {
+    /// Both directions of `layer`, concatenated.
+    pub fn new(layer: SimpleRnn) -> Self {
+        Self { layer, merge_mode: MergeMode::Concat }
+    }
+
+    /// How the halves are joined.
+    pub fn merge_mode(mut self, mode: MergeMode) -> Self {
+        self.merge_mode = mode;
+        self
+    }
+
+    pub(crate) fn validate(&self) -> Result<()> {
+        self.layer.validate()?;
+        if self.layer.go_backwards {
+            return Err(Error::InvalidArgument(
+                "the layer inside a Bidirectional runs both ways already; go_backwards must be false".into(),
+            ));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn output_features(&self) -> usize {
+        match self.merge_mode {
+            MergeMode::Concat => 2 * self.layer.units,
+            _ => self.layer.units,
+        }
+    }
+
+    pub(crate) fn variable_shapes(&self, input: usize) -> Vec<(Weight, [usize; 2])> {
+        let forward = self.layer.variable_shapes(input);
+        let backward = forward.clone().into_iter().map(|(which, shape)| (which.backward(), shape));
+        forward.iter().copied().chain(backward).collect()
+    }
+}

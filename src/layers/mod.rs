@@ -1,0 +1,167 @@
+//! Layers: what a user describes.
+//!
+//! A layer here is a configuration in Keras's words with Keras's defaults, validated once, and after building the
+//! weights that belong to it: [`Variables`] in Keras's layout, and [`Packed`] for the kernels. Nothing in this room
+//! runs; running is `sequence`'s work.
+
+mod activation;
+mod bidirectional;
+mod dense;
+mod dropout;
+mod embedding;
+mod initializer;
+mod masking;
+mod packed;
+mod simple_rnn;
+mod variables;
+
+pub use activation::Activation;
+pub use bidirectional::{Bidirectional, MergeMode};
+pub use dense::Dense;
+pub use dropout::Dropout;
+pub use embedding::Embedding;
+pub use initializer::Initializer;
+pub use masking::Masking;
+pub use simple_rnn::{SimpleRnn, Unroll};
+pub use variables::{Variable, Weight};
+
+pub(crate) use packed::{BuiltLayer, Packed, PackedDense, PackedRnn};
+pub(crate) use variables::Variables;
+
+use crate::error::{Error, Result};
+
+/// One layer of a [`Sequential`](crate::Sequential).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Layer {
+    /// Token ids to vectors; first layer only.
+    Embedding(Embedding),
+    /// Marks steps to be skipped.
+    Masking(Masking),
+    /// A recurrent layer.
+    SimpleRnn(SimpleRnn),
+    /// A recurrent layer run in both directions.
+    Bidirectional(Bidirectional),
+    /// A fully connected layer, on every step where it is given a sequence.
+    Dense(Dense),
+    /// Drops inputs in training; does nothing in inference.
+    Dropout(Dropout),
+}
+
+macro_rules! into_layer {
+    ($($name:ident),*) => {$(
+        impl From<$name> for Layer {
+            fn from(layer: $name) -> Self {
+                Layer::$name(layer)
+            }
+        }
+    )*};
+}
+into_layer!(Embedding, Masking, SimpleRnn, Bidirectional, Dense, Dropout);
+
+/// What flows between layers: the width of a row, and whether there is a row for every step or for the last one only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) features: usize,
+    pub(crate) sequence: bool,
+}
+
+impl Layer {
+    /// Keras's name of the layer type, as files carry it.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Layer::Embedding(_) => "embedding",
+            Layer::Masking(_) => "masking",
+            Layer::SimpleRnn(_) => "simple_rnn",
+            Layer::Bidirectional(_) => "bidirectional",
+            Layer::Dense(_) => "dense",
+            Layer::Dropout(_) => "dropout",
+        }
+    }
+
+    /// Checks the layer's own numbers; its place among others is checked by [`Layer::output_shape`].
+    pub(crate) fn validate(&self) -> Result<()> {
+        match self {
+            Layer::Embedding(layer) => layer.validate(),
+            Layer::Masking(layer) => layer.validate(),
+            Layer::SimpleRnn(layer) => layer.validate(),
+            Layer::Bidirectional(layer) => layer.validate(),
+            Layer::Dense(layer) => layer.validate(),
+            Layer::Dropout(layer) => layer.validate(),
+        }
+    }
+
+    /// What the layer gives for `input`, or why it cannot stand at position `index`.
+    pub(crate) fn output_shape(&self, index: usize, input: Shape) -> Result<Shape> {
+        let needs_sequence = |shape: Shape| {
+            if input.sequence {
+                Ok(shape)
+            } else {
+                Err(Error::InvalidArgument(format!(
+                    "layer {index} ({}) needs a sequence, and layer {} gives only the last step; \
+                     set return_sequences there",
+                    self.type_name(),
+                    index.saturating_sub(1)
+                )))
+            }
+        };
+        match self {
+            Layer::Embedding(layer) if index == 0 && input.features == 1 => {
+                Ok(Shape { features: layer.size, ..input })
+            }
+            Layer::Embedding(_) if index == 0 => Err(Error::InvalidArgument(format!(
+                "an embedding reads one token id a step: input size must be 1, got {}",
+                input.features
+            ))),
+            Layer::Embedding(_) => Err(Error::InvalidArgument(format!(
+                "an embedding must be the first layer, got it as layer {index}"
+            ))),
+            Layer::Masking(_) => needs_sequence(input),
+            Layer::SimpleRnn(layer) => {
+                needs_sequence(Shape { features: layer.units, sequence: layer.return_sequences })
+            }
+            Layer::Bidirectional(layer) => needs_sequence(Shape {
+                features: layer.output_features(),
+                sequence: layer.layer.return_sequences,
+            }),
+            Layer::Dense(layer) => Ok(Shape { features: layer.units, ..input }),
+            Layer::Dropout(_) => Ok(input),
+        }
+    }
+
+    /// The variables of the layer for rows of `input` features, in Keras's order.
+    pub(crate) fn variable_shapes(&self, input: usize) -> Vec<(Weight, [usize; 2])> {
+        match self {
+            Layer::Embedding(layer) => vec![(Weight::Embedding, [layer.vocabulary, layer.size])],
+            Layer::SimpleRnn(layer) => layer.variable_shapes(input),
+            Layer::Bidirectional(layer) => layer.variable_shapes(input),
+            Layer::Dense(layer) => layer.variable_shapes(input),
+            Layer::Masking(_) | Layer::Dropout(_) => Vec::new(),
+        }
+    }
+
+    /// How a variable starts.
+    pub(crate) fn initializer(&self, which: Weight) -> Initializer {
+        match self {
+            Layer::SimpleRnn(layer) => layer.initializer(which),
+            Layer::Bidirectional(layer) => layer.layer.initializer(which.forward()),
+            Layer::Dense(layer) => layer.initializer(which),
+            Layer::Embedding(layer) => layer.embeddings_initializer,
+            Layer::Masking(_) | Layer::Dropout(_) => Initializer::Zeros,
+        }
+    }
+}
+
+/// A size that must be at least one.
+fn positive(what: &str, size: usize) -> Result<()> {
+    if size > 0 { Ok(()) } else { Err(Error::InvalidArgument(format!("{what} must be at least 1, got 0"))) }
+}
+
+/// A share between 0 and 1, both allowed.
+fn rate(what: &str, rate: f32) -> Result<()> {
+    if (0.0..=1.0).contains(&rate) {
+        Ok(())
+    } else {
+        Err(Error::InvalidArgument(format!("{what} must be between 0 and 1, got {rate}")))
+    }
+}

@@ -1,0 +1,135 @@
+//! Weights as the kernels read them: packed once when a layer is built or changed, immutable afterwards.
+
+use super::{Activation, Bidirectional, Dense, Layer, Shape, SimpleRnn, Unroll, Variables, Weight};
+use crate::dispatch::{Function, KernelSet};
+use crate::error::Result;
+use crate::gemm::PackedMatrix;
+use crate::memory::AlignedVec;
+
+/// A layer with its weights, in both forms.
+#[derive(Debug)]
+pub(crate) struct BuiltLayer {
+    pub(crate) layer: Layer,
+    pub(crate) input: Shape,
+    pub(crate) output: Shape,
+    pub(crate) variables: Variables,
+    pub(crate) packed: Packed,
+}
+
+/// What a layer needs to run.
+#[derive(Debug)]
+pub(crate) enum Packed {
+    /// Nothing beyond the configuration and, for an embedding, the table as it is.
+    Plain,
+    Rnn(PackedRnn),
+    /// Forward half, backward half.
+    Both(Box<[PackedRnn; 2]>),
+    Dense(PackedDense),
+}
+
+/// One direction of a recurrent layer.
+#[derive(Debug)]
+pub(crate) struct PackedRnn {
+    pub(crate) kernel: PackedMatrix,
+    pub(crate) recurrent: PackedMatrix,
+    /// Padded to whole vectors; zeros where the layer has none.
+    pub(crate) bias: AlignedVec,
+    pub(crate) function: Function,
+    /// Whether the unrolled driver walks the steps.
+    pub(crate) unrolled: bool,
+}
+
+/// A fully connected layer.
+#[derive(Debug)]
+pub(crate) struct PackedDense {
+    pub(crate) kernel: PackedMatrix,
+    /// Padded to whole vectors; zeros where the layer has none.
+    pub(crate) bias: AlignedVec,
+    /// The element-wise function; softmax is `None`.
+    pub(crate) function: Option<Function>,
+}
+
+impl BuiltLayer {
+    pub(crate) fn new(
+        kernels: &'static KernelSet,
+        layer: Layer,
+        input: Shape,
+        output: Shape,
+        variables: Variables,
+    ) -> Result<Self> {
+        let packed = match &layer {
+            Layer::SimpleRnn(rnn) => Packed::Rnn(PackedRnn::new(kernels, rnn, &variables, |which| which)?),
+            Layer::Bidirectional(Bidirectional { layer: rnn, .. }) => Packed::Both(Box::new([
+                PackedRnn::new(kernels, rnn, &variables, |which| which)?,
+                PackedRnn::new(kernels, rnn, &variables, Weight::backward)?,
+            ])),
+            Layer::Dense(dense) => Packed::Dense(PackedDense::new(kernels, dense, &variables)?),
+            Layer::Embedding(_) | Layer::Masking(_) | Layer::Dropout(_) => Packed::Plain,
+        };
+        Ok(Self { layer, input, output, variables, packed })
+    }
+}
+
+impl PackedRnn {
+    /// Packs the variables that `half` names for Kernel, RecurrentKernel and Bias.
+    pub(crate) fn new(
+        kernels: &'static KernelSet,
+        layer: &SimpleRnn,
+        variables: &Variables,
+        half: impl Fn(Weight) -> Weight,
+    ) -> Result<Self> {
+        let kernel = pack(kernels, variables, half(Weight::Kernel))?;
+        let recurrent = pack(kernels, variables, half(Weight::RecurrentKernel))?;
+        let bias = pad_bias(&kernel, variables, layer.use_bias, half(Weight::Bias))?;
+        Ok(Self {
+            kernel,
+            recurrent,
+            bias,
+            function: function(layer.activation).unwrap_or(Function::Linear),
+            // Unrolled is never slower (one call for many steps), so Auto takes it.
+            unrolled: layer.unroll != Unroll::Looped,
+        })
+    }
+
+    pub(crate) fn units(&self) -> usize {
+        self.recurrent.columns()
+    }
+}
+
+impl PackedDense {
+    fn new(kernels: &'static KernelSet, layer: &Dense, variables: &Variables) -> Result<Self> {
+        let kernel = pack(kernels, variables, Weight::Kernel)?;
+        let bias = pad_bias(&kernel, variables, layer.use_bias, Weight::Bias)?;
+        Ok(Self { kernel, bias, function: function(layer.activation) })
+    }
+}
+
+fn pack(kernels: &'static KernelSet, variables: &Variables, which: Weight) -> Result<PackedMatrix> {
+    let variable = variables.get(which)?;
+    let [terms, columns] = variable.shape();
+    PackedMatrix::new(kernels, terms, columns, variable.values())
+}
+
+fn pad_bias(
+    kernel: &PackedMatrix,
+    variables: &Variables,
+    use_bias: bool,
+    which: Weight,
+) -> Result<AlignedVec> {
+    let mut bias = AlignedVec::zeroed(kernel.padded_columns())?;
+    if use_bias {
+        bias[..kernel.columns()].copy_from_slice(variables.get(which)?.values());
+    }
+    Ok(bias)
+}
+
+/// The kernels' element-wise function; `None` for softmax, which works on rows.
+fn function(activation: Activation) -> Option<Function> {
+    match activation {
+        Activation::Linear => Some(Function::Linear),
+        Activation::Tanh => Some(Function::Tanh),
+        Activation::Relu => Some(Function::Relu),
+        Activation::Sigmoid => Some(Function::Sigmoid),
+        Activation::Softmax => None,
+    }
+}

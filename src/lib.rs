@@ -1,0 +1,35 @@
+//! SIMD-optimised CPU kernels for recurrent neural networks: Keras's SimpleRNN (the Elman network), as a Rust crate
+//! and as a C library.
+//!
+//! - [`SimpleRnnCell`]: one step by hand.
+//! - [`SimpleRnn`], [`Dense`], [`Embedding`], [`Dropout`], [`Masking`], [`Bidirectional`]: layers.
+//! - [`Sequential`]: the stack, run as a pipeline over chunks of steps.
+//!
+//! Arrays are row-major `f32`, batch-major `[batch, steps, features]`, as in Keras. One model and one input give the
+//! same bits however they are run: any batch, any number of threads, looped or unrolled, AVX2 or AVX-512.
+//!
+//! `ELMAN_ISA=portable|avx2|avx512` forces an instruction set.
+
+mod cell;
+mod dispatch;
+mod error;
+#[doc(hidden)]
+pub mod ffi;
+mod formats;
+mod gemm;
+mod kernels;
+mod layers;
+mod memory;
+mod sequence;
+mod sequential;
+mod simd;
+
+pub use cell::SimpleRnnCell;
+pub use dispatch::{Isa, isa};
+pub use error::{Error, Result};
+pub use layers::{
+    Activation, Bidirectional, Dense, Dropout, Embedding, Initializer, Layer, Masking, MergeMode, SimpleRnn,
+    Unroll, Variable, Weight,
+};
+pub use sequence::activate;
+pub use sequential::{Padding, RunOptions, Sequential};

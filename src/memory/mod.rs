@@ -1,0 +1,47 @@
+//! Memory: aligned buffers and checked sizes.
+//!
+//! Everything a kernel reads or writes lives in an [`AlignedVec`]: 64-byte aligned, so no vector load of ours
+//! crosses a cache line, and allocated fallibly, since its size comes from the caller. Row strides are padded to
+//! whole vectors ([`row_stride`]), so kernels need no scalar tails.
+
+mod aligned;
+
+pub(crate) use aligned::AlignedVec;
+
+use crate::error::{Error, Result};
+
+/// Floats in a cache line, and in the widest vector.
+pub(crate) const LINE: usize = 16;
+
+/// The product of sizes, or `None` when it (or its size in bytes as `f32`) does not fit in `isize`.
+pub(crate) fn product(dims: &[usize]) -> Option<usize> {
+    let count = dims.iter().try_fold(1usize, |all, &dim| all.checked_mul(dim))?;
+    (count <= isize::MAX as usize / size_of::<f32>()).then_some(count)
+}
+
+/// [`product`] as a `Result` that names the array.
+pub(crate) fn checked_product(what: &str, dims: &[usize]) -> Result<usize> {
+    product(dims).ok_or_else(|| Error::InvalidArgument(format!("{what}: size overflows: {}", by(dims))))
+}
+
+/// Checks a slice's length against its shape; `names` says in words what the dimensions are.
+pub(crate) fn check_len(what: &'static str, got: usize, names: &str, dims: &[usize]) -> Result<()> {
+    let expected = checked_product(what, dims)?;
+    if got == expected {
+        Ok(())
+    } else {
+        Err(Error::LengthMismatch { what, shape: format!("{names} = {}", by(dims)), expected, got })
+    }
+}
+
+fn by(dims: &[usize]) -> String {
+    dims.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ")
+}
+
+/// Floats from one row to the next for rows of `columns`: whole cache lines, and never a multiple of 4 KiB, where
+/// the rows of a tile would compete for the same few cache ways.
+pub(crate) fn row_stride(columns: usize) -> usize {
+    const PAGE: usize = 4096 / size_of::<f32>();
+    let stride = columns.next_multiple_of(LINE);
+    if stride > 0 && stride.is_multiple_of(PAGE) { stride + LINE } else { stride }
+}

@@ -1,0 +1,32 @@
+//! Time: how a network walks a batch of sequences.
+//!
+//! # The idea
+//! Rows are ordered by how many steps they really have, the longest first, and each row's steps are counted without
+//! its masked ones. Then *compact step* j runs the first `counts[j]` rows, `counts` never grows, and a masked step
+//! costs nothing, wherever it lies. A recurrent layer keeps for a chunk of compact steps one buffer of rows: first the
+//! states before the chunk, then a slot of rows for each step. One product over all rows of the chunk fills the slots
+//! with `x·W + b`; the driver then turns slot after slot into states in place. The layer above reads them from there
+//! while they are still in the second-level cache.
+//!
+//! Layers that can follow each other chunk by chunk form a [`Stage`](network::Stage). A layer that must see the end of a sequence
+//! first (one that walks backwards above another recurrent layer, a Bidirectional) begins a stage of its own, fed
+//! from a whole sequence in memory. The layers above the last step are the head.
+//!
+//! A masked step's output repeats the one before (or is blank); that is filled in only where somebody reads it.
+
+mod looped;
+mod network;
+mod parallel;
+mod pipeline;
+mod run;
+mod scratch;
+mod unrolled;
+mod work;
+
+pub(crate) use network::Network;
+pub(crate) use parallel::Threads;
+pub use pipeline::activate;
+pub(crate) use pipeline::step;
+pub use run::Padding;
+pub(crate) use run::{Call, Input, run};
+pub(crate) use scratch::ScratchPool;

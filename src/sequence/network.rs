@@ -1,0 +1,135 @@
+//! A built network: its layers, and the stages they run in.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::layers::{BuiltLayer, Embedding, Layer, Packed, PackedRnn, Shape, Weight};
+
+/// Layers that follow each other chunk by chunk, or one Bidirectional layer.
+#[derive(Clone, Debug)]
+pub(super) struct Stage {
+    pub(super) layers: Range<usize>,
+    /// Whether the steps are walked from the last to the first.
+    pub(super) reversed: bool,
+    /// Whether masked steps emit zeros rather than the previous output.
+    pub(super) zero_output: bool,
+    /// Whether this is a Bidirectional layer.
+    pub(super) both: bool,
+}
+
+/// A built network, read-only while it runs and shared by threads.
+#[derive(Clone, Debug)]
+pub(crate) struct Network {
+    /// Every layer, in order.
+    pub(crate) layers: Vec<Arc<BuiltLayer>>,
+    pub(super) stages: Vec<Stage>,
+    /// The layers above the last step; empty where the output is a sequence.
+    pub(super) head: Range<usize>,
+    /// Features a step, as the caller gives them.
+    pub(crate) input: Shape,
+    /// What comes out.
+    pub(crate) output: Shape,
+}
+
+impl Network {
+    /// Arranges built layers, at least one.
+    pub(crate) fn new(layers: Vec<Arc<BuiltLayer>>) -> Result<Self> {
+        let (Some(first), Some(last)) = (layers.first(), layers.last()) else {
+            return Err(Error::InvalidArgument("a model needs at least one layer".into()));
+        };
+        let (input, output) = (first.input, last.output);
+        let recurrent = |layer: &&Arc<BuiltLayer>| matches!(layer.packed, Packed::Rnn(_) | Packed::Both(_));
+        if let Some(at) = layers.iter().position(|layer| matches!(layer.layer, Layer::Masking(_)))
+            && !layers[at..].iter().any(|layer| recurrent(&layer))
+        {
+            return Err(Error::Unsupported(format!(
+                "layer {at} (masking) has no recurrent layer above it that would skip the masked steps"
+            )));
+        }
+        let mut network =
+            Self { stages: Vec::new(), head: layers.len()..layers.len(), input, output, layers };
+        network.arrange();
+        Ok(network)
+    }
+
+    fn arrange(&mut self) {
+        let fresh = |at: usize| Stage { layers: at..at, reversed: false, zero_output: false, both: false };
+        let mut stage = fresh(0);
+        let mut recurrent = false;
+        for (i, built) in self.layers.iter().enumerate() {
+            match &built.layer {
+                Layer::SimpleRnn(rnn) => {
+                    if recurrent && (rnn.go_backwards || stage.reversed) {
+                        self.stages.push(std::mem::replace(&mut stage, fresh(i)));
+                    }
+                    recurrent = true;
+                    stage.reversed = rnn.go_backwards;
+                    stage.zero_output = rnn.zero_output_for_mask;
+                }
+                Layer::Bidirectional(_) => {
+                    if !stage.layers.is_empty() {
+                        self.stages.push(stage);
+                    }
+                    self.stages.push(Stage {
+                        layers: i..i + 1,
+                        reversed: false,
+                        // As in Keras, whatever the layer inside says.
+                        zero_output: true,
+                        both: true,
+                    });
+                    stage = fresh(i + 1);
+                    recurrent = false;
+                }
+                Layer::Embedding(_) | Layer::Masking(_) | Layer::Dense(_) | Layer::Dropout(_) => {}
+            }
+            stage.layers.end = i + 1;
+            if !built.output.sequence {
+                self.head = i + 1..self.layers.len();
+                break;
+            }
+        }
+        if !stage.layers.is_empty() {
+            self.stages.push(stage);
+        }
+    }
+
+    /// The embedding and its table, where the network reads token ids.
+    pub(crate) fn embedding(&self) -> Option<(&Embedding, &[f32])> {
+        let first = self.layers.first()?;
+        match &first.layer {
+            Layer::Embedding(embedding) => {
+                let table = first.variables.get(Weight::Embedding).ok()?;
+                Some((embedding, table.values()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Every direction of every recurrent layer, in order, with the index of its layer: the order of states.
+    pub(crate) fn recurrent(&self) -> impl Iterator<Item = (usize, &PackedRnn)> {
+        self.layers.iter().enumerate().flat_map(|(i, layer)| {
+            let halves: Vec<&PackedRnn> = match &layer.packed {
+                Packed::Rnn(rnn) => vec![rnn],
+                Packed::Both(both) => both.iter().collect(),
+                Packed::Plain | Packed::Dense(_) => Vec::new(),
+            };
+            halves.into_iter().map(move |rnn| (i, rnn))
+        })
+    }
+
+    /// Floats of state a row.
+    pub(crate) fn state_width(&self) -> usize {
+        self.recurrent().map(|(_, rnn)| rnn.units()).sum()
+    }
+
+    /// Multiply-adds that one row and step costs.
+    pub(crate) fn work_a_step(&self) -> usize {
+        let dense = self.layers.iter().filter_map(|layer| match &layer.packed {
+            Packed::Dense(dense) => Some(dense.kernel.terms() * dense.kernel.columns()),
+            _ => None,
+        });
+        let rnn = self.recurrent().map(|(_, rnn)| (rnn.kernel.terms() + rnn.units()) * rnn.units());
+        rnn.chain(dense).sum()
+    }
+}

@@ -1,0 +1,67 @@
+//! Everything that changes while a network runs, held apart from the network and used again.
+
+use std::sync::Mutex;
+
+use super::work::Work;
+use crate::memory::AlignedVec;
+
+/// A whole sequence in memory, between stages.
+#[derive(Debug, Default)]
+pub(super) struct Whole {
+    /// Rows of outputs, `stride` floats apart; the last one is the blank row.
+    pub(super) values: Buffer,
+    pub(super) stride: usize,
+    /// For each row of the batch and position, `[batch, steps]`: where its output begins in `values`.
+    pub(super) offsets: Vec<usize>,
+}
+
+/// An aligned buffer that starts empty.
+#[derive(Debug)]
+pub(super) struct Buffer(pub(super) AlignedVec);
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self(AlignedVec::empty())
+    }
+}
+
+/// The buffers of one run.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub(super) work: Work,
+    /// By layer: the rows of a chunk.
+    pub(super) chunks: Vec<Buffer>,
+    /// By direction of a recurrent layer: the last state of each rank.
+    pub(super) states: Vec<Buffer>,
+    /// Where the rows of a chunk begin in the input.
+    pub(super) offsets: Vec<usize>,
+    /// What the stage before gave, and what this one gives.
+    pub(super) wholes: [Whole; 2],
+    /// The halves of a Bidirectional layer.
+    pub(super) halves: [Whole; 2],
+    /// The output of a masked step before any other.
+    pub(super) blank: [Buffer; 2],
+    /// The rows of the head.
+    pub(super) head: [Buffer; 2],
+}
+
+/// Scratch that is not in use.
+#[derive(Debug, Default)]
+pub(crate) struct ScratchPool(Mutex<Vec<Scratch>>);
+
+impl ScratchPool {
+    /// A used one where there is one.
+    pub(crate) fn take(&self) -> Scratch {
+        self.lock().pop().unwrap_or_default()
+    }
+
+    /// Keeps it for the next call.
+    pub(crate) fn give(&self, scratch: Scratch) {
+        self.lock().push(scratch);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Scratch>> {
+        // Nothing panics while the lock is held, and a list of spare buffers cannot be half changed.
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

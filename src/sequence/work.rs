@@ -1,0 +1,154 @@
+//! Which rows run at which steps.
+
+use super::Padding;
+
+/// The order of a batch's work: rows by number of steps, the longest first, and each row's steps without masked ones.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    pub(super) batch: usize,
+    pub(super) steps: usize,
+    pub(super) padding: Padding,
+    /// By rank: the row of the batch.
+    pub(super) order: Vec<usize>,
+    /// By rank: how many steps the row has.
+    pub(super) lengths: Vec<usize>,
+    /// By compact step: how many ranks have it.
+    pub(super) counts: Vec<usize>,
+    /// By rank, `starts[rank]..starts[rank + 1]`: the times of its steps. Empty where every row has every step.
+    times: Vec<u32>,
+    starts: Vec<usize>,
+    masked: bool,
+}
+
+/// Which steps of a row are used, `[batch, steps]`; any test may be missing.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Mask<'a> {
+    /// 1 = use the step.
+    pub(super) given: Option<&'a [u8]>,
+    /// Steps from the first.
+    pub(super) lengths: Option<&'a [usize]>,
+    /// Token 0 is no step.
+    pub(super) tokens: Option<&'a [i32]>,
+    /// Steps whose features all equal the value are no steps.
+    pub(super) features: Option<(&'a [f32], usize, f32)>,
+}
+
+impl Mask<'_> {
+    fn is_empty(&self) -> bool {
+        self.given.is_none() && self.lengths.is_none() && self.tokens.is_none() && self.features.is_none()
+    }
+
+    #[inline]
+    fn uses(&self, row: usize, time: usize, steps: usize) -> bool {
+        let at = row * steps + time;
+        self.given.is_none_or(|mask| mask[at] != 0)
+            && self.lengths.is_none_or(|lengths| time < lengths[row])
+            && self.tokens.is_none_or(|ids| ids[at] != 0)
+            && self.features.is_none_or(|(values, features, masked)| {
+                values[at * features..][..features].iter().any(|&value| value != masked)
+            })
+    }
+}
+
+impl Work {
+    /// Orders a batch. Allocates only where a larger one was never seen.
+    pub(super) fn arrange(&mut self, batch: usize, steps: usize, mask: Mask<'_>, padding: Padding) {
+        (self.batch, self.steps, self.padding, self.masked) = (batch, steps, padding, !mask.is_empty());
+        self.order.clear();
+        self.order.extend(0..batch);
+        self.lengths.clear();
+        self.counts.clear();
+        self.times.clear();
+        self.starts.clear();
+        if !self.masked {
+            self.lengths.resize(batch, steps);
+            self.counts.resize(steps, batch);
+            return;
+        }
+        // `counts` serves as the lengths by row until they are known by rank.
+        let used = |row: usize| (0..steps).filter(move |&time| mask.uses(row, time, steps));
+        self.counts.extend((0..batch).map(|row| used(row).count()));
+        let by_row = &self.counts;
+        self.order.sort_unstable_by_key(|&row| (std::cmp::Reverse(by_row[row]), row));
+        self.lengths.extend(self.order.iter().map(|&row| by_row[row]));
+        self.starts.push(0);
+        for &row in &self.order {
+            self.times.extend(used(row).map(|time| time as u32));
+            self.starts.push(self.times.len());
+        }
+        self.counts.clear();
+        let mut running = batch;
+        for step in 0..self.lengths.first().copied().unwrap_or(0) {
+            while running > 0 && self.lengths[running - 1] <= step {
+                running -= 1;
+            }
+            self.counts.push(running);
+        }
+    }
+
+    /// Whether every row has every step.
+    pub(super) fn is_full(&self) -> bool {
+        !self.masked
+    }
+
+    /// All steps of all rows.
+    pub(super) fn total(&self) -> usize {
+        self.lengths.iter().sum()
+    }
+
+    /// When compact step `step` of `rank` happens.
+    #[inline]
+    pub(super) fn time(&self, rank: usize, step: usize, reversed: bool) -> usize {
+        let step = if reversed { self.lengths[rank] - 1 - step } else { step };
+        if self.masked { self.times[self.starts[rank] + step] as usize } else { step }
+    }
+
+    /// Where the output of the step at `time` stands in the output sequence.
+    #[inline]
+    fn position(&self, rank: usize, time: usize, reversed: bool) -> usize {
+        match (reversed, self.padding) {
+            (false, _) => time,
+            (true, Padding::Keras) => self.steps - 1 - time,
+            // From the row's own last step.
+            (true, Padding::Onnx) => self.time(rank, 0, true) - time,
+        }
+    }
+
+    /// The positions of `rank` before its first output.
+    pub(super) fn lead(&self, rank: usize, reversed: bool) -> usize {
+        if self.lengths[rank] == 0 {
+            self.steps
+        } else {
+            self.position(rank, self.time(rank, 0, reversed), reversed)
+        }
+    }
+
+    /// The position of a compact step's output, and of the next one's (or the end).
+    pub(super) fn span(&self, rank: usize, step: usize, reversed: bool) -> (usize, usize) {
+        let at = |step| self.position(rank, self.time(rank, step, reversed), reversed);
+        let next = if step + 1 < self.lengths[rank] { at(step + 1) } else { self.steps };
+        (at(step), next)
+    }
+
+    /// Whether masked positions are blank rather than a repetition.
+    pub(super) fn blank_between(&self, zero_output: bool) -> bool {
+        zero_output || self.padding == Padding::Onnx
+    }
+
+    /// Whether the last position of `rank` is blank: what a layer that returns only its last output gives is 0 then.
+    pub(super) fn ends_blank(&self, rank: usize, reversed: bool, zero_output: bool) -> bool {
+        let Some(last) = self.lengths[rank].checked_sub(1) else { return true };
+        zero_output && self.padding == Padding::Keras && self.span(rank, last, reversed).0 + 1 != self.steps
+    }
+
+    /// By row of the batch: where walking backwards begins, exclusive.
+    pub(super) fn ends(&self) -> Vec<usize> {
+        let mut ends = vec![self.steps; self.batch];
+        if self.padding == Padding::Onnx {
+            for (rank, &row) in self.order.iter().enumerate() {
+                ends[row] = if self.lengths[rank] == 0 { 0 } else { self.time(rank, 0, true) + 1 };
+            }
+        }
+        ends
+    }
+}

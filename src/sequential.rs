@@ -1,0 +1,490 @@
+//! The stack: layers added, built, given weights, and asked for predictions.
+
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use crate::dispatch::kernels;
+use crate::error::{Error, Result};
+use crate::layers::{
+    Bidirectional, BuiltLayer, Layer, MergeMode, Shape, SimpleRnn, Unroll, Variable, Variables, Weight,
+};
+use crate::memory::{check_len, checked_product};
+pub use crate::sequence::Padding;
+use crate::sequence::{self, Call, Input, Network, ScratchPool, Threads};
+
+/// A stack of layers, Keras's Sequential.
+///
+/// Layers are added, then [`build`](Self::build) gives them weights; from then on the model predicts. A built model is
+/// read-only while it predicts and may be shared by any number of threads; changing it needs `&mut`.
+///
+/// ```
+/// use elman::{Activation, Dense, Sequential, SimpleRnn};
+///
+/// # fn main() -> Result<(), elman::Error> {
+/// let net = Sequential::new(100)
+///     .add(SimpleRnn::new(64).return_sequences(true))
+///     .add(SimpleRnn::new(64))
+///     .add(Dense::new(1).activation(Activation::Sigmoid))
+///     .build(42)?;
+/// let x = vec![0.1; 8 * 80 * 100];
+/// let y = net.predict(&x, 8, 80)?; // [8, 80, 100] -> [8, 1]
+/// assert_eq!(y.len(), 8);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Sequential {
+    input_size: usize,
+    layers: Vec<Layer>,
+    /// The first error of `add`, which cannot return it; `build` does.
+    deferred: Option<Error>,
+    network: Option<Network>,
+    threads: Threads,
+    pool: ScratchPool,
+}
+
+/// What a call of [`Sequential::run`] takes beside its input.
+#[derive(Debug, Default)]
+pub struct RunOptions<'a> {
+    /// `[batch, steps]`, 1 = use the step, 0 = skip it.
+    pub mask: Option<&'a [u8]>,
+    /// `[batch]`: each row's number of steps, counted from the first. Excludes `mask`.
+    pub lengths: Option<&'a [usize]>,
+    /// What masked steps emit, and where walking backwards begins.
+    pub padding: Padding,
+    /// The states before the first step: for each recurrent layer in order (a Bidirectional layer's forward half
+    /// before its backward half) `[batch, units]`, one array behind the other. Zeros where not given.
+    pub initial_state: Option<&'a [f32]>,
+    /// Receives the states after the last step, laid out in the same way.
+    pub final_state: Option<&'a mut [f32]>,
+}
+
+impl Sequential {
+    /// A model that reads `input_size` features a step; 1 when an embedding comes first.
+    pub fn new(input_size: usize) -> Self {
+        Self {
+            input_size,
+            layers: Vec::new(),
+            deferred: None,
+            network: None,
+            threads: Threads::default(),
+            pool: ScratchPool::default(),
+        }
+    }
+
+    /// Adds a layer; what is wrong with it is reported by [`build`](Self::build).
+    #[expect(clippy::should_implement_trait, reason = "Keras's word, and no number is added")]
+    pub fn add(mut self, layer: impl Into<Layer>) -> Self {
+        if self.deferred.is_none() {
+            self.deferred = self.push(layer).err();
+        }
+        self
+    }
+
+    /// Adds a layer to a model that is not built yet.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for wrong numbers, a layer that cannot stand here, or a built model.
+    pub fn push(&mut self, layer: impl Into<Layer>) -> Result<()> {
+        let layer = layer.into();
+        if self.network.is_some() {
+            return Err(Error::InvalidArgument(format!(
+                "cannot add a {} layer: the model is built already",
+                layer.type_name()
+            )));
+        }
+        let mut layers = self.layers.clone();
+        layers.push(layer);
+        shapes(self.input_size, &layers)?;
+        self.layers = layers;
+        Ok(())
+    }
+
+    /// Gives every layer its initial weights.
+    ///
+    /// # Errors
+    /// What [`add`](Self::add) or [`initialize`](Self::initialize) found wrong.
+    pub fn build(mut self, seed: u64) -> Result<Self> {
+        if let Some(error) = self.deferred.take() {
+            return Err(error);
+        }
+        self.initialize(seed)?;
+        Ok(self)
+    }
+
+    /// [`build`](Self::build) in place; on a built model, starts again from new weights.
+    ///
+    /// One seed gives the same weights on every machine and every instruction set.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a model without layers, [`Error::Unsupported`] when `ELMAN_ISA` cannot be
+    /// carried out, [`Error::OutOfMemory`].
+    pub fn initialize(&mut self, seed: u64) -> Result<()> {
+        kernels()?;
+        let inputs = shapes(self.input_size, &self.layers)?;
+        let variables = (self.layers.iter().zip(&inputs).enumerate())
+            .map(|(i, (layer, input))| Variables::initialized(layer, input.features, seed, i as u64))
+            .collect::<Result<Vec<_>>>()?;
+        self.network = Some(assemble(self.input_size, &self.layers, variables)?);
+        Ok(())
+    }
+
+    /// A built model with these weights, whose shapes must be the layers'.
+    pub(crate) fn from_variables(
+        input_size: usize,
+        layers: Vec<Layer>,
+        variables: Vec<Variables>,
+    ) -> Result<Self> {
+        let network = assemble(input_size, &layers, variables)?;
+        Ok(Self { layers, network: Some(network), ..Self::new(input_size) })
+    }
+
+    fn network(&self, what: &'static str) -> Result<&Network> {
+        self.network.as_ref().ok_or(Error::NotBuilt(what))
+    }
+
+    /// Whether the model has weights.
+    pub fn is_built(&self) -> bool {
+        self.network.is_some()
+    }
+
+    /// Features a step of the input.
+    pub fn input_size(&self) -> usize {
+        self.input_size
+    }
+
+    /// The layers, in order.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// Lets one call use up to `threads` threads, the caller's among them; 1 unless set, 0 for one a core. A call that
+    /// is too small to gain from threads does not use them. The bits of a result do not depend on it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] above 1024, [`Error::Unsupported`] when the system starts no threads.
+    pub fn set_threads(&mut self, threads: usize) -> Result<()> {
+        self.threads = Threads::new(threads)?;
+        Ok(())
+    }
+
+    /// Floats of output for `batch` rows of `steps` steps: `batch · features`, or `batch · steps · features` where the
+    /// output is a sequence; twice that for a Bidirectional layer that does not merge.
+    ///
+    /// # Errors
+    /// [`Error::NotBuilt`]; [`Error::InvalidArgument`] for zero or overflowing sizes.
+    pub fn output_len(&self, batch: usize, steps: usize) -> Result<usize> {
+        let network = self.network("output_len")?;
+        positive_sizes(batch, steps)?;
+        let steps = if network.output.sequence { steps } else { 1 };
+        let arrays = match self.layers.last() {
+            Some(Layer::Bidirectional(Bidirectional { merge_mode: MergeMode::None, .. })) => 2,
+            _ => 1,
+        };
+        checked_product("output", &[arrays, batch, steps, network.output.features])
+    }
+
+    /// Floats of state for `batch` rows: the sum of `batch · units` over all recurrent layers.
+    ///
+    /// # Errors
+    /// [`Error::NotBuilt`]; [`Error::InvalidArgument`] for an overflowing size.
+    pub fn state_len(&self, batch: usize) -> Result<usize> {
+        let network = self.network("state_len")?;
+        checked_product("state", &[batch, network.state_width()])
+    }
+
+    /// The output for `x` `[batch, steps, features]`: `[batch, features]`, or `[batch, steps, features]` where the
+    /// last layers give a sequence.
+    ///
+    /// # Errors
+    /// As [`predict_into`](Self::predict_into).
+    pub fn predict(&self, x: &[f32], batch: usize, steps: usize) -> Result<Vec<f32>> {
+        let mut y = vec![0.0; self.checked_output(Input::Floats(x), batch, steps)?];
+        self.predict_into(x, batch, steps, &mut y)?;
+        Ok(y)
+    }
+
+    /// [`predict`](Self::predict) into the caller's buffer.
+    ///
+    /// # Errors
+    /// [`Error::NotBuilt`]; [`Error::LengthMismatch`] when `x` or `y` has another length than its shape;
+    /// [`Error::InvalidArgument`] for zero sizes or a model that reads tokens.
+    pub fn predict_into(&self, x: &[f32], batch: usize, steps: usize, y: &mut [f32]) -> Result<()> {
+        self.run(x, batch, steps, RunOptions::default(), y)
+    }
+
+    /// The output for token ids `[batch, steps]`, as [`predict`](Self::predict).
+    ///
+    /// # Errors
+    /// As [`predict_into`](Self::predict_into), and [`Error::InvalidArgument`] for an id outside the vocabulary.
+    pub fn predict_tokens(&self, ids: &[i32], batch: usize, steps: usize) -> Result<Vec<f32>> {
+        let mut y = vec![0.0; self.checked_output(Input::Tokens(ids), batch, steps)?];
+        self.predict_tokens_into(ids, batch, steps, &mut y)?;
+        Ok(y)
+    }
+
+    /// [`predict_tokens`](Self::predict_tokens) into the caller's buffer.
+    ///
+    /// # Errors
+    /// As [`predict_tokens`](Self::predict_tokens).
+    pub fn predict_tokens_into(&self, ids: &[i32], batch: usize, steps: usize, y: &mut [f32]) -> Result<()> {
+        self.run_tokens(ids, batch, steps, RunOptions::default(), y)
+    }
+
+    /// [`predict_into`](Self::predict_into) with masks, lengths and states.
+    ///
+    /// # Errors
+    /// As [`predict_into`](Self::predict_into), and for options of wrong lengths or that exclude each other.
+    pub fn run(
+        &self,
+        x: &[f32],
+        batch: usize,
+        steps: usize,
+        options: RunOptions<'_>,
+        y: &mut [f32],
+    ) -> Result<()> {
+        self.call(Input::Floats(x), batch, steps, options, y)
+    }
+
+    /// [`predict_tokens_into`](Self::predict_tokens_into) with masks, lengths and states. Where the embedding has
+    /// `mask_zero`, a step is used if both the token and the option allow it.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_tokens(
+        &self,
+        ids: &[i32],
+        batch: usize,
+        steps: usize,
+        options: RunOptions<'_>,
+        y: &mut [f32],
+    ) -> Result<()> {
+        self.call(Input::Tokens(ids), batch, steps, options, y)
+    }
+
+    /// The length of the output, the input being checked first, so that a wrong size allocates nothing.
+    fn checked_output(&self, input: Input<'_>, batch: usize, steps: usize) -> Result<usize> {
+        let network = self.network("predict")?;
+        positive_sizes(batch, steps)?;
+        match (input, network.embedding()) {
+            (Input::Floats(x), None) => {
+                check_len("x", x.len(), "batch x steps x features", &[batch, steps, self.input_size])?;
+            }
+            (Input::Tokens(ids), Some(_)) => {
+                check_len("ids", ids.len(), "batch x steps", &[batch, steps])?;
+            }
+            (Input::Floats(_), Some(_)) => {
+                return Err(Error::InvalidArgument(
+                    "the model begins with an embedding: give it token ids".into(),
+                ));
+            }
+            (Input::Tokens(_), None) => {
+                return Err(Error::InvalidArgument("the model has no embedding: give it floats".into()));
+            }
+        }
+        self.output_len(batch, steps)
+    }
+
+    fn call(
+        &self,
+        input: Input<'_>,
+        batch: usize,
+        steps: usize,
+        options: RunOptions<'_>,
+        y: &mut [f32],
+    ) -> Result<()> {
+        let expected = self.checked_output(input, batch, steps)?;
+        let network = self.network("predict")?;
+        if y.len() != expected {
+            let shape = if network.output.sequence { "batch x steps x features" } else { "batch x features" };
+            return Err(Error::LengthMismatch {
+                what: "y",
+                shape: format!("{shape} for batch {batch}, steps {steps}"),
+                expected,
+                got: y.len(),
+            });
+        }
+        let RunOptions { mask, lengths, padding, initial_state, final_state } = options;
+        if let Some(mask) = mask {
+            check_len("mask", mask.len(), "batch x steps", &[batch, steps])?;
+            if lengths.is_some() {
+                return Err(Error::InvalidArgument("mask and lengths exclude each other: give one".into()));
+            }
+            if padding == Padding::Onnx {
+                return Err(Error::InvalidArgument("ONNX padding goes with lengths, not with a mask".into()));
+            }
+        }
+        if let Some(lengths) = lengths {
+            check_len("lengths", lengths.len(), "batch", &[batch])?;
+            if let Some(row) = lengths.iter().position(|&length| length > steps) {
+                return Err(Error::InvalidArgument(format!(
+                    "lengths[{row}] is {}, and there are {steps} steps",
+                    lengths[row]
+                )));
+            }
+        }
+        for (what, len) in [
+            ("initial_state", initial_state.map(<[f32]>::len)),
+            ("final_state", final_state.as_ref().map(|state| state.len())),
+        ] {
+            if let Some(len) = len {
+                check_len(what, len, "batch x all units", &[batch, network.state_width()])?;
+            }
+        }
+        let call =
+            Call { input, batch, steps, mask, lengths, padding, initial_state, final_state, output: y };
+        sequence::run(network, &self.threads, &self.pool, call)
+    }
+
+    fn built_layer(&self, layer: usize) -> Result<&Arc<BuiltLayer>> {
+        let network = self.network("weights")?;
+        network.layers.get(layer).ok_or_else(|| {
+            Error::InvalidArgument(format!(
+                "there is no layer {layer}: the model has {}",
+                network.layers.len()
+            ))
+        })
+    }
+
+    /// All weights of a layer.
+    pub(crate) fn variables(&self, layer: usize) -> Result<&Variables> {
+        self.built_layer(layer).map(|built| &built.variables)
+    }
+
+    /// One weight array of a layer.
+    ///
+    /// # Errors
+    /// [`Error::NotBuilt`]; [`Error::InvalidArgument`] when there is no such layer or it has no such weight.
+    pub fn weight(&self, layer: usize, which: Weight) -> Result<&Variable> {
+        self.variables(layer)?.get(which)
+    }
+
+    /// `[rows, columns]` of one weight array; a bias is `[1, units]`.
+    ///
+    /// # Errors
+    /// As [`weight`](Self::weight).
+    pub fn weight_shape(&self, layer: usize, which: Weight) -> Result<[usize; 2]> {
+        self.weight(layer, which).map(Variable::shape)
+    }
+
+    /// Replaces one weight array of a layer, row by row in Keras's layout.
+    ///
+    /// # Errors
+    /// As [`weight`](Self::weight), and [`Error::LengthMismatch`]. The model is unchanged then.
+    pub fn set_weight(&mut self, layer: usize, which: Weight, values: &[f32]) -> Result<()> {
+        let old = self.built_layer(layer)?;
+        let variables = old.variables.with(which, values)?;
+        let built = BuiltLayer::new(kernels()?, old.layer.clone(), old.input, old.output, variables)?;
+        if let Some(network) = &mut self.network {
+            network.layers[layer] = Arc::new(built);
+        }
+        Ok(())
+    }
+
+    /// Every weight with its name (`layers.0.kernel`) and shape, in order.
+    pub fn trainable_variables(&self) -> impl Iterator<Item = (String, [usize; 2], &[f32])> {
+        let layers = self.network.iter().flat_map(|network| network.layers.iter().enumerate());
+        layers.flat_map(|(i, built)| {
+            built.variables.0.iter().map(move |variable| {
+                (format!("layers.{i}.{}", variable.weight().name()), variable.shape(), variable.values())
+            })
+        })
+    }
+
+    /// Layers, output shapes, parameters and the driver of each recurrent layer, as a table for people.
+    pub fn summary(&self) -> String {
+        use std::fmt::Write as _;
+        let mut text = String::new();
+        let mut total = 0;
+        let row = |text: &mut String, cells: [&str; 4]| {
+            let line = format!("{:<24}{:<24}{:>12}  {}", cells[0], cells[1], cells[2], cells[3]);
+            let _ = writeln!(text, "{}", line.trim_end());
+        };
+        row(&mut text, ["layer", "output shape", "parameters", "driver"]);
+        let mut shape = Shape { features: self.input_size, sequence: true };
+        for (i, layer) in self.layers.iter().enumerate() {
+            let parameters: usize =
+                layer.variable_shapes(shape.features).iter().map(|(_, [rows, columns])| rows * columns).sum();
+            total += parameters;
+            // Every layer was checked when it was added.
+            shape = layer.output_shape(i, shape).unwrap_or(shape);
+            let output = match shape.sequence {
+                true => format!("[batch, steps, {}]", shape.features),
+                false => format!("[batch, {}]", shape.features),
+            };
+            let name = format!("{i} {}", layer.type_name());
+            row(&mut text, [&name, &output, &parameters.to_string(), driver(layer)]);
+        }
+        let _ = writeln!(text, "total parameters: {total}");
+        let isa = crate::dispatch::isa().map_or("unavailable", crate::dispatch::Isa::name);
+        let _ = writeln!(
+            text,
+            "{}, kernels: {isa}, threads: {}",
+            if self.is_built() { "built" } else { "not built" },
+            self.threads.count()
+        );
+        text
+    }
+}
+
+fn driver(layer: &Layer) -> &'static str {
+    match layer {
+        Layer::SimpleRnn(rnn) | Layer::Bidirectional(Bidirectional { layer: rnn, .. }) => driver_of(rnn),
+        _ => "",
+    }
+}
+
+fn driver_of(rnn: &SimpleRnn) -> &'static str {
+    match rnn.unroll {
+        Unroll::Auto => "unrolled (auto)",
+        Unroll::Looped => "looped",
+        Unroll::Unrolled => "unrolled",
+    }
+}
+
+fn positive_sizes(batch: usize, steps: usize) -> Result<()> {
+    if batch > 0 && steps > 0 {
+        Ok(())
+    } else {
+        Err(Error::InvalidArgument(format!(
+            "batch and steps must be at least 1, got batch {batch}, steps {steps}"
+        )))
+    }
+}
+
+/// The input shape of each layer, every layer being checked on the way, and last the output's.
+fn shapes(input_size: usize, layers: &[Layer]) -> Result<Vec<Shape>> {
+    if input_size == 0 {
+        return Err(Error::InvalidArgument("input size must be at least 1, got 0".into()));
+    }
+    let mut shapes = vec![Shape { features: input_size, sequence: true }];
+    for (i, layer) in layers.iter().enumerate() {
+        layer.validate()?;
+        if let Some(Layer::Bidirectional(Bidirectional { merge_mode: MergeMode::None, .. })) =
+            i.checked_sub(1).map(|below| &layers[below])
+        {
+            return Err(Error::InvalidArgument(format!(
+                "layer {} (bidirectional) does not merge its halves, so it must be the last layer",
+                i - 1
+            )));
+        }
+        let shape = layer.output_shape(i, shapes[i])?;
+        for (which, dims) in layer.variable_shapes(shapes[i].features) {
+            checked_product(which.name(), &dims)?;
+        }
+        shapes.push(shape);
+    }
+    Ok(shapes)
+}
+
+fn assemble(input_size: usize, layers: &[Layer], variables: Vec<Variables>) -> Result<Network> {
+    let kernels = kernels()?;
+    let shapes = shapes(input_size, layers)?;
+    let built = (layers.iter().zip(variables).enumerate())
+        .map(|(i, (layer, variables))| {
+            BuiltLayer::new(kernels, layer.clone(), shapes[i], shapes[i + 1], variables).map(Arc::new)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Network::new(built)
+}

@@ -1,0 +1,93 @@
+//! Vectors of `f32`: the trait [`Simd`] and its tokens, one for each instruction set.
+//!
+//! A kernel is written once, generic over `S: Simd`, and marked `#[inline(always)]`; `dispatch` wraps it in a shell
+//! compiled with the instruction set's features. A token value proves that this CPU has the features: it can only
+//! be made by the arm's `new`, which asks the CPU. Every method is one or a few instructions, correctly rounded, so
+//! that the AVX2 and AVX-512 arms give the same bits; the portable arm has no fused multiply-add on plain x86-64
+//! and is bit-stable within itself.
+//!
+//! `min`, `max` and comparisons treat NaN as the x86 instructions do; where it matters the method says so.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
+pub(crate) use portable::Portable;
+
+/// A look-up table of eight entries, stored twice, because a 16-lane permute indexes with four bits.
+#[repr(C, align(64))]
+pub(crate) struct Table([f32; 16]);
+
+impl Table {
+    /// From the bit patterns of the eight entries.
+    pub(crate) const fn new(bits: [u32; 8]) -> Self {
+        let mut entries = [0.0; 16];
+        let mut i = 0;
+        while i < 16 {
+            entries[i] = f32::from_bits(bits[i % 8]);
+            i += 1;
+        }
+        Self(entries)
+    }
+}
+
+/// One instruction set's vector of `f32`.
+pub(crate) trait Simd: Copy {
+    /// The vector.
+    type V: Copy;
+    /// A vector of table indices.
+    type I: Copy;
+    /// Floats in a vector.
+    const LANES: usize;
+    /// Vectors of sums that a tile may hold, the rest of the registers left for operands.
+    const ACCUMULATORS: usize;
+
+    /// `value` in every lane.
+    fn splat(self, value: f32) -> Self::V;
+    /// Reads `LANES` floats, aligned or not.
+    ///
+    /// # Safety
+    /// `from` must be valid for reading `LANES` floats.
+    unsafe fn load(self, from: *const f32) -> Self::V;
+    /// Writes `LANES` floats, aligned or not.
+    ///
+    /// # Safety
+    /// `to` must be valid for writing `LANES` floats.
+    unsafe fn store(self, to: *mut f32, value: Self::V);
+    /// `a + b`.
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`.
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`.
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a / b`.
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, in one rounding where the instruction set has it.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a < b ? a : b`, so a NaN in `b` (and a NaN in `a`) gives `b`.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a > b ? a : b`, so a NaN in `b` (and a NaN in `a`) gives `b`.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Clears the sign bit.
+    fn abs(self, a: Self::V) -> Self::V;
+    /// `magnitude`, whose sign bit is clear, with the sign bit of `sign`.
+    fn with_sign_of(self, magnitude: Self::V, sign: Self::V) -> Self::V;
+    /// Lane by lane `a >= 0 ? yes : no`; NaN gives `no`.
+    fn select_ge_zero(self, a: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+    /// Lane by lane `a > 0 ? v : +0`; NaN gives +0.
+    fn keep_where_positive(self, a: Self::V, v: Self::V) -> Self::V;
+    /// +0 in the lanes where `|a| < bound`, `a` elsewhere; NaN stays.
+    fn flush_below(self, a: Self::V, bound: f32) -> Self::V;
+    /// The half binade of each lane: exponent and top mantissa bit, as an index whose low three bits count.
+    fn half_binade(self, a: Self::V) -> Self::I;
+    /// The table's entry at each index.
+    fn lookup(self, table: &Table, index: Self::I) -> Self::V;
+    /// `2^n` where each lane of `a` is `1.5 * 2^23 + n`, n integral in -126..=127.
+    fn pow2(self, a: Self::V) -> Self::V;
+}
