@@ -129,7 +129,8 @@ typedef struct {
     const size_t *lengths;
     /// Elements of lengths: batch.
     size_t lengths_len;
-    /// What skipped steps leave behind: ELMAN_PADDING_KERAS (the default) or ELMAN_PADDING_ONNX.
+    /// What skipped steps leave behind: ELMAN_PADDING_KERAS (the default) or ELMAN_PADDING_ONNX, which goes
+    /// with lengths and not with a mask.
     elman_padding padding;
     /// The states before the first step, as in elman_sequential_state_len; NULL: zeros.
     const float *initial_state;
@@ -537,7 +538,7 @@ elman_status elman_sequential_set_weight(elman_sequential *network,
 
 /// How many threads one predict or run may use: 1 unless set, 0 for all cores. The results have the same bits.
 ///
-/// Fails with OUT_OF_MEMORY or UNSUPPORTED where the threads cannot be had.
+/// Fails with INVALID_ARGUMENT above 1024, UNSUPPORTED where the system starts no threads.
 ///
 /// Threads: the network must not be in use by another thread.
 elman_status elman_sequential_set_threads(elman_sequential *network,
@@ -601,8 +602,8 @@ elman_status elman_sequential_predict_tokens(const elman_sequential *network,
 /// defaults.
 ///
 /// Fails like elman_sequential_predict, and with NULL_POINTER (an array of the options is NULL and has a length),
-/// INVALID_ARGUMENT (both mask and lengths, a length above steps, an unknown padding), LENGTH_MISMATCH and OVERLAP for the
-/// arrays of the options. initial_state and final_state may not overlap either.
+/// INVALID_ARGUMENT (both mask and lengths, a length above steps, an unknown padding, ONNX padding with a mask),
+/// LENGTH_MISMATCH and OVERLAP for the arrays of the options. initial_state and final_state may not overlap either.
 ///
 /// Threads: any number at once on one network, each with a final_state of its own.
 elman_status elman_sequential_run(const elman_sequential *network,

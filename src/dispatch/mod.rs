@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 pub(crate) use crate::kernels::activation::Function;
-pub(crate) use crate::kernels::tile::Block;
+pub(crate) use crate::kernels::tile::{Block, Finish};
 
 /// An instruction set that elman has kernels for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +45,7 @@ impl Isa {
 /// The most vectors a panel is wide.
 pub(crate) const MAX_WIDTH: usize = 4;
 
-/// Carries out a [`Block`]; the safety contract is `kernels::tile::product`'s.
-pub(crate) type ProductFn = unsafe fn(&Block);
-/// Steps of a tanh layer; the safety contract is `kernels::tile::tanh_steps`'s.
+/// Carries out a [`Block`], and steps that follow it; the safety contract is `kernels::tile::steps`'s.
 pub(crate) type StepsFn = unsafe fn(&Block, &[usize]);
 /// (function, values, rows, columns, stride); the safety contract is `kernels::elementwise::apply`'s.
 pub(crate) type ApplyFn = unsafe fn(Function, *mut f32, usize, usize, usize);
@@ -65,13 +63,9 @@ pub(crate) struct KernelSet {
     /// in the first cache.
     pub(crate) terms_in_cache: usize,
     /// By vectors in the panel, less one.
-    pub(crate) product: [Option<ProductFn>; MAX_WIDTH],
-    /// By vectors in the panel, less one.
-    pub(crate) tanh_steps: [Option<StepsFn>; MAX_WIDTH],
-    /// Over `abreast` full panels.
-    pub(crate) product_abreast: ProductFn,
-    /// Over `abreast` full panels.
-    pub(crate) tanh_steps_abreast: StepsFn,
+    pub(crate) steps: [Option<StepsFn>; MAX_WIDTH],
+    /// Over `abreast` full panels, for lone rows.
+    pub(crate) steps_abreast: StepsFn,
     pub(crate) apply: ApplyFn,
     pub(crate) apply_state: ApplyFn,
 }

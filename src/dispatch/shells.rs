@@ -29,7 +29,7 @@ macro_rules! shells {
     ) => {
         mod $module {
             use super::*;
-            use crate::dispatch::{Block, Function, MAX_WIDTH, ProductFn, StepsFn};
+            use crate::dispatch::{Block, Function, MAX_WIDTH, StepsFn};
             use crate::kernels::{elementwise, tile};
 
             const WIDTH: usize = $width;
@@ -38,19 +38,11 @@ macro_rules! shells {
             const TERMS_IN_CACHE: usize = 8192 / (WIDTH * LANES);
 
             /// # Safety
-            /// The CPU must have the features of the shell; otherwise as `tile::product`.
+            /// The CPU must have the features of the shell; otherwise as `tile::steps`.
             $(#[$features])?
-            unsafe fn product<const NV: usize>(block: &Block) {
+            unsafe fn steps<const NV: usize>(block: &Block, counts: &[usize]) {
                 // SAFETY: the caller's promise.
-                unsafe { tile::product::<_, _, NV, WIDTH>($token, tile::Keep, block) }
-            }
-
-            /// # Safety
-            /// The CPU must have the features of the shell; otherwise as `tile::tanh_steps`.
-            $(#[$features])?
-            unsafe fn tanh_steps<const NV: usize>(block: &Block, counts: &[usize]) {
-                // SAFETY: the caller's promise.
-                unsafe { tile::tanh_steps::<_, NV, WIDTH>($token, block, counts) }
+                unsafe { tile::steps::<_, NV, WIDTH>($token, block, counts) }
             }
 
             /// # Safety
@@ -67,14 +59,10 @@ macro_rules! shells {
                 unsafe { elementwise::apply::<_, STATE>($token, function, values, rows, columns, stride) }
             }
 
-            const fn by_vectors() -> ([Option<ProductFn>; MAX_WIDTH], [Option<StepsFn>; MAX_WIDTH]) {
-                let mut products: [Option<ProductFn>; MAX_WIDTH] = [None; MAX_WIDTH];
-                let mut steps: [Option<StepsFn>; MAX_WIDTH] = [None; MAX_WIDTH];
-                $(
-                    products[$nv - 1] = Some(product::<$nv>);
-                    steps[$nv - 1] = Some(tanh_steps::<$nv>);
-                )*
-                (products, steps)
+            const fn by_vectors() -> [Option<StepsFn>; MAX_WIDTH] {
+                let mut by_vectors: [Option<StepsFn>; MAX_WIDTH] = [None; MAX_WIDTH];
+                $(by_vectors[$nv - 1] = Some(steps::<$nv>);)*
+                by_vectors
             }
 
             pub(super) static KERNELS: KernelSet = KernelSet {
@@ -83,10 +71,8 @@ macro_rules! shells {
                 width: WIDTH,
                 abreast: $abreast,
                 terms_in_cache: TERMS_IN_CACHE,
-                product: by_vectors().0,
-                tanh_steps: by_vectors().1,
-                product_abreast: product::<{ WIDTH * $abreast }>,
-                tanh_steps_abreast: tanh_steps::<{ WIDTH * $abreast }>,
+                steps: by_vectors(),
+                steps_abreast: steps::<{ WIDTH * $abreast }>,
                 apply: apply::<false>,
                 apply_state: apply::<true>,
             };

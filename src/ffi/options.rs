@@ -26,7 +26,8 @@ pub struct elman_run_options {
     pub lengths: *const usize,
     /// Elements of lengths: batch.
     pub lengths_len: usize,
-    /// What skipped steps leave behind: ELMAN_PADDING_KERAS (the default) or ELMAN_PADDING_ONNX.
+    /// What skipped steps leave behind: ELMAN_PADDING_KERAS (the default) or ELMAN_PADDING_ONNX, which goes
+    /// with lengths and not with a mask.
     pub padding: elman_padding,
     /// The states before the first step, as in elman_sequential_state_len; NULL: zeros.
     pub initial_state: *const f32,

@@ -310,7 +310,7 @@ pub unsafe extern "C" fn elman_sequential_set_weight(
 
 /// How many threads one predict or run may use: 1 unless set, 0 for all cores. The results have the same bits.
 ///
-/// Fails with OUT_OF_MEMORY or UNSUPPORTED where the threads cannot be had.
+/// Fails with INVALID_ARGUMENT above 1024, UNSUPPORTED where the system starts no threads.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -399,8 +399,8 @@ pub unsafe extern "C" fn elman_sequential_predict(
         let elman_sequential(network) = unsafe { shared("network", network) }?;
         let x = Input::new("x", x, x_len)?;
         let y = Output::new("y", y, y_len)?;
-        let y = y.expect("output_len", &[network.output_len(batch, steps)?])?;
-        let x = x.expect("batch x steps x input_size", &[batch, steps, network.input_size()])?;
+        let dims = [batch, steps, network.input_size()];
+        let (x, y) = checked(network, x, "batch x steps x input_size", &dims, y)?;
         y.apart_from(x.span())?;
         // SAFETY: as long as C says: the contract at the top of the header.
         unsafe { network.predict_into(x.slice(), batch, steps, y.slice()) }?;
@@ -430,8 +430,7 @@ pub unsafe extern "C" fn elman_sequential_predict_tokens(
         let elman_sequential(network) = unsafe { shared("network", network) }?;
         let ids = Input::new("ids", ids, ids_len)?;
         let y = Output::new("y", y, y_len)?;
-        let y = y.expect("output_len", &[network.output_len(batch, steps)?])?;
-        let ids = ids.expect("batch x steps", &[batch, steps])?;
+        let (ids, y) = checked(network, ids, "batch x steps", &[batch, steps], y)?;
         y.apart_from(ids.span())?;
         // SAFETY: as long as C says: the contract at the top of the header.
         unsafe { network.predict_tokens_into(ids.slice(), batch, steps, y.slice()) }?;
@@ -443,8 +442,8 @@ pub unsafe extern "C" fn elman_sequential_predict_tokens(
 /// defaults.
 ///
 /// Fails like elman_sequential_predict, and with NULL_POINTER (an array of the options is NULL and has a length),
-/// INVALID_ARGUMENT (both mask and lengths, a length above steps, an unknown padding), LENGTH_MISMATCH and OVERLAP for the
-/// arrays of the options. initial_state and final_state may not overlap either.
+/// INVALID_ARGUMENT (both mask and lengths, a length above steps, an unknown padding, ONNX padding with a mask),
+/// LENGTH_MISMATCH and OVERLAP for the arrays of the options. initial_state and final_state may not overlap either.
 ///
 /// Threads: any number at once on one network, each with a final_state of its own.
 #[unsafe(no_mangle)]
@@ -463,8 +462,8 @@ pub unsafe extern "C" fn elman_sequential_run(
         let elman_sequential(network) = unsafe { shared("network", network) }?;
         let x = Input::new("x", x, x_len)?;
         let y = Output::new("y", y, y_len)?;
-        let y = y.expect("output_len", &[network.output_len(batch, steps)?])?;
-        let x = x.expect("batch x steps x input_size", &[batch, steps, network.input_size()])?;
+        let dims = [batch, steps, network.input_size()];
+        let (x, y) = checked(network, x, "batch x steps x input_size", &dims, y)?;
         // SAFETY: readable for its struct_size bytes: the contract at the top of the header.
         let options = unsafe { Options::read(options, network, batch, steps) }?;
         options.check_overlap(x.span(), &y)?;
@@ -495,8 +494,7 @@ pub unsafe extern "C" fn elman_sequential_run_tokens(
         let elman_sequential(network) = unsafe { shared("network", network) }?;
         let ids = Input::new("ids", ids, ids_len)?;
         let y = Output::new("y", y, y_len)?;
-        let y = y.expect("output_len", &[network.output_len(batch, steps)?])?;
-        let ids = ids.expect("batch x steps", &[batch, steps])?;
+        let (ids, y) = checked(network, ids, "batch x steps", &[batch, steps], y)?;
         // SAFETY: readable for its struct_size bytes: the contract at the top of the header.
         let options = unsafe { Options::read(options, network, batch, steps) }?;
         options.check_overlap(ids.span(), &y)?;
@@ -504,6 +502,19 @@ pub unsafe extern "C" fn elman_sequential_run_tokens(
         unsafe { network.run_tokens(ids.slice(), batch, steps, options.into_run_options(), y.slice()) }?;
         Ok(())
     })
+}
+
+/// Checks the lengths of a run's arrays; `dims` begins with batch and steps. The input goes first: where a product
+/// of sizes overflows it does so there.
+fn checked<T>(
+    network: &Sequential,
+    x: Input<T>,
+    names: &str,
+    dims: &[usize],
+    y: Output<f32>,
+) -> Result<(Input<T>, Output<f32>), Failure> {
+    let outputs = network.output_len(dims[0], dims[1])?;
+    Ok((x.expect(names, dims)?, y.expect("output_len", &[outputs])?))
 }
 
 /// Writes layers and weights to a file in elman's safetensors layout, replacing what is there. path is nul-terminated:

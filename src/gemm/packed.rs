@@ -89,14 +89,14 @@ impl PackedMatrix {
         self.columns.next_multiple_of(self.kernels.lanes)
     }
 
-    /// Where all columns are one panel: the kernel that walks tanh steps over it, and the panel's address and floats
-    /// from term to term.
+    /// Where all columns are one panel: the kernel that walks steps over it, and the panel's address and floats from term
+    /// to term.
     pub(crate) fn only_panel(&self) -> Option<(StepsFn, (*const f32, usize))> {
         if self.panel_count() != 1 {
             return None;
         }
         let panel = self.panel(0);
-        let steps = self.kernels.tanh_steps[panel.vectors - 1]?;
+        let steps = self.kernels.steps[panel.vectors - 1]?;
         Some((steps, (panel.values.as_ptr(), panel.vectors * self.kernels.lanes)))
     }
 

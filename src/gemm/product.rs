@@ -1,7 +1,7 @@
 //! The walk over panels, blocks of terms and rows.
 
 use super::PackedMatrix;
-use crate::dispatch::{Block, Function};
+use crate::dispatch::{Block, Finish, Function};
 
 /// The left-hand rows of a product.
 #[derive(Clone, Copy)]
@@ -17,15 +17,6 @@ pub(crate) enum Rows<'a> {
 pub(crate) enum Init<'a> {
     /// The same start for every row: a bias, padded to whole vectors.
     Bias(&'a [f32]),
-}
-
-/// What is stored for a finished sum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Finish {
-    /// The sum.
-    Keep,
-    /// The next state of a recurrent layer: the function of the sum, tiny values as zero.
-    State(Function),
 }
 
 impl<'a> Rows<'a> {
@@ -97,19 +88,21 @@ pub(crate) fn multiply(
         init_stride,
         c,
         c_stride,
+        finish: Finish::Keep,
     };
     // SAFETY: the asserts above: every row has `terms` floats, `c` has `width` floats at each row, `init` is `c` or a
     // bias of `width` floats that a shared reference keeps apart from `c`.
-    unsafe { sweep(matrix, &block, Finish::Keep, false) };
+    unsafe { sweep(matrix, &block, None, false) };
 }
 
-/// Carries out `block` (whose `b` fields are filled in here) over all panels of `matrix`, from the last to the first
-/// when `backward`.
+/// Carries out `block` (whose `b` fields and `finish` are filled in here) over all panels of `matrix`, from the last to
+/// the first when `backward`. With `state`, what is stored is the next state of a recurrent layer: that function of the
+/// sum, tiny values as zero.
 ///
 /// # Safety
 /// As `kernels::tile::product` for all columns of the matrix, padded to whole vectors; `terms` and `segments` must
 /// be the matrix's.
-pub(crate) unsafe fn sweep(matrix: &PackedMatrix, block: &Block, finish: Finish, backward: bool) {
+pub(crate) unsafe fn sweep(matrix: &PackedMatrix, block: &Block, state: Option<Function>, backward: bool) {
     let kernels = matrix.kernels();
     let count = matrix.panel_count();
     // A lone row takes several panels at once, to have enough independent sums.
@@ -121,9 +114,9 @@ pub(crate) unsafe fn sweep(matrix: &PackedMatrix, block: &Block, finish: Finish,
         // SAFETY: the caller's promise, for the columns of these panels.
         unsafe {
             if group < abreast {
-                panels(matrix, block, finish, group * kernels.abreast, kernels.abreast);
+                panels(matrix, block, state, group * kernels.abreast, kernels.abreast);
             } else {
-                panels(matrix, block, finish, singles + group - abreast, 1);
+                panels(matrix, block, state, singles + group - abreast, 1);
             }
         }
     }
@@ -133,20 +126,20 @@ pub(crate) unsafe fn sweep(matrix: &PackedMatrix, block: &Block, finish: Finish,
 ///
 /// # Safety
 /// As [`sweep`].
-unsafe fn panels(matrix: &PackedMatrix, block: &Block, finish: Finish, index: usize, together: usize) {
+unsafe fn panels(
+    matrix: &PackedMatrix,
+    block: &Block,
+    state: Option<Function>,
+    index: usize,
+    together: usize,
+) {
     let kernels = matrix.kernels();
     let panel = matrix.panel(index);
     let mut part = *block;
     part.b_stride = panel.vectors * kernels.lanes;
     part.panel_stride = panel.values.len();
-    let (product, tanh_steps) = if together > 1 {
-        (Some(kernels.product_abreast), Some(kernels.tanh_steps_abreast))
-    } else {
-        (kernels.product[panel.vectors - 1], kernels.tanh_steps[panel.vectors - 1])
-    };
-    let (Some(product), Some(tanh_steps)) = (product, tanh_steps) else {
-        unreachable!("a panel of {} vectors", panel.vectors)
-    };
+    let steps = if together > 1 { Some(kernels.steps_abreast) } else { kernels.steps[panel.vectors - 1] };
+    let Some(steps) = steps else { unreachable!("a panel of {} vectors", panel.vectors) };
     // Blocks of terms pay when several tiles pass over them, and may be cut where there is one segment only.
     let most = if block.segments == 1 && block.rows > 8 { kernels.terms_in_cache } else { block.terms };
     let mut done = 0;
@@ -167,16 +160,18 @@ unsafe fn panels(matrix: &PackedMatrix, block: &Block, finish: Finish, index: us
         }
         done += part.terms.max(1);
         let last = done >= block.terms;
+        if last && state == Some(Function::Tanh) {
+            part.finish = Finish::TanhState;
+        }
         // SAFETY: as above; the shells belong to the kernels that this process may run.
         unsafe {
-            match finish {
-                Finish::State(Function::Tanh) if last => tanh_steps(&part, &[block.rows]),
-                Finish::State(function) if last => {
-                    product(&part);
-                    let columns = together * part.b_stride;
-                    (kernels.apply_state)(function, part.c, block.rows, columns, block.c_stride);
-                }
-                _ => product(&part),
+            steps(&part, &[block.rows]);
+            if let Some(function) = state
+                && last
+                && function != Function::Tanh
+            {
+                let columns = together * part.b_stride;
+                (kernels.apply_state)(function, part.c, block.rows, columns, block.c_stride);
             }
         }
     }

@@ -6,11 +6,26 @@
 //! # The order of the terms
 //! One output element is `init + Σ a[k]·b[k]`. The terms are cut into segments (`gemm::segments`), whose
 //! number depends on the layer's shape alone. The first segment starts at `init`, the others at zero; each is summed
-//! in order; then they are added in order. A tile with few sums walks all segments side by side (`SIDE`), which
-//! keeps both multiply-add ports busy; a tile with many walks them one after another (`ROUNDS`). The bits are the same.
+//! in order; then they are added in order. A tile with few sums walks all segments side by side, which keeps both
+//! multiply-add ports busy; a tile with many walks them one after another. The bits are the same.
 
 use super::activation::{TINY, tanh};
 use crate::simd::Simd;
+
+/// Repeats the body for each index below the constant limit (at most 8), written out rather than looped: a loop that
+/// the compiler chose not to unroll would keep the sums of a tile in memory, at a quarter of the speed.
+macro_rules! unroll {
+    ($i:ident < $limit:expr, $body:block) => {
+        unroll!(@ $i, $limit, $body, 0 1 2 3 4 5 6 7)
+    };
+    (@ $i:ident, $limit:expr, $body:block, $($n:literal)*) => {
+        $({
+            #[allow(non_upper_case_globals)]
+            const $i: usize = $n;
+            if $i < $limit $body
+        })*
+    };
+}
 
 /// One product `c = init + a·b`, for some rows and the columns of one panel (or, for a lone row, of several).
 #[derive(Clone, Copy)]
@@ -41,32 +56,31 @@ pub(crate) struct Block {
     pub(crate) c: *mut f32,
     /// Floats from row to row of `c`.
     pub(crate) c_stride: usize,
+    /// What is stored.
+    pub(crate) finish: Finish,
 }
 
-/// What happens to a finished sum on its way to memory.
-pub(crate) trait Epilogue<S: Simd>: Copy {
-    fn apply(self, s: S, sum: S::V) -> S::V;
+/// What is stored for a finished sum. A field and not a type parameter: the branch costs one prediction a tile, a
+/// parameter would compile every tile twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finish {
+    /// The sum itself.
+    Keep,
+    /// The next state of a tanh layer.
+    TanhState,
 }
 
-/// The sum itself.
-#[derive(Clone, Copy)]
-pub(crate) struct Keep;
-
-impl<S: Simd> Epilogue<S> for Keep {
-    #[inline(always)]
-    fn apply(self, _: S, sum: S::V) -> S::V {
-        sum
-    }
-}
-
-/// The next state of a tanh layer.
-#[derive(Clone, Copy)]
-pub(crate) struct TanhState;
-
-impl<S: Simd> Epilogue<S> for TanhState {
-    #[inline(always)]
-    fn apply(self, s: S, sum: S::V) -> S::V {
-        s.flush_below(tanh(s, sum), TINY)
+/// As many rows as the registers hold, and no more than eight: beyond that row pointers run out. Several panels abreast
+/// are for a lone row.
+#[inline(always)]
+const fn most_rows(accumulators: usize, vectors: usize, width: usize) -> usize {
+    let rows = accumulators / vectors;
+    if vectors > width || rows <= 1 {
+        1
+    } else if rows > 8 {
+        8
+    } else {
+        rows
     }
 }
 
@@ -77,13 +91,8 @@ impl<S: Simd> Epilogue<S> for TanhState {
 /// panel(s), `init` and `c` for `NV` vectors at each row. `c` may be the very same memory as `init` and must not
 /// overlap anything else.
 #[inline(always)]
-pub(crate) unsafe fn product<S: Simd, E: Epilogue<S>, const NV: usize, const WIDTH: usize>(
-    s: S,
-    e: E,
-    block: &Block,
-) {
-    // As many rows as the registers hold, and no more than eight: beyond that row pointers run out.
-    let most = (S::ACCUMULATORS / NV).clamp(1, 8);
+unsafe fn product<S: Simd, const NV: usize, const WIDTH: usize>(s: S, block: &Block) {
+    let most = most_rows(S::ACCUMULATORS, NV, WIDTH);
     let tiles = block.rows.div_ceil(most);
     let mut row = 0;
     for tile in 0..tiles {
@@ -93,9 +102,9 @@ pub(crate) unsafe fn product<S: Simd, E: Epilogue<S>, const NV: usize, const WID
             ($($mr:literal)*) => {
                 match rows {
                     // SAFETY: the rows row..row + rows are rows of the block; the rest is the caller's promise.
-                    // The second condition is a constant: it drops tiles that this arm's registers cannot hold.
-                    $($mr if $mr * NV <= S::ACCUMULATORS || $mr == 1 => unsafe {
-                        rows_of_tile::<S, E, $mr, NV, WIDTH>(s, e, block, row)
+                    // The condition is a constant: it drops tiles that this arm's registers cannot hold.
+                    $($mr if $mr <= most_rows(S::ACCUMULATORS, NV, WIDTH) => unsafe {
+                        rows_of_tile::<S, $mr, NV, WIDTH>(s, block, row)
                     },)*
                     _ => unreachable!("a tile of {rows} rows and {} vectors", NV),
                 }
@@ -111,100 +120,107 @@ pub(crate) unsafe fn product<S: Simd, E: Epilogue<S>, const NV: usize, const WID
 /// # Safety
 /// As [`product`], with `row + MR <= block.rows`.
 #[inline(always)]
-unsafe fn rows_of_tile<S: Simd, E: Epilogue<S>, const MR: usize, const NV: usize, const WIDTH: usize>(
+unsafe fn rows_of_tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize>(
     s: S,
-    e: E,
     block: &Block,
     row: usize,
 ) {
-    // Side by side pays while the sums of all segments fit in registers with room for operands.
+    // Side by side pays where a tile has too few sums to keep the ports busy, and while the sums of all segments fit
+    // in registers with room for operands.
+    let few = MR * NV <= 4;
     let room = S::ACCUMULATORS * 2 / 3;
     // SAFETY: the caller's promise, handed on.
     unsafe {
         match block.segments {
-            1 => tile::<S, E, MR, NV, WIDTH, 1, false>(s, e, block, row),
-            2 if MR * NV * 2 <= room => tile::<S, E, MR, NV, WIDTH, 2, false>(s, e, block, row),
-            4 if MR * NV * 4 <= room => tile::<S, E, MR, NV, WIDTH, 4, false>(s, e, block, row),
-            _ => tile::<S, E, MR, NV, WIDTH, 1, true>(s, e, block, row),
+            2 if few && MR * NV * 2 <= room => tile::<S, MR, NV, WIDTH, 2>(s, block, row),
+            4 if few && MR * NV * 4 <= room => tile::<S, MR, NV, WIDTH, 4>(s, block, row),
+            _ => tile::<S, MR, NV, WIDTH, 1>(s, block, row),
         }
     }
 }
 
-/// One tile: `MR` rows by `NV` vectors.
+/// One tile: `MR` rows by `NV` vectors, `SIDE` segments side by side: all of them, or one after the other.
 ///
 /// # Safety
-/// As [`rows_of_tile`]; `SIDE == block.segments` unless `ROUNDS`.
+/// As [`rows_of_tile`]; `SIDE` is 1 or `block.segments`.
 #[inline(always)]
-unsafe fn tile<
-    S: Simd,
-    E: Epilogue<S>,
-    const MR: usize,
-    const NV: usize,
-    const WIDTH: usize,
-    const SIDE: usize,
-    const ROUNDS: bool,
->(
+unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize, const SIDE: usize>(
     s: S,
-    e: E,
     block: &Block,
     row: usize,
 ) {
-    let terms = block.terms;
-    let segments = if ROUNDS { block.segments } else { SIDE };
+    let Block { terms, segments, .. } = *block;
     // SAFETY (whole block): row + r is a row of the block, k stays below `terms`, and vector v lies inside the
     // panels, so every address is one that the caller vouched for.
     unsafe {
         let mut a = [block.a; MR];
-        for (r, a) in a.iter_mut().enumerate() {
+        unroll!(r < MR, {
             let i = row + r;
-            *a = a.add(if block.offsets.is_null() { i * block.a_stride } else { *block.offsets.add(i) });
-        }
+            a[r] = a[r].add(if block.offsets.is_null() { i * block.a_stride } else { *block.offsets.add(i) });
+        });
         let init = block.init.add(row * block.init_stride);
         let mut total = [[s.splat(0.0); NV]; MR];
-        for (r, total) in total.iter_mut().enumerate() {
-            for (v, total) in total.iter_mut().enumerate() {
-                *total = s.load(init.add(r * block.init_stride + v * S::LANES));
-            }
+        unroll!(r < MR, {
+            let init = init.add(r * block.init_stride);
+            unroll!(v < NV, { total[r][v] = s.load(init.add(v * S::LANES)) });
+        });
+        // All segments have `even` terms, and some one more.
+        let even = terms / segments;
+        let start = |segment: usize| segment * terms / segments;
+        let mut sums = [[[s.splat(0.0); NV]; MR]; SIDE];
+        sums[0] = total;
+        let mut starts = [0; SIDE];
+        unroll!(i < SIDE, { starts[i] = start(i) });
+        for k in 0..even {
+            unroll!(i < SIDE, { term::<S, MR, NV, WIDTH>(s, &mut sums[i], &a, block, starts[i] + k) });
         }
-        let mut segment = 0;
-        loop {
-            let mut sums = [[[s.splat(0.0); NV]; MR]; SIDE];
-            if segment == 0 {
-                sums[0] = total;
+        unroll!(i < SIDE, {
+            if starts[i] + even < start(i + 1) {
+                term::<S, MR, NV, WIDTH>(s, &mut sums[i], &a, block, starts[i] + even);
             }
-            // All segments have `even` terms, and some one more.
-            let even = terms / segments;
-            let start = |i: usize| (segment + i) * terms / segments;
-            for k in 0..even {
-                for (i, sums) in sums.iter_mut().enumerate() {
-                    term::<S, MR, NV, WIDTH>(s, sums, &a, block, start(i) + k);
+        });
+        total = sums[0];
+        unroll!(i < SIDE, {
+            if i > 0 {
+                add::<S, MR, NV>(s, &mut total, &sums[i]);
+            }
+        });
+        if SIDE == 1 {
+            for segment in 1..segments {
+                let mut sums = [[s.splat(0.0); NV]; MR];
+                for k in start(segment)..start(segment + 1) {
+                    term::<S, MR, NV, WIDTH>(s, &mut sums, &a, block, k);
                 }
-            }
-            for (i, sums) in sums.iter_mut().enumerate() {
-                if start(i) + even < start(i + 1) {
-                    term::<S, MR, NV, WIDTH>(s, sums, &a, block, start(i) + even);
-                }
-            }
-            for (i, sums) in sums.iter().enumerate() {
-                for r in 0..MR {
-                    for v in 0..NV {
-                        total[r][v] =
-                            if segment + i == 0 { sums[r][v] } else { s.add(total[r][v], sums[r][v]) };
-                    }
-                }
-            }
-            segment += SIDE;
-            if !ROUNDS || segment >= segments {
-                break;
+                add::<S, MR, NV>(s, &mut total, &sums);
             }
         }
         let c = block.c.add(row * block.c_stride);
-        for (r, total) in total.iter().enumerate() {
-            for (v, total) in total.iter().enumerate() {
-                s.store(c.add(r * block.c_stride + v * S::LANES), e.apply(s, *total));
-            }
+        if block.finish == Finish::Keep {
+            unroll!(r < MR, {
+                let c = c.add(r * block.c_stride);
+                unroll!(v < NV, { s.store(c.add(v * S::LANES), total[r][v]) });
+            });
+        } else {
+            unroll!(r < MR, {
+                let c = c.add(r * block.c_stride);
+                unroll!(v < NV, {
+                    s.store(c.add(v * S::LANES), s.flush_below(tanh(s, total[r][v]), TINY));
+                });
+            });
         }
     }
+}
+
+/// Adds the sums of a segment to those before it.
+#[inline(always)]
+fn add<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    total: &mut [[S::V; NV]; MR],
+    sums: &[[S::V; NV]; MR],
+) {
+    unroll!(r < MR, {
+        unroll!(v < NV, { total[r][v] = s.add(total[r][v], sums[r][v]) });
+    });
 }
 
 /// Adds term `k` to the sums of a tile. A function and not a closure: a closure that is not inlined would lose the
@@ -224,26 +240,23 @@ unsafe fn term<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize>(
     unsafe {
         let b = block.b.add(k * block.b_stride);
         let mut columns = [s.splat(0.0); NV];
-        for (v, columns) in columns.iter_mut().enumerate() {
-            *columns = s.load(b.add(v / WIDTH * block.panel_stride + v % WIDTH * S::LANES));
-        }
-        for r in 0..MR {
+        unroll!(v < NV, {
+            columns[v] = s.load(b.add(v / WIDTH * block.panel_stride + v % WIDTH * S::LANES));
+        });
+        unroll!(r < MR, {
             let a = s.splat(*a[r].add(k));
-            for v in 0..NV {
-                sums[r][v] = s.fma(a, columns[v], sums[r][v]);
-            }
-        }
+            unroll!(v < NV, { sums[r][v] = s.fma(a, columns[v], sums[r][v]) });
+        });
     }
 }
 
-/// Steps of a tanh layer whose columns are one panel: `block` describes the first step (`a`: the previous states, `c`
-/// and `init`: the sums to be turned into states in place); the sums of the next steps follow behind, `counts[i]`
-/// rows in step i, each step reading the states of the one before.
+/// Carries out `block`, `counts[0]` rows, and then the steps of a recurrent layer whose columns are all in the block:
+/// `counts[i]` rows in step i, its sums lying behind those of the step before, whose results are its rows.
 ///
 /// # Safety
-/// As [`product`] for each step. `counts` never grows from one step to the next.
+/// As [`product`] for each step; `counts` never grows from one step to the next.
 #[inline(always)]
-pub(crate) unsafe fn tanh_steps<S: Simd, const NV: usize, const WIDTH: usize>(
+pub(crate) unsafe fn steps<S: Simd, const NV: usize, const WIDTH: usize>(
     s: S,
     block: &Block,
     counts: &[usize],
@@ -252,7 +265,7 @@ pub(crate) unsafe fn tanh_steps<S: Simd, const NV: usize, const WIDTH: usize>(
     for &rows in counts {
         step.rows = rows;
         // SAFETY: the caller's promise for this step.
-        unsafe { product::<S, TanhState, NV, WIDTH>(s, TanhState, &step) };
+        unsafe { product::<S, NV, WIDTH>(s, &step) };
         step.a = step.c;
         step.a_stride = step.c_stride;
         // SAFETY: the next step's sums follow, or this was the last step and the pointer is not used.

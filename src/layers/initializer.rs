@@ -77,22 +77,6 @@ pub enum Initializer {
     },
 }
 
-/// Which sum of fans a variance is scaled by.
-#[derive(Clone, Copy)]
-enum Fan {
-    In,
-    Average,
-}
-
-impl Fan {
-    fn of(self, [rows, columns]: [usize; 2]) -> f64 {
-        match self {
-            Fan::In => rows as f64,
-            Fan::Average => (rows as f64 + columns as f64) / 2.0,
-        }
-    }
-}
-
 impl Initializer {
     /// Checks the parameters, and that this initialiser can fill `which`.
     pub(crate) fn validate(&self, which: Weight, shape: [usize; 2]) -> Result<()> {
@@ -144,6 +128,8 @@ impl Initializer {
     /// Fills `values`, row-major `shape`. Weights that must not share random numbers have different `stream`s.
     pub(crate) fn fill(&self, shape: [usize; 2], seed: u64, stream: u64, values: &mut [f32]) -> Result<()> {
         debug_assert_eq!(Some(values.len()), shape[0].checked_mul(shape[1]));
+        let [fan_in, fan_out] = shape.map(|size| size as f64);
+        let fan_average = (fan_in + fan_out) / 2.0;
         let mut random = Random::new(seed, stream);
         match *self {
             Initializer::Zeros => values.fill(0.0),
@@ -156,12 +142,12 @@ impl Initializer {
             Initializer::RandomUniform { low, high } => {
                 random.fill_uniform(f64::from(low), f64::from(high), values);
             }
-            Initializer::GlorotUniform => random.fill_scaled_uniform(1.0, Fan::Average.of(shape), values),
-            Initializer::GlorotNormal => random.fill_scaled_normal(1.0, Fan::Average.of(shape), values),
-            Initializer::HeUniform => random.fill_scaled_uniform(2.0, Fan::In.of(shape), values),
-            Initializer::HeNormal => random.fill_scaled_normal(2.0, Fan::In.of(shape), values),
-            Initializer::LecunUniform => random.fill_scaled_uniform(1.0, Fan::In.of(shape), values),
-            Initializer::LecunNormal => random.fill_scaled_normal(1.0, Fan::In.of(shape), values),
+            Initializer::GlorotUniform => random.fill_scaled_uniform(1.0, fan_average, values),
+            Initializer::GlorotNormal => random.fill_scaled_normal(1.0, fan_average, values),
+            Initializer::HeUniform => random.fill_scaled_uniform(2.0, fan_in, values),
+            Initializer::HeNormal => random.fill_scaled_normal(2.0, fan_in, values),
+            Initializer::LecunUniform => random.fill_scaled_uniform(1.0, fan_in, values),
+            Initializer::LecunNormal => random.fill_scaled_normal(1.0, fan_in, values),
             Initializer::Orthogonal { gain } => fill_orthogonal(gain, shape, &mut random, values)?,
             Initializer::Identity { gain } => {
                 values.fill(0.0);

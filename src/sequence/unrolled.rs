@@ -4,8 +4,8 @@
 //! step, forwards on even steps and backwards on odd ones, so that a step starts on the weights that the last one
 //! left in the cache; the order of panels changes no sum.
 
-use crate::dispatch::{Block, Function};
-use crate::gemm::{Finish, sweep};
+use crate::dispatch::{Block, Finish, Function};
+use crate::gemm::sweep;
 use crate::layers::PackedRnn;
 
 /// Turns the sums of `counts.len()` steps into states in place.
@@ -56,20 +56,22 @@ pub(super) fn advance(
         init_stride: stride,
         c,
         c_stride: stride,
+        finish: Finish::Keep,
     };
-    if let Some((tanh_steps, panel)) = matrix.only_panel()
+    if let Some((steps, panel)) = matrix.only_panel()
         && rnn.function == Function::Tanh
     {
         (block.b, block.b_stride) = panel;
+        block.finish = Finish::TanhState;
         // SAFETY: the asserts above: `most` states before the sums, every step's rows inside `rows`, whole vectors
         // inside a row, and no step has more rows than the one before, whose states it reads.
-        unsafe { tanh_steps(&block, counts) };
+        unsafe { steps(&block, counts) };
         return;
     }
     for (step, &count) in counts.iter().enumerate() {
         block.rows = count;
         // SAFETY: as above; the states read and the sums written are different steps' rows.
-        unsafe { sweep(matrix, &block, Finish::State(rnn.function), (first + step) % 2 == 1) };
+        unsafe { sweep(matrix, &block, Some(rnn.function), (first + step) % 2 == 1) };
         block.a = block.c;
         // SAFETY: the next step's rows follow, or this was the last step.
         block.c = unsafe { block.c.add(count * stride) };

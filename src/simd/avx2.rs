@@ -111,12 +111,6 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn keep_where_positive(self, a: __m256, v: __m256) -> __m256 {
-        // SAFETY: the token proves AVX2 and FMA.
-        unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a, _mm256_setzero_ps()), v) }
-    }
-
-    #[inline(always)]
     fn flush_below(self, a: __m256, bound: f32) -> __m256 {
         // SAFETY: the token proves AVX2 and FMA.
         unsafe {

@@ -129,12 +129,6 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn keep_where_positive(self, a: __m512, v: __m512) -> __m512 {
-        // SAFETY: the token proves AVX-512F.
-        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, _mm512_setzero_ps()), v) }
-    }
-
-    #[inline(always)]
     fn flush_below(self, a: __m512, bound: f32) -> __m512 {
         // SAFETY: the token proves AVX-512F.
         unsafe {

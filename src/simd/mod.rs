@@ -80,8 +80,6 @@ pub(crate) trait Simd: Copy {
     fn with_sign_of(self, magnitude: Self::V, sign: Self::V) -> Self::V;
     /// Lane by lane `a >= 0 ? yes : no`; NaN gives `no`.
     fn select_ge_zero(self, a: Self::V, yes: Self::V, no: Self::V) -> Self::V;
-    /// Lane by lane `a > 0 ? v : +0`; NaN gives +0.
-    fn keep_where_positive(self, a: Self::V, v: Self::V) -> Self::V;
     /// +0 in the lanes where `|a| < bound`, `a` elsewhere; NaN stays.
     fn flush_below(self, a: Self::V, bound: f32) -> Self::V;
     /// The half binade of each lane: exponent and top mantissa bit, as an index whose low three bits count.

@@ -89,11 +89,6 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn keep_where_positive(self, a: f32x4, v: f32x4) -> f32x4 {
-        a.simd_gt(f32x4::ZERO) & v
-    }
-
-    #[inline(always)]
     fn flush_below(self, a: f32x4, bound: f32) -> f32x4 {
         a.abs().simd_lt(f32x4::splat(bound)).select(f32x4::ZERO, a)
     }

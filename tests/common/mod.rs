@@ -1,0 +1,10 @@
+//! What the suites share: networks as plain data, the slow oracle, the numbers that everything is made of, the
+//! vectors of Keras, and the way to run a suite once more on every other arm.
+
+#![allow(dead_code, reason = "every suite is a crate of its own and uses its own part of this")]
+
+pub(crate) mod arms;
+pub(crate) mod network;
+pub(crate) mod numbers;
+pub(crate) mod reference;
+pub(crate) mod vectors;

@@ -1,0 +1,266 @@
+//! The C and C++ examples, and the headers on their own, with every compiler that is here.
+//!
+//! They link with the static and the shared library that cargo has built for this very test: the library's crate types
+//! are made in one go, beside the test's own executable. So no second cargo runs, and none waits for a lock.
+#![cfg(unix)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// C and C++ compilers that belong together.
+const COMPILERS: [(&str, &str); 3] = [("cc", "c++"), ("gcc", "g++"), ("clang", "clang++")];
+
+const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where cargo has put libelman.a and the shared library.
+fn library_dir() -> PathBuf {
+    let test = std::env::current_exe().expect("the test knows its executable");
+    let dir = test.parent().expect("an executable lies in a directory").to_path_buf();
+    for file in ["libelman.a".to_owned(), shared_library()] {
+        assert!(dir.join(&file).exists(), "cargo has not built {file} in {}", dir.display());
+    }
+    dir
+}
+
+fn shared_library() -> String {
+    format!("libelman{}", std::env::consts::DLL_SUFFIX)
+}
+
+fn is_here(program: &str) -> bool {
+    let quiet = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    quiet.is_ok_and(|status| status.success())
+}
+
+/// The compilers that are here; what is skipped is said.
+fn compilers() -> Vec<(&'static str, &'static str)> {
+    let (found, missing): (Vec<_>, Vec<_>) =
+        COMPILERS.into_iter().partition(|(c, cpp)| is_here(c) && is_here(cpp));
+    for (c, cpp) in missing {
+        println!("SKIPPED: {c} and {cpp} are not here");
+    }
+    for (c, cpp) in &found {
+        println!("with {c} and {cpp}");
+    }
+    found
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs a command with nothing on standard input; it must succeed.
+#[track_caller]
+fn run(command: &mut Command) -> String {
+    let Output { status, stdout, stderr } =
+        command.stdin(Stdio::null()).output().expect("the program can be started");
+    let (stdout, stderr) = (text(&stdout), text(&stderr));
+    assert!(status.success(), "{command:?}: {status}\n{stdout}\n{stderr}");
+    stdout
+}
+
+/// The number behind `name: `.
+#[track_caller]
+fn figure(output: &str, name: &str) -> f64 {
+    let line = output.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    line.unwrap_or_else(|| panic!("no {name} in {output}")).parse().expect("a number")
+}
+
+#[track_caller]
+fn check_sentiment(output: &str) {
+    let (accuracy, difference) =
+        (figure(output, "accuracy"), figure(output, "largest difference from Keras"));
+    assert!(accuracy >= 0.74, "{output}");
+    assert!(difference < 1e-5, "{output}");
+    assert!(figure(output, "sentences per second") > 0.0, "{output}");
+}
+
+fn score_of(line: &str, sentence: &str) -> f64 {
+    let (score, rest) = line.split_once('\t').unwrap_or_else(|| panic!("no tab in {line:?}"));
+    assert_eq!(rest, sentence);
+    score.parse().expect("a score")
+}
+
+#[test]
+fn the_examples_build_and_run() {
+    if !is_here("make") {
+        println!("SKIPPED: make is not here");
+        return;
+    }
+    for (c, cpp) in compilers() {
+        let build = tempfile::tempdir().expect("a temporary directory");
+        let mut make = Command::new("make");
+        make.arg("-C").arg(root().join("ffi-examples")).args(["all", "--no-print-directory"]);
+        make.arg(format!("CC={c}")).arg(format!("CXX={cpp}"));
+        make.arg(format!("BUILD={}", build.path().display()));
+        make.arg(format!("LIB_DIR={}", library_dir().display()));
+        // Not the flags of a make that runs this test.
+        make.env_remove("MAKEFLAGS").env_remove("MFLAGS");
+        run(&mut make);
+
+        for link in ["static", "shared"] {
+            let program = |name: &str| Command::new(build.path().join(format!("{name}-{link}")));
+            let cells = run(&mut program("cells"));
+            assert!(cells.contains("the results are equal bit for bit"), "{cells}");
+            let sequential = run(&mut program("sequential"));
+            assert!(sequential.contains("as it should be, LENGTH_MISMATCH: x: expected 36"), "{sequential}");
+
+            let sentences = ["A warm, funny and moving film.", "Dull, slow and far too long.", ""];
+            let sentiment = run(program("sentiment").args(sentences));
+            check_sentiment(&sentiment);
+            let scores: Vec<&str> = sentiment.lines().skip(3).collect();
+            assert_eq!(scores.len(), 3, "{sentiment}");
+            assert!(score_of(scores[0], sentences[0]) > 0.9, "{sentiment}");
+            assert!(score_of(scores[1], sentences[1]) < 0.1, "{sentiment}");
+            score_of(scores[2], "");
+        }
+        sentences_come_on_standard_input(&build.path().join("sentiment-static"));
+        an_unknown_isa_is_an_error(&build.path().join("cells-static"));
+    }
+}
+
+fn sentences_come_on_standard_input(program: &Path) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("sentences.txt");
+    let long = "a very good film ".repeat(20_000);
+    std::fs::write(&file, format!("Good.\n\n{long}\r\nno line break at the end"))
+        .expect("the file can be written");
+    for arguments in [&[][..], &["-"], &["first", "-"]] {
+        let input = std::fs::File::open(&file).expect("the file was written");
+        let output =
+            Command::new(program).args(arguments).stdin(input).output().expect("the program can be started");
+        let output = text(&output.stdout);
+        let mut lines = output.lines().skip(3);
+        if arguments.len() == 2 {
+            score_of(lines.next().unwrap_or_default(), "first");
+        }
+        for sentence in ["Good.", "", &long, "no line break at the end"] {
+            score_of(lines.next().unwrap_or_default(), sentence);
+        }
+        assert_eq!(lines.next(), None);
+    }
+}
+
+fn an_unknown_isa_is_an_error(program: &Path) {
+    let output =
+        Command::new(program).env("ELMAN_ISA", "abacus").output().expect("the program can be started");
+    assert!(!output.status.success());
+    assert!(text(&output.stdout).contains("on unavailable"), "{}", text(&output.stdout));
+    let message = text(&output.stderr);
+    assert!(message.contains("UNSUPPORTED") && message.contains("abacus"), "{message}");
+}
+
+#[test]
+fn the_cmake_project_builds_and_runs() {
+    if !is_here("cmake") {
+        println!("SKIPPED: cmake is not here");
+        return;
+    }
+    let build = tempfile::tempdir().expect("a temporary directory");
+    let mut configure = Command::new("cmake");
+    configure.arg("-S").arg(root().join("ffi-examples")).arg("-B").arg(build.path());
+    configure.arg(format!("-DELMAN_LIB_DIR={}", library_dir().display()));
+    run(&mut configure);
+    run(Command::new("cmake").arg("--build").arg(build.path()));
+    for link in ["static", "shared"] {
+        check_sentiment(&run(&mut Command::new(build.path().join(format!("sentiment-{link}")))));
+        run(&mut Command::new(build.path().join(format!("cells-{link}"))));
+        run(&mut Command::new(build.path().join(format!("sequential-{link}"))));
+    }
+}
+
+/// A program that uses every status as a case, and includes the header twice.
+const C_USE: &str = r#"
+#include "elman.h"
+#include "elman.h"
+int use(elman_status status);
+int use(elman_status status) {
+    switch (status) {
+    case ELMAN_STATUS_OK: return elman_sequential_new(0, 0) == ELMAN_STATUS_NULL_POINTER;
+    case ELMAN_STATUS_NULL_POINTER: case ELMAN_STATUS_INVALID_ARGUMENT: case ELMAN_STATUS_LENGTH_MISMATCH:
+    case ELMAN_STATUS_NOT_BUILT: case ELMAN_STATUS_OUT_OF_MEMORY: case ELMAN_STATUS_IO: case ELMAN_STATUS_BAD_FORMAT:
+    case ELMAN_STATUS_UNSUPPORTED: case ELMAN_STATUS_OVERLAP: case ELMAN_STATUS_NOT_FINITE: case ELMAN_STATUS_PANIC:
+        return 1;
+    default: return 0;
+    }
+}
+"#;
+
+/// Views are made of whatever is an array of the right elements, and of nothing else; handles move and are not copied.
+const CPP_USE: &str = r#"
+#include "elman.hpp"
+#include "elman.hpp"
+#include <array>
+#if __cplusplus >= 202002L
+#include <span>
+static_assert(std::is_convertible_v<std::span<float>, elman::view<float>>);
+static_assert(std::is_convertible_v<std::span<float>, elman::view<const float>>);
+static_assert(!std::is_convertible_v<std::span<const float>, elman::view<float>>);
+#endif
+using floats = elman::view<float>;
+using const_floats = elman::view<const float>;
+static_assert(std::is_convertible_v<std::vector<float> &, floats>);
+static_assert(std::is_convertible_v<const std::vector<float> &, const_floats>);
+static_assert(std::is_convertible_v<std::array<float, 3> &, floats>);
+static_assert(std::is_convertible_v<float (&)[3], floats>);
+static_assert(std::is_convertible_v<const float (&)[3], const_floats>);
+static_assert(std::is_convertible_v<floats, const_floats>);
+static_assert(!std::is_convertible_v<const_floats, floats>);
+static_assert(!std::is_convertible_v<const std::vector<float> &, floats>);
+static_assert(!std::is_convertible_v<std::vector<double> &, floats>);
+static_assert(!std::is_convertible_v<std::vector<int> &, const_floats>);
+static_assert(!std::is_copy_constructible_v<elman::sequential> && std::is_nothrow_move_constructible_v<elman::sequential>);
+static_assert(!std::is_copy_constructible_v<elman::simple_rnn_cell>);
+static_assert(std::is_nothrow_move_assignable_v<elman::simple_rnn_cell>);
+static_assert(std::is_base_of_v<std::exception, elman::error>);
+"#;
+
+#[test]
+fn the_headers_are_clean() {
+    for (c, cpp) in compilers() {
+        let uses = [
+            (c, "c", "c99", C_USE),
+            (c, "c", "c11", C_USE),
+            (cpp, "c++", "c++11", C_USE),
+            (cpp, "c++", "c++17", CPP_USE),
+            (cpp, "c++", "c++20", CPP_USE),
+        ];
+        for (compiler, language, standard, program) in uses {
+            let directory = tempfile::tempdir().expect("a temporary directory");
+            let file = directory.path().join("use");
+            std::fs::write(&file, program).expect("the file can be written");
+            let mut command = Command::new(compiler);
+            command.args(WARNINGS).arg(format!("-std={standard}")).arg("-fsyntax-only");
+            command.arg("-I").arg(root().join("include")).args(["-x", language]).arg(&file);
+            run(&mut command);
+        }
+    }
+}
+
+/// The functions that the header declares.
+fn declared() -> BTreeSet<String> {
+    let header =
+        std::fs::read_to_string(root().join("include/elman.h")).expect("include/elman.h can be read");
+    let declarations = header.lines().filter(|line| !line.starts_with(['/', ' ', '#', '}']));
+    let names = declarations.filter_map(|line| line.split_once('(')?.0.split([' ', '*']).next_back());
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_shared_library_exports_what_the_header_declares() {
+    if !is_here("nm") || !cfg!(target_os = "linux") {
+        println!("SKIPPED: nm for ELF is not here");
+        return;
+    }
+    let symbols =
+        run(Command::new("nm").args(["-D", "--defined-only"]).arg(library_dir().join(shared_library())));
+    let exported: BTreeSet<String> =
+        symbols.lines().filter_map(|line| line.split_whitespace().nth(2)).map(str::to_owned).collect();
+    let declared = declared();
+    assert!(declared.contains("elman_version") && declared.contains("elman_sequential_run"), "{declared:?}");
+    assert_eq!(exported, declared);
+}
