@@ -8,6 +8,9 @@ use crate::layers::{Layer, PackedRnn, SimpleRnn, Variable, Variables, Weight};
 use crate::memory::{AlignedVec, check_len, row_stride};
 use crate::sequence;
 
+/// Floats of scratch that a step takes from the stack, rather than from the spare buffers.
+const SMALL: usize = 256;
+
 /// Keras's SimpleRNNCell, built for an input width: `h' = act(x·W + b + h·U)`.
 ///
 /// The cell keeps no state: the caller hands `h` from step to step, and may stack cells by handing one's `h'` to the
@@ -80,22 +83,35 @@ impl SimpleRnnCell {
         check_len(what, h_len, "batch x units", &[batch, self.config.units])
     }
 
-    /// The step in padded rows; `h` is the state before where `next` does not hold it.
+    /// The step; `h` is the state before where `next` does not hold it.
     fn run(&self, x: &[f32], batch: usize, next: &mut [f32], h: Option<&[f32]>) -> Result<()> {
         let units = self.config.units;
+        if let Some(h) = h
+            && units.is_multiple_of(self.packed.recurrent.kernels().lanes)
+        {
+            sequence::step(&self.packed, x, h, batch, next);
+            return Ok(());
+        }
         let stride = row_stride(units);
         let half = batch * stride;
-        let mut rows = self.spare().pop().unwrap_or(AlignedVec::empty());
-        rows.reserve_scratch(2 * half)?;
-        let before = h.unwrap_or(next);
-        for (to, from) in rows.chunks_exact_mut(stride).zip(before.chunks_exact(units)) {
-            to[..units].copy_from_slice(from);
+        let step = |rows: &mut [f32], next: &mut [f32]| {
+            let state = h.unwrap_or(next);
+            for (to, from) in rows.chunks_exact_mut(stride).zip(state.chunks_exact(units)) {
+                to[..units].copy_from_slice(from);
+            }
+            sequence::step_padded(&self.packed, x, batch, rows, stride);
+            for (to, from) in next.chunks_exact_mut(units).zip(rows[half..].chunks_exact(stride)) {
+                to.copy_from_slice(&from[..units]);
+            }
+        };
+        if 2 * half <= SMALL {
+            step(&mut [0.0; SMALL][..2 * half], next);
+        } else {
+            let mut rows = self.spare().pop().unwrap_or(AlignedVec::empty());
+            rows.reserve_scratch(2 * half)?;
+            step(&mut rows[..2 * half], next);
+            self.spare().push(rows);
         }
-        sequence::step(&self.packed, x, batch, &mut rows, stride);
-        for (to, from) in next.chunks_exact_mut(units).zip(rows[half..].chunks_exact(stride)) {
-            to.copy_from_slice(&from[..units]);
-        }
-        self.spare().push(rows);
         Ok(())
     }
 

@@ -3,6 +3,8 @@
 //! Every message carries the numbers that were wrong, so that a caller far away (a C host, a log file) can mend
 //! the call without a debugger. A failed call has written nothing.
 
+#![forbid(unsafe_code)]
+
 use std::path::PathBuf;
 
 /// What went wrong. The C ABI maps each variant to one `elman_status` code.

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::layers::{
     Bidirectional, BuiltLayer, Layer, MergeMode, Shape, SimpleRnn, Unroll, Variable, Variables, Weight,
 };
-use crate::memory::{check_len, checked_product};
+use crate::memory::{check_len, checked_product, zeros};
 pub use crate::sequence::Padding;
 use crate::sequence::{self, Call, Input, Network, ScratchPool, Threads};
 
@@ -200,7 +200,7 @@ impl Sequential {
     /// # Errors
     /// As [`predict_into`](Self::predict_into).
     pub fn predict(&self, x: &[f32], batch: usize, steps: usize) -> Result<Vec<f32>> {
-        let mut y = vec![0.0; self.checked_output(Input::Floats(x), batch, steps)?];
+        let mut y = zeros(self.checked_output(Input::Floats(x), batch, steps)?)?;
         self.predict_into(x, batch, steps, &mut y)?;
         Ok(y)
     }
@@ -219,7 +219,7 @@ impl Sequential {
     /// # Errors
     /// As [`predict_into`](Self::predict_into), and [`Error::InvalidArgument`] for an id outside the vocabulary.
     pub fn predict_tokens(&self, ids: &[i32], batch: usize, steps: usize) -> Result<Vec<f32>> {
-        let mut y = vec![0.0; self.checked_output(Input::Tokens(ids), batch, steps)?];
+        let mut y = zeros(self.checked_output(Input::Tokens(ids), batch, steps)?)?;
         self.predict_tokens_into(ids, batch, steps, &mut y)?;
         Ok(y)
     }

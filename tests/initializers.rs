@@ -137,6 +137,23 @@ fn uniform_weights_fill_their_interval() {
     assert_eq!(kernel(Initializer::RandomUniform { low: 0.7, high: 0.7 }, [2, 2], 5), [0.7; 4]);
 }
 
+/// Keras's fans of a vector are both its length, so `±sqrt(6 / 2n)` for glorot_uniform and not `±sqrt(6 / (1 + n))`.
+#[test]
+fn a_bias_has_the_fans_of_a_vector() {
+    for (initializer, limit) in [
+        (Initializer::GlorotUniform, (6.0 / 2000f64).sqrt()),
+        (Initializer::HeUniform, (6.0 / 1000f64).sqrt()),
+        (Initializer::LecunUniform, (3.0 / 1000f64).sqrt()),
+    ] {
+        let network =
+            Sequential::new(1).add(Dense::new(1000).bias_initializer(initializer)).build(5).unwrap();
+        let largest =
+            network.weight(0, Weight::Bias).unwrap().values().iter().fold(0f32, |a, b| a.max(b.abs()));
+        let share = f64::from(largest) / limit;
+        assert!((0.98..1.0 + 1e-7).contains(&share), "{initializer:?}: {largest} of {limit}");
+    }
+}
+
 #[test]
 fn normal_weights_have_their_moments() {
     const SHAPE: [usize; 2] = [300, 500];

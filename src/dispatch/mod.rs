@@ -56,14 +56,14 @@ pub(crate) struct KernelSet {
     /// Floats in a vector.
     pub(crate) lanes: usize,
     /// Vectors in a full panel.
-    pub(crate) width: usize,
+    width: usize,
     /// Full panels that one lone row takes at once: eight vectors of sums keep two ports of latency four busy.
     pub(crate) abreast: usize,
     /// Terms after which a sweep over many rows turns to the next rows, so that this much of a panel (32 KiB) stays
     /// in the first cache.
     pub(crate) terms_in_cache: usize,
-    /// By vectors in the panel, less one.
-    pub(crate) steps: [Option<StepsFn>; MAX_WIDTH],
+    /// By vectors in the panel, less one; see [`KernelSet::steps_of`].
+    steps: [Option<StepsFn>; MAX_WIDTH],
     /// Over `abreast` full panels, for lone rows.
     pub(crate) steps_abreast: StepsFn,
     pub(crate) apply: ApplyFn,
@@ -74,6 +74,14 @@ impl KernelSet {
     /// Columns of a full panel.
     pub(crate) fn panel(&self) -> usize {
         self.width * self.lanes
+    }
+
+    /// The kernel for a panel of `width` floats, whole vectors.
+    pub(crate) fn steps_of(&self, width: usize) -> StepsFn {
+        match self.steps[(width >> self.lanes.trailing_zeros()) - 1] {
+            Some(steps) => steps,
+            None => unreachable!("a panel of {width} floats"),
+        }
     }
 }
 

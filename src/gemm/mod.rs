@@ -12,4 +12,4 @@ mod packed;
 mod product;
 
 pub(crate) use packed::PackedMatrix;
-pub(crate) use product::{Init, Rows, multiply, sweep};
+pub(crate) use product::{Init, Rows, multiply, recur, sweep};

@@ -28,6 +28,12 @@ pub(crate) struct PackedMatrix {
     terms: usize,
     columns: usize,
     segments: usize,
+    /// Columns rounded up to whole vectors. This and the counts are kept because a division is a third of what the rest
+    /// of a call for one small row costs.
+    padded: usize,
+    panel_count: usize,
+    /// Groups of full panels that a lone row takes abreast.
+    abreast: usize,
     kernels: &'static KernelSet,
     panels: AlignedVec,
 }
@@ -36,9 +42,9 @@ pub(crate) struct PackedMatrix {
 pub(super) struct Panel<'a> {
     /// The first column.
     pub(super) column: usize,
-    /// Vectors a term.
-    pub(super) vectors: usize,
-    /// `terms` times `vectors` vectors.
+    /// Floats a term: whole vectors.
+    pub(super) width: usize,
+    /// `terms` times `width`.
     pub(super) values: &'a [f32],
 }
 
@@ -61,7 +67,16 @@ impl PackedMatrix {
                 to[..here].copy_from_slice(&from[first..first + here]);
             }
         }
-        Ok(Self { terms, columns, segments: segments(terms, columns), kernels, panels })
+        Ok(Self {
+            terms,
+            columns,
+            segments: segments(terms, columns),
+            padded,
+            panel_count: columns.div_ceil(width),
+            abreast: padded / width / kernels.abreast,
+            kernels,
+            panels,
+        })
     }
 
     /// Rows of the matrix: terms of each sum.
@@ -86,38 +101,33 @@ impl PackedMatrix {
 
     /// Columns rounded up to whole vectors: what a product writes.
     pub(crate) fn padded_columns(&self) -> usize {
-        self.columns.next_multiple_of(self.kernels.lanes)
+        self.padded
     }
 
     /// Where all columns are one panel: the kernel that walks steps over it, and the panel's address and floats from term
     /// to term.
     pub(crate) fn only_panel(&self) -> Option<(StepsFn, (*const f32, usize))> {
-        if self.panel_count() != 1 {
+        if self.panel_count != 1 {
             return None;
         }
         let panel = self.panel(0);
-        let steps = self.kernels.steps[panel.vectors - 1]?;
-        Some((steps, (panel.values.as_ptr(), panel.vectors * self.kernels.lanes)))
+        Some((self.kernels.steps_of(panel.width), (panel.values.as_ptr(), panel.width)))
     }
 
     /// Number of panels, the last of which may be narrow.
     pub(super) fn panel_count(&self) -> usize {
-        self.columns.div_ceil(self.kernels.panel())
+        self.panel_count
     }
 
-    /// Number of full panels.
-    pub(super) fn full_panels(&self) -> usize {
-        self.padded_columns() / self.kernels.panel()
+    /// Number of groups of full panels that a lone row takes abreast.
+    pub(super) fn abreast(&self) -> usize {
+        self.abreast
     }
 
     pub(super) fn panel(&self, index: usize) -> Panel<'_> {
         let column = index * self.kernels.panel();
-        let stride = (self.padded_columns() - column).min(self.kernels.panel());
-        Panel {
-            column,
-            vectors: stride / self.kernels.lanes,
-            values: &self.panels[column * self.terms..][..stride * self.terms],
-        }
+        let width = (self.padded - column).min(self.kernels.panel());
+        Panel { column, width, values: &self.panels[column * self.terms..][..width * self.terms] }
     }
 }
 

@@ -95,6 +95,45 @@ pub(crate) fn multiply(
     unsafe { sweep(matrix, &block, None, false) };
 }
 
+/// Turns sums into states in place: `c = function(c + h·matrix)` for `count` rows of `h` and `c`, `stride` apart; tiny
+/// states become zero.
+pub(crate) fn recur(
+    matrix: &PackedMatrix,
+    function: Function,
+    h: &[f32],
+    c: &mut [f32],
+    count: usize,
+    stride: usize,
+) {
+    if count == 0 {
+        return;
+    }
+    let width = matrix.padded_columns();
+    let rows = Rows::Strided { values: h, stride, count };
+    assert!(rows.hold(matrix.terms()), "a state lies outside its array");
+    assert!(width <= stride && (count - 1) * stride + width <= c.len(), "rows too short");
+    let c = c.as_mut_ptr();
+    let block = Block {
+        a: h.as_ptr(),
+        offsets: std::ptr::null(),
+        a_stride: stride,
+        rows: count,
+        terms: matrix.terms(),
+        segments: matrix.segments(),
+        b: std::ptr::null(),
+        b_stride: 0,
+        panel_stride: 0,
+        init: c.cast_const(),
+        init_stride: stride,
+        c,
+        c_stride: stride,
+        finish: Finish::Keep,
+    };
+    // SAFETY: the asserts: every row of `h` has `terms` floats and every row of `c` whole vectors; `h` is borrowed
+    // apart from `c`.
+    unsafe { sweep(matrix, &block, Some(function), false) };
+}
+
 /// Carries out `block` (whose `b` fields and `finish` are filled in here) over all panels of `matrix`, from the last to
 /// the first when `backward`. With `state`, what is stored is the next state of a recurrent layer: that function of the
 /// sum, tiny values as zero.
@@ -106,7 +145,7 @@ pub(crate) unsafe fn sweep(matrix: &PackedMatrix, block: &Block, state: Option<F
     let kernels = matrix.kernels();
     let count = matrix.panel_count();
     // A lone row takes several panels at once, to have enough independent sums.
-    let abreast = if block.rows == 1 { matrix.full_panels() / kernels.abreast } else { 0 };
+    let abreast = if block.rows == 1 { matrix.abreast() } else { 0 };
     let singles = abreast * kernels.abreast;
     let groups = abreast + count - singles;
     for group in 0..groups {
@@ -136,10 +175,9 @@ unsafe fn panels(
     let kernels = matrix.kernels();
     let panel = matrix.panel(index);
     let mut part = *block;
-    part.b_stride = panel.vectors * kernels.lanes;
+    part.b_stride = panel.width;
     part.panel_stride = panel.values.len();
-    let steps = if together > 1 { Some(kernels.steps_abreast) } else { kernels.steps[panel.vectors - 1] };
-    let Some(steps) = steps else { unreachable!("a panel of {} vectors", panel.vectors) };
+    let steps = if together > 1 { kernels.steps_abreast } else { kernels.steps_of(panel.width) };
     // Blocks of terms pay when several tiles pass over them, and may be cut where there is one segment only.
     let most = if block.segments == 1 && block.rows > 8 { kernels.terms_in_cache } else { block.terms };
     let mut done = 0;

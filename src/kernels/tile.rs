@@ -40,7 +40,7 @@ pub(crate) struct Block {
     pub(crate) rows: usize,
     /// Terms of each sum.
     pub(crate) terms: usize,
-    /// Into how many segments the terms are cut; divides nothing in particular.
+    /// Into how many segments the terms are cut: a power of two.
     pub(crate) segments: usize,
     /// The panel: for each term its columns side by side.
     pub(crate) b: *const f32,
@@ -165,8 +165,9 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize, co
             unroll!(v < NV, { total[r][v] = s.load(init.add(v * S::LANES)) });
         });
         // All segments have `even` terms, and some one more.
-        let even = terms / segments;
-        let start = |segment: usize| segment * terms / segments;
+        let shift = if SIDE == 1 { segments.trailing_zeros() } else { SIDE.trailing_zeros() };
+        let even = terms >> shift;
+        let start = |segment: usize| (segment * terms) >> shift;
         let mut sums = [[[s.splat(0.0); NV]; MR]; SIDE];
         sums[0] = total;
         let mut starts = [0; SIDE];

@@ -52,7 +52,8 @@ impl Bidirectional {
 
     pub(crate) fn output_features(&self) -> usize {
         match self.merge_mode {
-            MergeMode::Concat => 2 * self.layer.units,
+            // Saturated here, refused with the weights' sizes.
+            MergeMode::Concat => self.layer.units.saturating_mul(2),
             _ => self.layer.units,
         }
     }

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 
 /// How a weight starts, in Keras's words.
 ///
-/// Fans are Keras's: for a matrix `fan_in` is its rows and `fan_out` its columns.
+/// Fans are Keras's: for a matrix `fan_in` is its rows and `fan_out` its columns; for a bias both are its length.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Initializer {
@@ -126,9 +126,20 @@ impl Initializer {
     }
 
     /// Fills `values`, row-major `shape`. Weights that must not share random numbers have different `stream`s.
-    pub(crate) fn fill(&self, shape: [usize; 2], seed: u64, stream: u64, values: &mut [f32]) -> Result<()> {
+    pub(crate) fn fill(
+        &self,
+        which: Weight,
+        shape: [usize; 2],
+        seed: u64,
+        stream: u64,
+        values: &mut [f32],
+    ) -> Result<()> {
         debug_assert_eq!(Some(values.len()), shape[0].checked_mul(shape[1]));
-        let [fan_in, fan_out] = shape.map(|size| size as f64);
+        let [rows, columns] = shape.map(|size| size as f64);
+        let [fan_in, fan_out] = match which {
+            Weight::Bias | Weight::BackwardBias => [columns; 2],
+            _ => [rows, columns],
+        };
         let fan_average = (fan_in + fan_out) / 2.0;
         let mut random = Random::new(seed, stream);
         match *self {

@@ -4,6 +4,8 @@
 //! weights that belong to it: [`Variables`] in Keras's layout, and [`Packed`] for the kernels. Nothing in this room
 //! runs; running is `sequence`'s work.
 
+#![forbid(unsafe_code)]
+
 mod activation;
 mod bidirectional;
 mod dense;

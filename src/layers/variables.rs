@@ -107,7 +107,8 @@ impl Variables {
             let mut values = AlignedVec::zeroed(checked_product(which.name(), &shape)?)?;
             let initializer: Initializer = layer.initializer(which);
             initializer.validate(which, shape)?;
-            initializer.fill(shape, seed, stream * Weight::ALL.len() as u64 + which as u64, &mut values)?;
+            let stream = stream * Weight::ALL.len() as u64 + which as u64;
+            initializer.fill(which, shape, seed, stream, &mut values)?;
             Ok(Variable { which, shape, values })
         };
         layer.variable_shapes(input).into_iter().map(make).collect::<Result<_>>().map(Self)

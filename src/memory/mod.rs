@@ -19,6 +19,16 @@ pub(crate) fn product(dims: &[usize]) -> Option<usize> {
     (count <= isize::MAX as usize / size_of::<f32>()).then_some(count)
 }
 
+/// `len` zeros in a plain vector, allocated fallibly.
+pub(crate) fn zeros(len: usize) -> Result<Vec<f32>> {
+    let mut values = Vec::new();
+    values
+        .try_reserve_exact(len)
+        .map_err(|_| Error::OutOfMemory { bytes: len.saturating_mul(size_of::<f32>()) })?;
+    values.resize(len, 0.0);
+    Ok(values)
+}
+
 /// [`product`] as a `Result` that names the array.
 pub(crate) fn checked_product(what: &str, dims: &[usize]) -> Result<usize> {
     product(dims).ok_or_else(|| Error::InvalidArgument(format!("{what}: size overflows: {}", by(dims))))

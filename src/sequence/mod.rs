@@ -26,7 +26,7 @@ mod work;
 pub(crate) use network::Network;
 pub(crate) use parallel::Threads;
 pub use pipeline::activate;
-pub(crate) use pipeline::step;
+pub(crate) use pipeline::{step, step_padded};
 pub use run::Padding;
 pub(crate) use run::{Call, Input, run};
 pub(crate) use scratch::ScratchPool;

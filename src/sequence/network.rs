@@ -78,7 +78,8 @@ impl Network {
                         zero_output: true,
                         both: true,
                     });
-                    stage = fresh(i + 1);
+                    // Its masked steps are zero, which dense layers above it see.
+                    stage = Stage { zero_output: true, ..fresh(i + 1) };
                     recurrent = false;
                 }
                 Layer::Embedding(_) | Layer::Masking(_) | Layer::Dense(_) | Layer::Dropout(_) => {}
@@ -109,12 +110,12 @@ impl Network {
     /// Every direction of every recurrent layer, in order, with the index of its layer: the order of states.
     pub(crate) fn recurrent(&self) -> impl Iterator<Item = (usize, &PackedRnn)> {
         self.layers.iter().enumerate().flat_map(|(i, layer)| {
-            let halves: Vec<&PackedRnn> = match &layer.packed {
-                Packed::Rnn(rnn) => vec![rnn],
-                Packed::Both(both) => both.iter().collect(),
-                Packed::Plain | Packed::Dense(_) => Vec::new(),
+            let halves = match &layer.packed {
+                Packed::Rnn(rnn) => [Some(rnn), None],
+                Packed::Both(both) => [Some(&both[0]), Some(&both[1])],
+                Packed::Plain | Packed::Dense(_) => [None, None],
             };
-            halves.into_iter().map(move |rnn| (i, rnn))
+            halves.into_iter().flatten().map(move |rnn| (i, rnn))
         })
     }
 

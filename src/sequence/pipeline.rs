@@ -6,7 +6,7 @@ use super::work::Work;
 use super::{looped, unrolled};
 use crate::dispatch::{Function, KernelSet, kernels};
 use crate::error::Result;
-use crate::gemm::{Init, Rows, multiply};
+use crate::gemm::{Init, Rows, multiply, recur};
 use crate::layers::{Activation, Packed, PackedDense, PackedRnn};
 use crate::memory::{AlignedVec, LINE, row_stride};
 
@@ -239,11 +239,20 @@ pub fn activate(activation: Activation, values: &mut [f32]) -> Result<()> {
     Ok(())
 }
 
-/// One step of one layer for `batch` rows: `next = act(x·W + b + h·U)`, all rows dense, in `rows`: scratch for the
-/// states before and after, which begins with the states.
-pub(crate) fn step(rnn: &PackedRnn, x: &[f32], batch: usize, rows: &mut [f32], stride: usize) {
-    let features = rnn.kernel.terms();
+/// One step of one layer for `batch` rows: `next = act(x·W + b + h·U)`, every array without gaps between its rows.
+/// `next` must have whole vectors: `units` a multiple of [`lanes`].
+pub(crate) fn step(rnn: &PackedRnn, x: &[f32], h: &[f32], batch: usize, next: &mut [f32]) {
+    let (features, units) = (rnn.kernel.terms(), rnn.units());
     let x = Rows::Strided { values: x, stride: features, count: batch };
-    multiply(x, &rnn.kernel, Init::Bias(&rnn.bias), &mut rows[batch * stride..], stride);
-    unrolled::run(rnn, rows, stride, batch, &[batch], 0);
+    multiply(x, &rnn.kernel, Init::Bias(&rnn.bias), next, units);
+    recur(&rnn.recurrent, rnn.function, h, next, batch, units);
+}
+
+/// [`step`] for any number of units and in place: `rows` is scratch of `2 · batch · stride` floats, which begins with
+/// the states, `stride` apart, and ends with the next ones.
+pub(crate) fn step_padded(rnn: &PackedRnn, x: &[f32], batch: usize, rows: &mut [f32], stride: usize) {
+    let (before, next) = rows.split_at_mut(batch * stride);
+    let x = Rows::Strided { values: x, stride: rnn.kernel.terms(), count: batch };
+    multiply(x, &rnn.kernel, Init::Bias(&rnn.bias), next, stride);
+    recur(&rnn.recurrent, rnn.function, before, next, batch, stride);
 }

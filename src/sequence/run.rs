@@ -267,8 +267,8 @@ fn stage_width(network: &Network, stage: &Stage, half: Option<usize>) -> usize {
     }
 }
 
-/// What a stage gives for a masked step before any other: zeros out of the last recurrent layer, through the dense
-/// layers above it.
+/// What a stage gives for a masked step before any other: zeros out of the last recurrent layer (of this stage, or a
+/// Bidirectional below it), through the dense layers above it.
 fn blank_output<'a>(network: &Network, stage: &Stage, blank: &'a mut [Buffer; 2]) -> Result<&'a [f32]> {
     let layers = &network.layers[stage.layers.clone()];
     let recurrent = layers.iter().rposition(|layer| matches!(layer.packed, Packed::Rnn(_)));
@@ -278,8 +278,7 @@ fn blank_output<'a>(network: &Network, stage: &Stage, blank: &'a mut [Buffer; 2]
         buffer.0.fill(0.0);
     }
     let [mut x, mut y] = blank.each_mut();
-    // A stage without a recurrent layer has no masked steps, and so no blank ones.
-    for layer in recurrent.map_or(&[][..], |at| &layers[at + 1..]) {
+    for layer in &layers[recurrent.map_or(0, |at| at + 1)..] {
         if let Packed::Dense(dense) = &layer.packed {
             let terms = dense.kernel.terms();
             let input = Rows::Strided { values: &x.0, stride: terms, count: 1 };
