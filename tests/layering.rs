@@ -155,7 +155,7 @@ fn raw_string(text: &[u8]) -> Option<usize> {
 
 /// The names that follow each `crate::`: one, or those at the head of each branch of a brace.
 fn named_rooms(code: &str) -> Vec<String> {
-    let mut rooms = Vec::new();
+    let mut rooms: Vec<String> = Vec::new();
     for (at, found) in code.match_indices("crate::") {
         // `$crate::` counts, `mycrate::` does not.
         if code[..at].as_bytes().last().is_some_and(is_word) {

@@ -78,7 +78,6 @@ pub(crate) fn multiply(
         a,
         offsets,
         a_stride,
-        rows: count,
         terms: matrix.terms(),
         segments: matrix.segments(),
         b: std::ptr::null(),
@@ -92,7 +91,7 @@ pub(crate) fn multiply(
     };
     // SAFETY: the asserts above: every row has `terms` floats, `c` has `width` floats at each row, `init` is `c` or a
     // bias of `width` floats that a shared reference keeps apart from `c`.
-    unsafe { sweep(matrix, &block, None, false) };
+    unsafe { sweep(matrix, &block, count, None, false) };
 }
 
 /// Turns sums into states in place: `c = function(c + h·matrix)` for `count` rows of `h` and `c`, `stride` apart; tiny
@@ -117,7 +116,6 @@ pub(crate) fn recur(
         a: h.as_ptr(),
         offsets: std::ptr::null(),
         a_stride: stride,
-        rows: count,
         terms: matrix.terms(),
         segments: matrix.segments(),
         b: std::ptr::null(),
@@ -131,21 +129,28 @@ pub(crate) fn recur(
     };
     // SAFETY: the asserts: every row of `h` has `terms` floats and every row of `c` whole vectors; `h` is borrowed
     // apart from `c`.
-    unsafe { sweep(matrix, &block, Some(function), false) };
+    unsafe { sweep(matrix, &block, count, Some(function), false) };
 }
 
-/// Carries out `block` (whose `b` fields and `finish` are filled in here) over all panels of `matrix`, from the last to
-/// the first when `backward`. With `state`, what is stored is the next state of a recurrent layer: that function of the
+/// Carries out `block` (whose `b` fields and `finish` are filled in here) for `rows` rows over all panels of `matrix`, from the
+/// last to the first when `backward`. With `state`, what is stored is the next state of a recurrent layer: that function of the
 /// sum, tiny values as zero.
 ///
 /// # Safety
 /// As `kernels::tile::product` for all columns of the matrix, padded to whole vectors; `terms` and `segments` must
 /// be the matrix's.
-pub(crate) unsafe fn sweep(matrix: &PackedMatrix, block: &Block, state: Option<Function>, backward: bool) {
+#[inline(always)]
+pub(crate) unsafe fn sweep(
+    matrix: &PackedMatrix,
+    block: &Block,
+    rows: usize,
+    state: Option<Function>,
+    backward: bool,
+) {
     let kernels = matrix.kernels();
     let count = matrix.panel_count();
     // A lone row takes several panels at once, to have enough independent sums.
-    let abreast = if block.rows == 1 { matrix.abreast() } else { 0 };
+    let abreast = if rows == 1 { matrix.abreast() } else { 0 };
     let singles = abreast * kernels.abreast;
     let groups = abreast + count - singles;
     for group in 0..groups {
@@ -153,9 +158,9 @@ pub(crate) unsafe fn sweep(matrix: &PackedMatrix, block: &Block, state: Option<F
         // SAFETY: the caller's promise, for the columns of these panels.
         unsafe {
             if group < abreast {
-                panels(matrix, block, state, group * kernels.abreast, kernels.abreast);
+                panels(matrix, block, rows, state, group * kernels.abreast, kernels.abreast);
             } else {
-                panels(matrix, block, state, singles + group - abreast, 1);
+                panels(matrix, block, rows, state, singles + group - abreast, 1);
             }
         }
     }
@@ -163,11 +168,16 @@ pub(crate) unsafe fn sweep(matrix: &PackedMatrix, block: &Block, state: Option<F
 
 /// `together` panels from `index` on: one, or as many as go abreast.
 ///
+/// Inlined, as is [`sweep`], so that the block's fields reach the kernel's block through registers: see
+/// `kernels::tile::Place`.
+///
 /// # Safety
 /// As [`sweep`].
+#[inline(always)]
 unsafe fn panels(
     matrix: &PackedMatrix,
     block: &Block,
+    rows: usize,
     state: Option<Function>,
     index: usize,
     together: usize,
@@ -179,7 +189,7 @@ unsafe fn panels(
     part.panel_stride = panel.values.len();
     let steps = if together > 1 { kernels.steps_abreast } else { kernels.steps_of(panel.width) };
     // Blocks of terms pay when several tiles pass over them, and may be cut where there is one segment only.
-    let most = if block.segments == 1 && block.rows > 8 { kernels.terms_in_cache } else { block.terms };
+    let most = if block.segments == 1 && rows > 8 { kernels.terms_in_cache } else { block.terms };
     let mut done = 0;
     // A matrix without terms still writes its initial values.
     while done < block.terms || done == 0 {
@@ -203,13 +213,13 @@ unsafe fn panels(
         }
         // SAFETY: as above; the shells belong to the kernels that this process may run.
         unsafe {
-            steps(&part, &[block.rows]);
+            steps(&part, &[rows]);
             if let Some(function) = state
                 && last
                 && function != Function::Tanh
             {
                 let columns = together * part.b_stride;
-                (kernels.apply_state)(function, part.c, block.rows, columns, block.c_stride);
+                (kernels.apply_state)(function, part.c, rows, columns, block.c_stride);
             }
         }
     }

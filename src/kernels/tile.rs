@@ -36,8 +36,6 @@ pub(crate) struct Block {
     pub(crate) offsets: *const usize,
     /// Floats from row to row, where `offsets` is null.
     pub(crate) a_stride: usize,
-    /// Rows.
-    pub(crate) rows: usize,
     /// Terms of each sum.
     pub(crate) terms: usize,
     /// Into how many segments the terms are cut: a power of two.
@@ -58,6 +56,19 @@ pub(crate) struct Block {
     pub(crate) c_stride: usize,
     /// What is stored.
     pub(crate) finish: Finish,
+}
+
+/// Where a step's rows are. Its fields are read from the [`Block`] one by one: the caller wrote them one by one just
+/// before, and a copy of the whole struct by wide loads would wait until those stores have reached the cache.
+#[derive(Clone, Copy)]
+struct Place {
+    a: *const f32,
+    offsets: *const usize,
+    a_stride: usize,
+    rows: usize,
+    init: *const f32,
+    init_stride: usize,
+    c: *mut f32,
 }
 
 /// What is stored for a finished sum. A field and not a type parameter: the branch costs one prediction a tile, a
@@ -84,27 +95,28 @@ const fn most_rows(accumulators: usize, vectors: usize, width: usize) -> usize {
     }
 }
 
-/// Carries out `block` for `NV` vectors of columns, in panels of `WIDTH` vectors.
+/// Carries out `block`, its rows being at `place`, for `NV` vectors of columns, in panels of `WIDTH` vectors.
 ///
 /// # Safety
 /// Every pointer of `block` must be valid for what its field says: `a` for `terms` floats at each row, `b` for the
 /// panel(s), `init` and `c` for `NV` vectors at each row. `c` may be the very same memory as `init` and must not
 /// overlap anything else.
 #[inline(always)]
-unsafe fn product<S: Simd, const NV: usize, const WIDTH: usize>(s: S, block: &Block) {
+unsafe fn product<S: Simd, const NV: usize, const WIDTH: usize>(s: S, block: &Block, place: Place) {
     let most = most_rows(S::ACCUMULATORS, NV, WIDTH);
-    let tiles = block.rows.div_ceil(most);
+    let tiles = place.rows.div_ceil(most);
+    // As even as possible: 8 rows at most 6 a tile are 4 and 4, never 6 and a slow 2.
+    let (least, more) = if tiles <= 1 { (place.rows, 0) } else { (place.rows / tiles, place.rows % tiles) };
     let mut row = 0;
     for tile in 0..tiles {
-        // As even as possible: 8 rows at most 6 a tile are 4 and 4, never 6 and a slow 2.
-        let rows = (block.rows - row).div_ceil(tiles - tile);
+        let rows = least + usize::from(tile < more);
         macro_rules! tile {
             ($($mr:literal)*) => {
                 match rows {
                     // SAFETY: the rows row..row + rows are rows of the block; the rest is the caller's promise.
                     // The condition is a constant: it drops tiles that this arm's registers cannot hold.
                     $($mr if $mr <= most_rows(S::ACCUMULATORS, NV, WIDTH) => unsafe {
-                        rows_of_tile::<S, $mr, NV, WIDTH>(s, block, row)
+                        rows_of_tile::<S, $mr, NV, WIDTH>(s, block, place, row)
                     },)*
                     _ => unreachable!("a tile of {rows} rows and {} vectors", NV),
                 }
@@ -118,11 +130,12 @@ unsafe fn product<S: Simd, const NV: usize, const WIDTH: usize>(s: S, block: &Bl
 /// Picks the way through the segments for one tile.
 ///
 /// # Safety
-/// As [`product`], with `row + MR <= block.rows`.
+/// As [`product`], with `row + MR <= place.rows`.
 #[inline(always)]
 unsafe fn rows_of_tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize>(
     s: S,
     block: &Block,
+    place: Place,
     row: usize,
 ) {
     // Side by side pays where a tile has too few sums to keep the ports busy, and while the sums of all segments fit
@@ -132,9 +145,9 @@ unsafe fn rows_of_tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: u
     // SAFETY: the caller's promise, handed on.
     unsafe {
         match block.segments {
-            2 if few && MR * NV * 2 <= room => tile::<S, MR, NV, WIDTH, 2>(s, block, row),
-            4 if few && MR * NV * 4 <= room => tile::<S, MR, NV, WIDTH, 4>(s, block, row),
-            _ => tile::<S, MR, NV, WIDTH, 1>(s, block, row),
+            2 if few && MR * NV * 2 <= room => tile::<S, MR, NV, WIDTH, 2>(s, block, place, row),
+            4 if few && MR * NV * 4 <= room => tile::<S, MR, NV, WIDTH, 4>(s, block, place, row),
+            _ => tile::<S, MR, NV, WIDTH, 1>(s, block, place, row),
         }
     }
 }
@@ -147,21 +160,23 @@ unsafe fn rows_of_tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: u
 unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize, const SIDE: usize>(
     s: S,
     block: &Block,
+    place: Place,
     row: usize,
 ) {
     let Block { terms, segments, .. } = *block;
     // SAFETY (whole block): row + r is a row of the block, k stays below `terms`, and vector v lies inside the
     // panels, so every address is one that the caller vouched for.
     unsafe {
-        let mut a = [block.a; MR];
+        let Place { offsets, a_stride, init_stride, .. } = place;
+        let mut a = [place.a; MR];
         unroll!(r < MR, {
             let i = row + r;
-            a[r] = a[r].add(if block.offsets.is_null() { i * block.a_stride } else { *block.offsets.add(i) });
+            a[r] = a[r].add(if offsets.is_null() { i * a_stride } else { *offsets.add(i) });
         });
-        let init = block.init.add(row * block.init_stride);
+        let init = place.init.add(row * init_stride);
         let mut total = [[s.splat(0.0); NV]; MR];
         unroll!(r < MR, {
-            let init = init.add(r * block.init_stride);
+            let init = init.add(r * init_stride);
             unroll!(v < NV, { total[r][v] = s.load(init.add(v * S::LANES)) });
         });
         // All segments have `even` terms, and some one more.
@@ -195,7 +210,7 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize, co
                 add::<S, MR, NV>(s, &mut total, &sums);
             }
         }
-        let c = block.c.add(row * block.c_stride);
+        let c = place.c.add(row * block.c_stride);
         if block.finish == Finish::Keep {
             unroll!(r < MR, {
                 let c = c.add(r * block.c_stride);
@@ -262,15 +277,24 @@ pub(crate) unsafe fn steps<S: Simd, const NV: usize, const WIDTH: usize>(
     block: &Block,
     counts: &[usize],
 ) {
-    let mut step = *block;
+    let mut place = Place {
+        a: block.a,
+        offsets: block.offsets,
+        a_stride: block.a_stride,
+        rows: 0,
+        init: block.init,
+        init_stride: block.init_stride,
+        c: block.c,
+    };
     for &rows in counts {
-        step.rows = rows;
+        place.rows = rows;
         // SAFETY: the caller's promise for this step.
-        unsafe { product::<S, NV, WIDTH>(s, &step) };
-        step.a = step.c;
-        step.a_stride = step.c_stride;
+        unsafe { product::<S, NV, WIDTH>(s, block, place) };
+        place.a = place.c;
+        place.offsets = std::ptr::null();
+        place.a_stride = block.c_stride;
         // SAFETY: the next step's sums follow, or this was the last step and the pointer is not used.
-        step.c = unsafe { step.c.add(rows * step.c_stride) };
-        step.init = step.c;
+        place.c = unsafe { place.c.add(rows * block.c_stride) };
+        place.init = place.c;
     }
 }

@@ -46,7 +46,6 @@ pub(super) fn advance(
         a,
         offsets: std::ptr::null(),
         a_stride: stride,
-        rows: most,
         terms: matrix.terms(),
         segments: matrix.segments(),
         b: std::ptr::null(),
@@ -69,9 +68,8 @@ pub(super) fn advance(
         return;
     }
     for (step, &count) in counts.iter().enumerate() {
-        block.rows = count;
         // SAFETY: as above; the states read and the sums written are different steps' rows.
-        unsafe { sweep(matrix, &block, Some(rnn.function), (first + step) % 2 == 1) };
+        unsafe { sweep(matrix, &block, count, Some(rnn.function), (first + step) % 2 == 1) };
         block.a = block.c;
         // SAFETY: the next step's rows follow, or this was the last step.
         block.c = unsafe { block.c.add(count * stride) };

@@ -1,0 +1,154 @@
+"""elman's C ABI from Python: builds the library, and wraps the few functions that the benches need."""
+
+import ctypes
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+INCLUDE = ROOT / "include"
+KERNEL, RECURRENT_KERNEL, BIAS = 0, 1, 2
+
+
+def target_dir():
+    """Cargo's folder for what it builds."""
+    command = ["cargo", "metadata", "--no-deps", "--format-version", "1", "--manifest-path", str(ROOT / "Cargo.toml")]
+    return pathlib.Path(json.loads(subprocess.check_output(command))["target_directory"])
+
+
+def build():
+    """The shared library, newly built."""
+    subprocess.check_call(["cargo", "build", "--release", "--lib", "--manifest-path", str(ROOT / "Cargo.toml")])
+    return target_dir() / "release" / ("libelman.dylib" if sys.platform == "darwin" else "libelman.so")
+
+
+def compile_c(source, program, *options):
+    """Compiles one C file with the compiler that CC names."""
+    command = [os.environ.get("CC", "cc"), "-std=gnu11", "-O2", "-Wall", "-Wextra", str(source), "-o", str(program)]
+    subprocess.check_call([*command, *options])
+
+
+class _Initializer(ctypes.Structure):
+    _fields_ = [("kind", ctypes.c_uint32), ("a", ctypes.c_float), ("b", ctypes.c_float)]
+
+
+class _Config(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("units", ctypes.c_size_t),
+        ("activation", ctypes.c_uint32),
+        *((name, ctypes.c_uint8) for name in (
+            "use_bias", "return_sequences", "go_backwards", "stateful", "zero_output_for_mask")),
+        ("unroll", ctypes.c_uint32),
+        ("dropout", ctypes.c_float),
+        ("recurrent_dropout", ctypes.c_float),
+        ("kernel_initializer", _Initializer),
+        ("recurrent_initializer", _Initializer),
+        ("bias_initializer", _Initializer),
+    ]
+
+
+def _floats(values):
+    """A pointer to, and the length of, contiguous floats: an array.array, or a numpy array."""
+    view = memoryview(values).cast("B")
+    assert view.nbytes % 4 == 0 and not view.readonly
+    count = view.nbytes // 4
+    return (ctypes.c_float * count).from_buffer(view), ctypes.c_size_t(count)
+
+
+class Library:
+    def __init__(self, path):
+        self._library = ctypes.CDLL(str(path))
+        for name in ("version", "isa", "last_error"):
+            self.function(name).restype = ctypes.c_char_p
+
+    def function(self, name):
+        return getattr(self._library, f"elman_{name}")
+
+    def text(self, name):
+        return self.function(name)().decode()
+
+    def call(self, name, *arguments):
+        """Calls a function that returns an elman_status; Python's int is a size_t, unless it is wrapped."""
+        wrapped = [ctypes.c_size_t(a) if type(a) is int else a for a in arguments]
+        if self.function(name)(*wrapped):
+            raise RuntimeError(f"elman_{name}: {self.text('last_error')}")
+
+
+class Network:
+    """Layers of SimpleRNN; of the last one, the last step, or every one with `sequence`."""
+
+    def __init__(self, library, features, units, *, sequence=False, threads=1, seed=1):
+        self._library, self._handle = library, ctypes.c_void_p()
+        library.call("sequential_new", features, ctypes.byref(self._handle))
+        for layer, count in enumerate(units):
+            config = _Config()
+            size = ctypes.sizeof(config)
+            library.call("simple_rnn_config_init", ctypes.byref(config), size, count)
+            config.return_sequences = sequence or layer < len(units) - 1
+            library.call("sequential_add_simple_rnn", self._handle, ctypes.byref(config))
+        self.build(seed)
+        self.set_threads(threads)
+
+    @classmethod
+    def load(cls, library, path):
+        self = cls.__new__(cls)
+        self._library, self._handle = library, ctypes.c_void_p()
+        library.call("sequential_load", os.fsencode(path), ctypes.byref(self._handle))
+        return self
+
+    def __del__(self):
+        self._library.function("sequential_free")(self._handle)
+
+    def build(self, seed):
+        self._library.call("sequential_build", self._handle, ctypes.c_uint64(seed))
+
+    def set_threads(self, threads):
+        self._library.call("sequential_set_threads", self._handle, threads)
+
+    def set_weight(self, layer, which, values):
+        self._library.call("sequential_set_weight", self._handle, layer, ctypes.c_uint32(which), *_floats(values))
+
+    def save(self, path):
+        self._library.call("sequential_save", self._handle, os.fsencode(path))
+
+    def predict(self, x, batch, steps, y):
+        """A function without arguments that fills y: all that ctypes must prepare is prepared."""
+        function = self._library.function("sequential_predict")
+        sizes = ctypes.c_size_t(batch), ctypes.c_size_t(steps)
+        arguments = (self._handle, *_floats(x), *sizes, *_floats(y))
+
+        def call():
+            if function(*arguments):
+                raise RuntimeError(self._library.text("last_error"))
+
+        return call
+
+
+class Cell:
+    """A SimpleRNN cell."""
+
+    def __init__(self, library, features, units, weights):
+        self._library, self._handle = library, ctypes.c_void_p()
+        config = _Config()
+        library.call("simple_rnn_config_init", ctypes.byref(config), ctypes.sizeof(config), units)
+        seed = ctypes.c_uint64(1)
+        library.call("simple_rnn_cell_new", ctypes.byref(config), features, seed, ctypes.byref(self._handle))
+        for which, values in enumerate(weights):
+            library.call("simple_rnn_cell_set_weight", self._handle, ctypes.c_uint32(which), *_floats(values))
+
+    def __del__(self):
+        self._library.function("simple_rnn_cell_free")(self._handle)
+
+    def step(self, x, h, batch, h_next):
+        """A function without arguments that fills h_next."""
+        function = self._library.function("simple_rnn_cell_step")
+        arguments = (self._handle, *_floats(x), *_floats(h), ctypes.c_size_t(batch), *_floats(h_next))
+
+        def call():
+            if function(*arguments):
+                raise RuntimeError(self._library.text("last_error"))
+
+        return call
