@@ -355,12 +355,11 @@ def compare(case, threads, workers, options, given):
     return {"case": case, "shape": CASES[case], "threads": threads, "flops": flops(case), "engines": result}
 
 
-def show_seconds(seconds):
-    """Three digits, in the unit that the table's reader expects."""
-    milliseconds = seconds * 1e3
-    if milliseconds < 0.02:
-        return f"{seconds * 1e6:.3g} us"
-    return f"{milliseconds:.3g} ms" if milliseconds < 100 else f"{milliseconds:.0f} ms"
+def show_seconds(seconds, case):
+    """Three digits; milliseconds, but microseconds for a single step."""
+    scaled = seconds * (1e6 if case == "step" else 1e3)
+    digits = f"{scaled:.3g}" if scaled < 100 else f"{scaled:.0f}"
+    return f"{digits} {'us' if case == 'step' else 'ms'}"
 
 
 def table(rows, engines):
@@ -371,8 +370,8 @@ def table(rows, engines):
     for row in rows:
         figures = row["engines"]
         cells = [f"{row['case']}: {', '.join(map(str, row['shape']))}", str(row["threads"])]
-        cells += [show_seconds(figures[ELMAN]["seconds"]), f"{figures[ELMAN]['gflops']:.1f}"]
-        cells += [f"{show_seconds(figures[e]['seconds'])} (**{figures[e]['ratio']:.2f}**)" for e in rivals]
+        cells += [show_seconds(figures[ELMAN]["seconds"], row["case"]), f"{figures[ELMAN]['gflops']:.1f}"]
+        cells += [f"{show_seconds(figures[e]['seconds'], row['case'])} (**{figures[e]['ratio']:.2f}**)" for e in rivals]
         cells.append(f"{max(figure['difference'] for figure in figures.values()):.1e}")
         lines.append(cells)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
@@ -386,7 +385,7 @@ def notes(rows, machine):
         if "through ctypes" in own:
             lines.append(
                 f"The rivals' step is called from Python, elman's from C; called from Python through ctypes it takes "
-                f"{show_seconds(own['through ctypes'])}.")
+                f"{show_seconds(own['through ctypes'], row['case'])}.")
         for engine, figures in row["engines"].items():
             if figures.get("cores", 0) > row["threads"] + 0.3:
                 lines.append(
@@ -420,7 +419,7 @@ def draw(rows, engines, machine):
     for row in rows:
         figures = row["engines"]
         name = f"{row['case']}, {row['threads']} thread{'s' if row['threads'] > 1 else ''}"
-        detail = f"elman {show_seconds(figures[ELMAN]['seconds'])}"
+        detail = f"elman {show_seconds(figures[ELMAN]['seconds'], row['case'])}"
         groups.append((name, detail, [(figures[e]["ratio"], ENGINES[e][2]) for e in rivals]))
     return chart.bars(
         "Time of other runtimes to elman's (1 = as fast; longer is slower)", machine_line(machine), groups,

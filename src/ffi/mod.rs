@@ -10,6 +10,7 @@
 //! header (`cbindgen.toml`). After a change here, `ELMAN_BLESS=1 cargo test --test ffi_header` writes the header anew.
 
 #![allow(non_camel_case_types, reason = "the names are C's")]
+#![allow(rustdoc::broken_intra_doc_links, reason = "[batch] is a shape in the header, no link")]
 #![allow(
     clippy::missing_safety_doc,
     reason = "one contract for all functions, stated at the top of the header"

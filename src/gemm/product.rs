@@ -83,6 +83,8 @@ pub(crate) fn multiply(
         b: std::ptr::null(),
         b_stride: 0,
         panel_stride: 0,
+        ahead: std::ptr::null(),
+        ahead_len: 0,
         init,
         init_stride,
         c,
@@ -121,6 +123,8 @@ pub(crate) fn recur(
         b: std::ptr::null(),
         b_stride: 0,
         panel_stride: 0,
+        ahead: std::ptr::null(),
+        ahead_len: 0,
         init: c.cast_const(),
         init_stride: stride,
         c,
@@ -153,20 +157,23 @@ pub(crate) unsafe fn sweep(
     let abreast = if rows == 1 { matrix.abreast() } else { 0 };
     let singles = abreast * kernels.abreast;
     let groups = abreast + count - singles;
-    for group in 0..groups {
+    // The panels in their order, each with the one that follows.
+    let at = |group: usize| {
         let group = if backward { groups - 1 - group } else { group };
-        // SAFETY: the caller's promise, for the columns of these panels.
-        unsafe {
-            if group < abreast {
-                panels(matrix, block, rows, state, group * kernels.abreast, kernels.abreast);
-            } else {
-                panels(matrix, block, rows, state, singles + group - abreast, 1);
-            }
+        match group.checked_sub(abreast) {
+            None => (group * kernels.abreast, kernels.abreast),
+            Some(single) => (singles + single, 1),
         }
+    };
+    for group in 0..groups {
+        let (index, together) = at(group);
+        let (next, _) = if group + 1 < groups { at(group + 1) } else { (index, 1) };
+        // SAFETY: the caller's promise, for the columns of these panels.
+        unsafe { panels(matrix, block, rows, state, index, together, next) };
     }
 }
 
-/// `together` panels from `index` on: one, or as many as go abreast.
+/// `together` panels from `index` on: one, or as many as go abreast; `next` is the panel after them.
 ///
 /// Inlined, as is [`sweep`], so that the block's fields reach the kernel's block through registers: see
 /// `kernels::tile::Place`.
@@ -181,6 +188,7 @@ unsafe fn panels(
     state: Option<Function>,
     index: usize,
     together: usize,
+    next: usize,
 ) {
     let kernels = matrix.kernels();
     let panel = matrix.panel(index);
@@ -190,10 +198,14 @@ unsafe fn panels(
     let steps = if together > 1 { kernels.steps_abreast } else { kernels.steps_of(panel.width) };
     // Blocks of terms pay when several tiles pass over them, and may be cut where there is one segment only.
     let most = if block.segments == 1 && rows > 8 { kernels.terms_in_cache } else { block.terms };
+    let next = if rows > 8 { matrix.panel(next).values } else { &[] };
     let mut done = 0;
     // A matrix without terms still writes its initial values.
     while done < block.terms || done == 0 {
         part.terms = (block.terms - done).min(most);
+        let ahead = panel.values.get((done + part.terms) * panel.width..).unwrap_or_default();
+        let ahead = if ahead.is_empty() { next } else { ahead };
+        (part.ahead, part.ahead_len) = (ahead.as_ptr(), ahead.len().min(part.terms * panel.width));
         // SAFETY: `done` terms into the rows and the panel, `column` columns into output and initial values: all
         // inside what the caller vouched for.
         unsafe {

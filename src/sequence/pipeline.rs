@@ -15,6 +15,10 @@ const CHUNK_BYTES: usize = 512 << 10;
 /// Rows that a chunk should have at the least, so that fetching large weights pays.
 const CHUNK_ROWS: usize = 256;
 
+/// Columns of a first layer from which copying its input rows side by side pays: one copy against so many columns of
+/// multiply-adds.
+const GATHER_FROM: usize = 512;
+
 /// Where a stage reads its rows.
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
@@ -62,6 +66,7 @@ pub(super) struct Buffers<'a> {
     /// By recurrent direction, from the stage's first on: initial states on entry, last states on return, by rank.
     pub(super) states: &'a mut [Buffer],
     pub(super) offsets: &'a mut Vec<usize>,
+    pub(super) gathered: &'a mut Buffer,
 }
 
 /// Runs a stage over all steps, `half` saying which direction where it is a Bidirectional layer, and hands every
@@ -76,7 +81,7 @@ pub(super) fn run(
     mut sink: impl FnMut(Chunk<'_>),
 ) -> Result<()> {
     let layers = &network.layers[stage.layers.clone()];
-    let Buffers { chunks, states, offsets } = buffers;
+    let Buffers { chunks, states, offsets, gathered } = buffers;
     let chunks = &mut chunks[stage.layers.clone()];
     let reversed = half.map_or(stage.reversed, |half| half == 1);
     let direction = |packed| match (packed, half) {
@@ -96,6 +101,16 @@ pub(super) fn run(
         };
         chunk.0.reserve_scratch((carried + most) * stride)?;
     }
+    // Rows that lie a power of two apart compete for the same few cache ways, and each is read once for every panel.
+    let first_kernel = layers.iter().find_map(|layer| match direction(&layer.packed) {
+        Step::Rnn(rnn) => Some(&rnn.kernel),
+        Step::Dense(dense) => Some(&dense.kernel),
+        Step::Skip => None,
+    });
+    let gather = first_kernel.filter(|kernel| kernel.columns() >= GATHER_FROM).map(|kernel| kernel.terms());
+    if let Some(columns) = gather {
+        gathered.0.reserve_scratch(most * row_stride(columns))?;
+    }
     let mut first = 0;
     while first < work.counts.len() {
         let mut rows = 0;
@@ -114,6 +129,13 @@ pub(super) fn run(
             offsets.extend((0..count).map(place));
         }
         let mut input = Rows::Scattered { values: source.values, offsets };
+        if let Some(columns) = gather {
+            let stride = row_stride(columns);
+            for (to, &from) in gathered.0.chunks_exact_mut(stride).zip(offsets.iter()) {
+                to[..columns].copy_from_slice(&source.values[from..from + columns]);
+            }
+            input = Rows::Strided { values: &gathered.0, stride, count: rows };
+        }
         let mut recurrent = 0;
         let mut rest = &mut chunks[..];
         for layer in layers {

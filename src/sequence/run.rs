@@ -141,7 +141,7 @@ fn run_part(
     padding: Padding,
     initial_state: Option<&[f32]>,
 ) -> Result<()> {
-    let Scratch { work, chunks, states, offsets, wholes, halves, blank, head } = &mut part.scratch;
+    let Scratch { work, chunks, states, offsets, gathered, wholes, halves, blank, head } = &mut part.scratch;
     let rows = part.rows.len();
     let embedding = network.embedding();
     let (values, map) = match (part.input, embedding) {
@@ -210,7 +210,8 @@ fn run_part(
         if stage.both {
             for (half, whole) in halves.iter_mut().enumerate() {
                 let width = stage_width(network, stage, Some(half));
-                let buffers = Buffers { chunks: &mut *chunks, states: &mut stage_states[half..], offsets };
+                let buffers =
+                    Buffers { chunks: &mut *chunks, states: &mut stage_states[half..], offsets, gathered };
                 if output.sequence {
                     let mut keep = Keep::new(whole, work, width, half == 1, blank_between, None)?;
                     pipeline::run(network, stage, Some(half), source, work, buffers, |chunk| {
@@ -231,7 +232,7 @@ fn run_part(
             }
         } else {
             let blank_row = blank_output(network, stage, blank)?;
-            let buffers = Buffers { chunks: &mut *chunks, states: stage_states, offsets };
+            let buffers = Buffers { chunks: &mut *chunks, states: stage_states, offsets, gathered };
             if !output.sequence {
                 pipeline::run(network, stage, None, source, work, buffers, |_| {})?;
             } else if is_last {

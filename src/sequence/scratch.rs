@@ -35,6 +35,8 @@ pub(crate) struct Scratch {
     pub(super) states: Vec<Buffer>,
     /// Where the rows of a chunk begin in the input.
     pub(super) offsets: Vec<usize>,
+    /// The rows of a chunk of the input side by side, where that pays.
+    pub(super) gathered: Buffer,
     /// What the stage before gave, and what this one gives.
     pub(super) wholes: [Whole; 2],
     /// The halves of a Bidirectional layer.

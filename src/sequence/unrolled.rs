@@ -51,6 +51,8 @@ pub(super) fn advance(
         b: std::ptr::null(),
         b_stride: 0,
         panel_stride: 0,
+        ahead: std::ptr::null(),
+        ahead_len: 0,
         init: c,
         init_stride: stride,
         c,

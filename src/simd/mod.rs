@@ -60,6 +60,8 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `to` must be valid for writing `LANES` floats.
     unsafe fn store(self, to: *mut f32, value: Self::V);
+    /// Asks for the cache line at `at` in the second-level cache; any address will do.
+    fn prefetch(self, at: *const f32);
     /// `a + b`.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`.

@@ -56,7 +56,7 @@ pub(crate) fn is_there(suite: &str, isa: Isa) -> bool {
     false
 }
 
-/// This executable again on `isa`, with the harness's arguments `args`; its standard output. It must succeed.
+/// This executable again on `isa`, with the harness's arguments `args`; what it wrote. It must succeed.
 pub(crate) fn child(isa: Isa, args: &[&str]) -> String {
     let executable = std::env::current_exe().expect("a test has an executable");
     let output = Command::new(executable)
@@ -64,22 +64,17 @@ pub(crate) fn child(isa: Isa, args: &[&str]) -> String {
         .env("ELMAN_ISA", isa.name())
         .output()
         .expect("it can be started again");
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "on arm {}:\n{stdout}\n{}",
-        isa.name(),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    stdout
+    let written = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(output.status.success(), "on arm {}:\n{written}", isa.name());
+    written
 }
 
 /// How many tests passed, from the harness's last line; at least one.
-fn passed(stdout: &str) -> usize {
+fn passed(written: &str) -> usize {
     let count = stdout
         .lines()
         .find_map(|line| line.strip_prefix("test result: ok. ")?.split(' ').next()?.parse().ok());
-    let count = count.unwrap_or_else(|| panic!("no result in:\n{stdout}"));
-    assert!(count > 0, "nothing ran:\n{stdout}");
+    let count = count.unwrap_or_else(|| panic!("no result in:\n{written}"));
+    assert!(count > 0, "nothing ran:\n{written}");
     count
 }

@@ -7,7 +7,7 @@ use elman::{
 };
 use serde::Deserialize;
 
-use super::numbers::values;
+use super::numbers::{Choices, values};
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct Rnn {
@@ -220,5 +220,43 @@ impl Network {
             }
         }
         model
+    }
+
+    /// One to three recurrent layers of every kind, with dense layers between and above them, at most `units` wide.
+    pub(crate) fn random(choices: &mut Choices, units: usize) -> Self {
+        let input_size = choices.between(1, 300);
+        let recurrent = choices.between(1, 3);
+        let mut layers = Vec::new();
+        for i in 0..recurrent {
+            let top = i + 1 == recurrent;
+            let rnn = Rnn {
+                activation: choices.one_of(&[
+                    Activation::Tanh,
+                    Activation::Tanh,
+                    Activation::Sigmoid,
+                    Activation::Relu,
+                    Activation::Linear,
+                ]),
+                use_bias: choices.coin(),
+                return_sequences: !top || choices.coin(),
+                go_backwards: choices.between(0, 4) == 0,
+                zero_output_for_mask: choices.coin(),
+                unroll: choices.one_of(&[Unroll::Looped, Unroll::Unrolled]),
+                ..Rnn::new(choices.between(1, units))
+            };
+            if choices.between(0, 3) == 0 {
+                let merge_mode =
+                    choices.one_of(&[MergeMode::Concat, MergeMode::Sum, MergeMode::Mul, MergeMode::Ave]);
+                let simple_rnn = Rnn { go_backwards: false, ..rnn };
+                layers.push(Spec::Bidirectional { merge_mode, simple_rnn });
+            } else {
+                layers.push(Spec::SimpleRnn(rnn));
+            }
+            if choices.between(0, 2) == 0 {
+                let activation = choices.one_of(&[Activation::Softmax, Activation::Sigmoid, Activation::Relu]);
+                layers.push(Spec::Dense { units: choices.between(1, 70), activation, use_bias: choices.coin() });
+            }
+        }
+        Self::new(input_size, layers, choices.between(0, 1 << 30) as u64)
     }
 }
