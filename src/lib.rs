@@ -23,6 +23,7 @@ mod memory;
 mod sequence;
 mod sequential;
 mod simd;
+mod training;
 
 pub use cell::SimpleRnnCell;
 pub use dispatch::{Isa, isa};
@@ -33,3 +34,4 @@ pub use layers::{
 };
 pub use sequence::activate;
 pub use sequential::{Padding, RunOptions, Sequential};
+pub use training::{Batch, Clipping, Loss, Optimizer, OptimizerState, Schedule, Step};

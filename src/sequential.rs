@@ -191,6 +191,7 @@ impl Sequential {
     /// [`Error::NotBuilt`]; [`Error::InvalidArgument`] for an overflowing size.
     pub fn state_len(&self, batch: usize) -> Result<usize> {
         let network = self.network("state_len")?;
+        positive_sizes(batch, 1)?;
         checked_product("state", &[batch, network.state_width()])
     }
 
@@ -406,7 +407,7 @@ impl Sequential {
         for (i, layer) in self.layers.iter().enumerate() {
             let parameters: usize =
                 layer.variable_shapes(shape.features).iter().map(|(_, [rows, columns])| rows * columns).sum();
-            total += parameters;
+            total = usize::saturating_add(total, parameters);
             // Every layer was checked when it was added.
             shape = layer.output_shape(i, shape).unwrap_or(shape);
             let output = match shape.sequence {

@@ -83,7 +83,8 @@ fn a_row_has_the_same_bits_in_any_batch() {
         let whole = run(&model, &x, BATCH, steps, None);
         for batch in 1..=BATCH {
             let first = choices.between(0, BATCH - batch);
-            let some = run(&model, &x[first * steps * features..][..batch * steps * features], batch, steps, None);
+            let some =
+                run(&model, &x[first * steps * features..][..batch * steps * features], batch, steps, None);
             let expected = rows_of(&whole, BATCH, &lens, first, batch);
             assert_same_bits(&format!("{features} -> {units}, {batch} rows from {first}"), &some, &expected);
         }
@@ -164,7 +165,11 @@ fn one_thread_or_more() {
             for threads in [2, 3, 8] {
                 model.set_threads(threads).expect("threads can be started");
                 let more = run(&model, &x, batch, steps, mask);
-                let what = format!("{:?}, {batch} rows, masked: {}, {threads} threads", network.layers, mask.is_some());
+                let what = format!(
+                    "{:?}, {batch} rows, masked: {}, {threads} threads",
+                    network.layers,
+                    mask.is_some()
+                );
                 assert_same_bits(&what, &more, &one);
             }
         }
@@ -204,7 +209,10 @@ fn step_by_step_and_whole() {
 
 /// The steps `first..first + count` of `[batch, steps, features]`.
 fn steps_of(x: &[f32], steps: usize, features: usize, first: usize, count: usize) -> Vec<f32> {
-    x.chunks_exact(steps * features).flat_map(|row| &row[first * features..][..count * features]).copied().collect()
+    x.chunks_exact(steps * features)
+        .flat_map(|row| &row[first * features..][..count * features])
+        .copied()
+        .collect()
 }
 
 /// Runs `x` in pieces whose lengths `next` gives, the states handed on, and compares with the whole.
@@ -253,7 +261,8 @@ fn in_pieces_and_whole() {
 #[test]
 fn long_sequences() {
     let mut choices = Choices::new(5);
-    let three = vec![Spec::SimpleRnn(sequence(20)), Spec::SimpleRnn(sequence(64)), Spec::SimpleRnn(sequence(7))];
+    let three =
+        vec![Spec::SimpleRnn(sequence(20)), Spec::SimpleRnn(sequence(64)), Spec::SimpleRnn(sequence(7))];
     for (layers, batch, steps) in [
         (vec![Spec::SimpleRnn(sequence(20))], 1, 20_000),
         (vec![Spec::SimpleRnn(sequence(20))], 5, 4_000),
@@ -281,16 +290,19 @@ fn a_masked_row_and_its_own_steps() {
         let (features, model) = (network.input_size, network.elman());
         let x = values(case, batch * steps * features, 1.0);
         let mask = random_mask(&mut choices, batch, steps);
-        let (y, state) = run_elman(&model, Call { mask: Some(&mask), ..Call::new(Input::Floats(&x), batch, steps) });
+        let (y, state) =
+            run_elman(&model, Call { mask: Some(&mask), ..Call::new(Input::Floats(&x), batch, steps) });
         let width = y.len() / (batch * steps);
         for b in 0..batch {
             let used: Vec<usize> = (0..steps).filter(|t| mask[b * steps + t] == 1).collect();
             if used.is_empty() {
                 continue;
             }
-            let own: Vec<f32> = used.iter().flat_map(|t| &x[(b * steps + t) * features..][..features]).copied().collect();
+            let own: Vec<f32> =
+                used.iter().flat_map(|t| &x[(b * steps + t) * features..][..features]).copied().collect();
             let (own_y, own_state) = run_elman(&model, Call::new(Input::Floats(&own), 1, used.len()));
-            let expected: Vec<f32> = used.iter().flat_map(|t| &y[(b * steps + t) * width..][..width]).copied().collect();
+            let expected: Vec<f32> =
+                used.iter().flat_map(|t| &y[(b * steps + t) * width..][..width]).copied().collect();
             let what = format!("{:?}, row {b} of {batch}, steps {used:?} of {steps}", network.layers);
             assert_same_bits(&what, &own_y, &expected);
             let units: Vec<usize> = network.directions().iter().map(|rnn| rnn.units).collect();
@@ -308,7 +320,8 @@ fn lengths_and_the_mask_they_mean() {
         let (batch, steps) = (choices.between(1, 20), choices.between(1, 12));
         let x = values(case, batch * steps * network.input_size, 1.0);
         let lengths: Vec<usize> = (0..batch).map(|_| choices.between(0, steps)).collect();
-        let mask: Vec<u8> = lengths.iter().flat_map(|&len| (0..steps).map(move |t| u8::from(t < len))).collect();
+        let mask: Vec<u8> =
+            lengths.iter().flat_map(|&len| (0..steps).map(move |t| u8::from(t < len))).collect();
         let masked = run(&model, &x, batch, steps, Some(&mask));
         let mut y = vec![f32::NAN; model.output_len(batch, steps).expect("the sizes are right")];
         let mut state = vec![f32::NAN; model.state_len(batch).expect("the sizes are right")];
@@ -336,7 +349,8 @@ fn layer_by_layer_and_stacked() {
             let model = network.part(i, i + 1).elman();
             let mask = mask.as_deref().filter(|_| steps_left == steps && !network.directions().is_empty());
             let mask = mask.filter(|_| !matches!(network.layers[i], Spec::Dense { .. }));
-            let (output, state) = run_elman(&model, Call { mask, ..Call::new(Input::Floats(&y), batch, steps_left) });
+            let (output, state) =
+                run_elman(&model, Call { mask, ..Call::new(Input::Floats(&y), batch, steps_left) });
             let last = |rnn: &Rnn| !rnn.return_sequences;
             if network.layers[i].directions().iter().any(last) {
                 steps_left = 1;
@@ -360,21 +374,28 @@ fn what_ran_before_leaves_nothing() {
         let fresh = run(&network.elman(), &x, batch, steps, mask.as_deref());
         let used = network.elman();
         run(&used, &vec![f32::NAN; 40 * 15 * features], 40, 15, None);
-        assert_same_bits(&format!("{:?}", network.layers), &run(&used, &x, batch, steps, mask.as_deref()), &fresh);
+        assert_same_bits(
+            &format!("{:?}", network.layers),
+            &run(&used, &x, batch, steps, mask.as_deref()),
+            &fresh,
+        );
     }
 }
 
 /// FNV-1a over bit patterns.
 fn digest(results: &[f32]) -> u64 {
     let bytes = to_bits(results).into_iter().flat_map(u32::to_le_bytes);
-    bytes.fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3))
+    bytes.fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
+    })
 }
 
 #[test]
 #[ignore = "prints; run by avx2_and_avx512"]
 fn print_digests() {
     let mut lines = String::new();
-    let mut add = |what: String, results: &[f32]| lines += &format!("digest {:016x} {what}\n", digest(results));
+    let mut add =
+        |what: String, results: &[f32]| lines += &format!("digest {:016x} {what}\n", digest(results));
     for i in 0..150 {
         let mut choices = Choices::new(600 + i);
         let activation = ACTIVATIONS[i as usize % 4];
@@ -383,7 +404,10 @@ fn print_digests() {
         let (batch, steps) = (choices.between(1, 33), choices.between(1, 5));
         let x = values(i, batch * steps * network.input_size, 1.0);
         let results = run(&network.elman(), &x, batch, steps, None);
-        add(format!("{} -> {} {activation:?}, batch {batch}, steps {steps}", network.input_size, rnn.units), &results);
+        add(
+            format!("{} -> {} {activation:?}, batch {batch}, steps {steps}", network.input_size, rnn.units),
+            &results,
+        );
     }
     for i in 0..100 {
         let mut choices = Choices::new(800 + i);
@@ -396,7 +420,8 @@ fn print_digests() {
     }
     // Every half binade of the activations, far out too.
     for activation in [Activation::Tanh, Activation::Sigmoid, Activation::Relu, Activation::Softmax] {
-        let mut x: Vec<f32> = (0..1 << 20).map(|i: u32| f32::from_bits(i << 12)).filter(|x| !x.is_nan()).collect();
+        let mut x: Vec<f32> =
+            (0..1 << 20).map(|i: u32| f32::from_bits(i << 12)).filter(|x| !x.is_nan()).collect();
         if activation == Activation::Softmax {
             x.retain(|x| x.abs() < 1e4);
         }
@@ -421,7 +446,8 @@ fn avx2_and_avx512() {
         output.lines().filter(|line| line.starts_with("digest ")).map(str::to_owned).collect::<Vec<_>>()
     });
     assert_eq!(digests[0].len(), 254, "every shape has a digest");
-    let different: Vec<_> = digests[0].iter().zip(&digests[1]).filter(|(avx2, avx512)| avx2 != avx512).collect();
+    let different: Vec<_> =
+        digests[0].iter().zip(&digests[1]).filter(|(avx2, avx512)| avx2 != avx512).collect();
     assert!(different.is_empty(), "{} of 254 differ: {:#?}", different.len(), different);
     report("bits: arms avx2 and avx512 agree in 254 digests");
 }

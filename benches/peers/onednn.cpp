@@ -313,7 +313,7 @@ int main(int count, char **arguments)
     }
 
     const dnnl_version_t *version = dnnl_version();
-    std::printf("elman %s (%s) beside oneDNN %d.%d.%d; medians, ms; ratio: oneDNN's time to elman's\n\n", elman_version(),
+    std::printf("elman %s (%s) beside oneDNN %d.%d.%d; medians; ratio: oneDNN's time to elman's\n\n", elman_version(),
                 elman_isa(), version->major, version->minor, version->patch);
     std::printf("| case: batch, steps, features, units, layers | threads | elman | GF/s | oneDNN | ratio | largest "
                 "difference |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n");
@@ -343,10 +343,12 @@ int main(int count, char **arguments)
                 rival_times.push_back(time_turn(rival, turn));
             }
             const double seconds = median(own_times), rival_seconds = median(rival_times);
-            std::printf("| %s: %zu, %zu, %zu, %zu, %zu | %d | %.4g | %.1f | %.4g | **%.2f** | %.1e |\n", shape.name,
-                        shape.batch, shape.steps, shape.features, shape.units, shape.layers, with_threads,
-                        seconds * 1e3, shape.flops() / seconds / 1e9, rival_seconds * 1e3, rival_seconds / seconds,
-                        double(difference));
+            const double scale = one_step ? 1e6 : 1e3;
+            const char *unit = one_step ? "us" : "ms";
+            std::printf("| %s: %zu, %zu, %zu, %zu, %zu | %d | %.3g %s | %.1f | %.3g %s | **%.2f** | %.1e |\n",
+                        shape.name, shape.batch, shape.steps, shape.features, shape.units, shape.layers, with_threads,
+                        seconds * scale, unit, shape.flops() / seconds / 1e9, rival_seconds * scale, unit,
+                        rival_seconds / seconds, double(difference));
             std::fflush(stdout);
         }
     }

@@ -85,6 +85,12 @@ impl KernelSet {
     }
 }
 
+impl std::fmt::Debug for KernelSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KernelSet({})", self.isa.name())
+    }
+}
+
 /// The kernels of this process.
 pub(crate) fn kernels() -> Result<&'static KernelSet> {
     static CHOSEN: OnceLock<std::result::Result<&'static KernelSet, String>> = OnceLock::new();
@@ -129,7 +135,7 @@ mod tests {
             }
         }
         for wrong in ["", "AVX2", "sse2", "avx512 "] {
-            let why = choose(Some(wrong.as_ref())).err().expect("an unknown name must be refused");
+            let why = choose(Some(wrong.as_ref())).expect_err("an unknown name must be refused");
             assert!(why.contains(wrong), "{why}");
         }
     }

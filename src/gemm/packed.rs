@@ -130,9 +130,3 @@ impl PackedMatrix {
         Panel { column, width, values: &self.panels[column * self.terms..][..width * self.terms] }
     }
 }
-
-impl std::fmt::Debug for KernelSet {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "KernelSet({})", self.isa.name())
-    }
-}

@@ -20,8 +20,7 @@ macro_rules! unroll {
     };
     (@ $i:ident, $limit:expr, $body:block, $($n:literal)*) => {
         $({
-            #[allow(non_upper_case_globals)]
-            const $i: usize = $n;
+            let $i: usize = $n;
             if $i < $limit $body
         })*
     };
@@ -168,7 +167,7 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize, co
     row: usize,
 ) {
     let Block { terms, segments, .. } = *block;
-    // SAFETY (whole block): row + r is a row of the block, k stays below `terms`, and vector v lies inside the
+    // SAFETY: row + r is a row of the block, k stays below `terms`, and vector v lies inside the
     // panels, so every address is one that the caller vouched for.
     unsafe {
         let Place { offsets, a_stride, init_stride, .. } = place;

@@ -84,17 +84,11 @@ pub(super) fn run(
     let Buffers { chunks, states, offsets, gathered } = buffers;
     let chunks = &mut chunks[stage.layers.clone()];
     let reversed = half.map_or(stage.reversed, |half| half == 1);
-    let direction = |packed| match (packed, half) {
-        (&Packed::Both(ref both), Some(half)) => Step::Rnn(&both[half]),
-        (Packed::Rnn(rnn), _) => Step::Rnn(rnn),
-        (Packed::Dense(dense), _) => Step::Dense(dense),
-        _ => Step::Skip,
-    };
     let bytes: usize = layers.iter().map(|layer| row_stride(layer.output.features) * size_of::<f32>()).sum();
     let target = (CHUNK_BYTES / bytes.max(1)).max(CHUNK_ROWS);
     let most = target.min(work.total()).max(work.batch);
     for (layer, chunk) in layers.iter().zip(chunks.iter_mut()) {
-        let (stride, carried) = match direction(&layer.packed) {
+        let (stride, carried) = match Step::of(&layer.packed, half) {
             Step::Rnn(rnn) => (row_stride(rnn.units()), work.batch),
             Step::Dense(dense) => (row_stride(dense.kernel.columns()), 0),
             Step::Skip => continue,
@@ -102,7 +96,7 @@ pub(super) fn run(
         chunk.0.reserve_scratch((carried + most) * stride)?;
     }
     // Rows that lie a power of two apart compete for the same few cache ways, and each is read once for every panel.
-    let first_kernel = layers.iter().find_map(|layer| match direction(&layer.packed) {
+    let first_kernel = layers.iter().find_map(|layer| match Step::of(&layer.packed, half) {
         Step::Rnn(rnn) => Some(&rnn.kernel),
         Step::Dense(dense) => Some(&dense.kernel),
         Step::Skip => None,
@@ -141,7 +135,7 @@ pub(super) fn run(
         for layer in layers {
             let Some((buffer, others)) = rest.split_first_mut() else { break };
             rest = others;
-            match direction(&layer.packed) {
+            match Step::of(&layer.packed, half) {
                 Step::Rnn(rnn) => {
                     let stride = row_stride(rnn.units());
                     let carried = work.batch;
@@ -181,6 +175,18 @@ enum Step<'a> {
     Rnn(&'a PackedRnn),
     Dense(&'a PackedDense),
     Skip,
+}
+
+impl<'a> Step<'a> {
+    /// How a layer takes part in a stage; `half` is the direction of a Bidirectional layer.
+    fn of(packed: &'a Packed, half: Option<usize>) -> Self {
+        match (packed, half) {
+            (Packed::Rnn(rnn), _) => Step::Rnn(rnn),
+            (Packed::Both(both), Some(half)) => Step::Rnn(&both[half]),
+            (Packed::Dense(dense), _) => Step::Dense(dense),
+            (Packed::Plain | Packed::Both(_), _) => Step::Skip,
+        }
+    }
 }
 
 /// Copies the states of the rows that end inside the chunk; `after` rows go on behind it.

@@ -64,14 +64,15 @@ pub(crate) fn child(isa: Isa, args: &[&str]) -> String {
         .env("ELMAN_ISA", isa.name())
         .output()
         .expect("it can be started again");
-    let written = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    let written =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(output.status.success(), "on arm {}:\n{written}", isa.name());
     written
 }
 
 /// How many tests passed, from the harness's last line; at least one.
 fn passed(written: &str) -> usize {
-    let count = stdout
+    let count = written
         .lines()
         .find_map(|line| line.strip_prefix("test result: ok. ")?.split(' ').next()?.parse().ok());
     let count = count.unwrap_or_else(|| panic!("no result in:\n{written}"));

@@ -253,8 +253,13 @@ impl Network {
                 layers.push(Spec::SimpleRnn(rnn));
             }
             if choices.between(0, 2) == 0 {
-                let activation = choices.one_of(&[Activation::Softmax, Activation::Sigmoid, Activation::Relu]);
-                layers.push(Spec::Dense { units: choices.between(1, 70), activation, use_bias: choices.coin() });
+                let activation =
+                    choices.one_of(&[Activation::Softmax, Activation::Sigmoid, Activation::Relu]);
+                layers.push(Spec::Dense {
+                    units: choices.between(1, 70),
+                    activation,
+                    use_bias: choices.coin(),
+                });
             }
         }
         Self::new(input_size, layers, choices.between(0, 1 << 30) as u64)

@@ -1,0 +1,200 @@
+//! Losses: Keras's formulas, with their gradients.
+//!
+//! A row of predictions has one loss; rows may carry weights and may be masked. The value is
+//! `Σ loss · weight · mask / n`, where n counts the rows, or the rows that the mask lets through; weights do not change
+//! it (Keras's `sum_over_batch_size`). Inside a row the arithmetic is `f64`, rounded once.
+
+use crate::error::{Error, Result};
+use crate::memory::check_len;
+
+/// What training makes small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Loss {
+    /// The mean of the squared differences of a row.
+    MeanSquaredError,
+    /// The mean over a row of `-t · ln p - (1 - t) · ln(1 - p)`.
+    BinaryCrossentropy {
+        /// Whether predictions are logits, and `p` their sigmoid.
+        from_logits: bool,
+    },
+    /// `-Σ t · ln p` over the row; targets are one-hot (or any distribution).
+    CategoricalCrossentropy {
+        /// Whether predictions are logits, and `p` their softmax.
+        from_logits: bool,
+    },
+    /// [`CategoricalCrossentropy`](Self::CategoricalCrossentropy) with one class number a row as the target.
+    SparseCategoricalCrossentropy {
+        /// Whether predictions are logits, and `p` their softmax.
+        from_logits: bool,
+    },
+}
+
+/// Predictions and what they should be.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// `[rows, columns]`.
+    pub prediction: &'a [f32],
+    /// `[rows, columns]`; class numbers `[rows]` for the sparse loss.
+    pub target: &'a [f32],
+    /// Numbers a row.
+    pub columns: usize,
+    /// `[rows]`.
+    pub weights: Option<&'a [f32]>,
+    /// `[rows]`, 1 = the row counts.
+    pub mask: Option<&'a [u8]>,
+}
+
+/// Keras's epsilon: probabilities are kept this far from 0 and 1, and a probability that was cut has no gradient. In
+/// `f32`, as Keras has it: the upper one is 1 - 2^-23.
+const LEAST: f64 = 1e-7f32 as f64;
+const MOST: f64 = (1.0f32 - 1e-7) as f64;
+
+impl Loss {
+    /// Target numbers for each row of `columns` predictions.
+    pub fn target_columns(&self, columns: usize) -> usize {
+        if matches!(self, Loss::SparseCategoricalCrossentropy { .. }) { 1 } else { columns }
+    }
+
+    /// The loss; its gradient by each prediction is written to `gradient`.
+    ///
+    /// # Errors
+    /// [`Error::LengthMismatch`]; [`Error::InvalidArgument`] where a class number is none, or no row counts.
+    pub fn evaluate(&self, batch: Batch<'_>, gradient: &mut [f32]) -> Result<f32> {
+        let Batch { prediction, target, columns, weights, mask } = batch;
+        if columns == 0 || prediction.is_empty() {
+            return Err(Error::InvalidArgument("a loss needs at least one prediction".into()));
+        }
+        let rows = prediction.len() / columns;
+        let target_columns = self.target_columns(columns);
+        check_len("prediction", prediction.len(), "rows x columns", &[rows, columns])?;
+        check_len("target", target.len(), "rows x columns", &[rows, target_columns])?;
+        check_len("gradient", gradient.len(), "rows x columns", &[rows, columns])?;
+        if let Some(weights) = weights {
+            check_len("weights", weights.len(), "rows", &[rows])?;
+        }
+        if let Some(mask) = mask {
+            check_len("mask", mask.len(), "rows", &[rows])?;
+        }
+        let counted = mask.map_or(rows, |mask| mask.iter().filter(|&&used| used != 0).count());
+        if counted == 0 {
+            return Err(Error::InvalidArgument("the mask leaves no row to take a loss of".into()));
+        }
+        let mut total = 0.0;
+        let mut row_gradient = vec![0.0; columns];
+        for row in 0..rows {
+            let to = &mut gradient[row * columns..][..columns];
+            let share = if mask.is_some_and(|mask| mask[row] == 0) {
+                0.0
+            } else {
+                f64::from(weights.map_or(1.0, |weights| weights[row])) / counted as f64
+            };
+            // A row that does not count may hold anything, a NaN too.
+            if share == 0.0 {
+                to.fill(0.0);
+                continue;
+            }
+            let prediction = &prediction[row * columns..][..columns];
+            let target = &target[row * target_columns..][..target_columns];
+            total += share * self.of_row(prediction, target, &mut row_gradient)?;
+            for (to, from) in to.iter_mut().zip(&row_gradient) {
+                *to = (share * from) as f32;
+            }
+        }
+        Ok(total as f32)
+    }
+
+    fn of_row(&self, prediction: &[f32], target: &[f32], gradient: &mut [f64]) -> Result<f64> {
+        let columns = prediction.len() as f64;
+        let pairs = || prediction.iter().zip(target).map(|(&p, &t)| (f64::from(p), f64::from(t)));
+        Ok(match *self {
+            Loss::MeanSquaredError => {
+                let each = pairs().zip(gradient).map(|((p, t), gradient)| {
+                    *gradient = 2.0 * (p - t) / columns;
+                    (p - t) * (p - t)
+                });
+                each.sum::<f64>() / columns
+            }
+            Loss::BinaryCrossentropy { from_logits: true } => {
+                let each = pairs().zip(gradient).map(|((z, t), gradient)| {
+                    let e = (-z.abs()).exp();
+                    let p = if z >= 0.0 { 1.0 } else { e } / (1.0 + e);
+                    *gradient = (p - t) / columns;
+                    // NaN must come out as NaN, and max would drop it.
+                    (if z > 0.0 { z } else { z * 0.0 }) - z * t + e.ln_1p()
+                });
+                each.sum::<f64>() / columns
+            }
+            Loss::BinaryCrossentropy { from_logits: false } => {
+                let each = pairs().zip(gradient).map(|((p, t), gradient)| {
+                    let (p, inside) = cut(p);
+                    *gradient = inside * ((1.0 - t) / (1.0 - p) - t / p) / columns;
+                    -t * p.ln() - (1.0 - t) * (1.0 - p).ln()
+                });
+                each.sum::<f64>() / columns
+            }
+            Loss::CategoricalCrossentropy { from_logits: true } => {
+                let log_sum = log_sum_exp(prediction);
+                let whole: f64 = target.iter().map(|&t| f64::from(t)).sum();
+                let each = pairs().zip(gradient).map(|((z, t), gradient)| {
+                    *gradient = (z - log_sum).exp() * whole - t;
+                    -t * (z - log_sum)
+                });
+                each.sum()
+            }
+            Loss::CategoricalCrossentropy { from_logits: false } => {
+                let sum: f64 = prediction.iter().map(|&p| f64::from(p)).sum();
+                let mut loss = 0.0;
+                let mut mean = 0.0;
+                for ((p, t), gradient) in pairs().zip(gradient.iter_mut()) {
+                    let (cut, inside) = cut(p / sum);
+                    loss -= t * cut.ln();
+                    *gradient = -inside * t / cut;
+                    mean += *gradient * p / sum;
+                }
+                gradient.iter_mut().for_each(|gradient| *gradient = (*gradient - mean) / sum);
+                loss
+            }
+            Loss::SparseCategoricalCrossentropy { from_logits } => {
+                let class = class_of(target[0], prediction.len())?;
+                if from_logits {
+                    let log_sum = log_sum_exp(prediction);
+                    for (gradient, &z) in gradient.iter_mut().zip(prediction) {
+                        *gradient = (f64::from(z) - log_sum).exp();
+                    }
+                    gradient[class] -= 1.0;
+                    log_sum - f64::from(prediction[class])
+                } else {
+                    let sum: f64 = prediction.iter().map(|&p| cut(f64::from(p)).0).sum();
+                    for (i, (gradient, &p)) in gradient.iter_mut().zip(prediction).enumerate() {
+                        let (p, inside) = cut(f64::from(p));
+                        *gradient = inside * (1.0 / sum - if i == class { 1.0 / p } else { 0.0 });
+                    }
+                    sum.ln() - cut(f64::from(prediction[class])).0.ln()
+                }
+            }
+        })
+    }
+}
+
+/// A probability kept away from 0 and 1, and 1 where nothing was cut off, 0 where it was. NaN stays.
+fn cut(p: f64) -> (f64, f64) {
+    let kept = p.clamp(LEAST, MOST);
+    (kept, if kept == p { 1.0 } else { 0.0 })
+}
+
+fn log_sum_exp(logits: &[f32]) -> f64 {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let most = f64::from(most);
+    most + logits.iter().map(|&z| (f64::from(z) - most).exp()).sum::<f64>().ln()
+}
+
+/// A class number that comes as a float, as targets do.
+fn class_of(target: f32, classes: usize) -> Result<usize> {
+    let class = target as usize;
+    if class as f32 == target && class < classes {
+        Ok(class)
+    } else {
+        Err(Error::InvalidArgument(format!("target {target} is not one of the classes 0..{classes}")))
+    }
+}
