@@ -353,6 +353,8 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 /// Sums that do not wait for each other: more than two ports of latency four, or four of three, can have under way,
 /// and few enough for the registers.
 const CHAINS: usize = 12;
+/// All different: a compiler may see that equal sums stay equal (GCC does) and keep one of them.
+const FIRST_SUMS: [f32; CHAINS] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0];
 /// Multiply-adds a chain in one measurement of the peak, about a fifth of a millisecond.
 const CHAIN_LENGTH: usize = 60_000;
 
@@ -381,7 +383,7 @@ fn run_peak() {
 /// A product and a sum, as the portable arm's vectors have no fused form on every machine.
 fn multiply_add_portable() {
     let (a, b) = (black_box([0.999_f32; 4]), black_box([0.001_f32; 4]));
-    let mut sums = [[1.0_f32; 4]; CHAINS];
+    let mut sums = FIRST_SUMS.map(|first| [first; 4]);
     for _ in 0..CHAIN_LENGTH {
         for sum in &mut sums {
             for lane in 0..4 {
@@ -398,12 +400,12 @@ mod x86 {
     use core::array;
     use core::hint::black_box;
 
-    use super::{CHAIN_LENGTH, CHAINS};
+    use super::{CHAIN_LENGTH, CHAINS, FIRST_SUMS};
 
     #[target_feature(enable = "avx512f")]
     pub(super) fn multiply_add_avx512() {
         let (a, b) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(0.001)));
-        let mut sums = [_mm512_set1_ps(1.0); CHAINS];
+        let mut sums: [__m512; CHAINS] = array::from_fn(|chain| _mm512_set1_ps(FIRST_SUMS[chain]));
         for _ in 0..CHAIN_LENGTH {
             sums = array::from_fn(|chain| _mm512_fmadd_ps(sums[chain], a, b));
         }
@@ -413,7 +415,7 @@ mod x86 {
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn multiply_add_avx2() {
         let (a, b) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(0.001)));
-        let mut sums = [_mm256_set1_ps(1.0); CHAINS];
+        let mut sums: [__m256; CHAINS] = array::from_fn(|chain| _mm256_set1_ps(FIRST_SUMS[chain]));
         for _ in 0..CHAIN_LENGTH {
             sums = array::from_fn(|chain| _mm256_fmadd_ps(sums[chain], a, b));
         }

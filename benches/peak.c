@@ -35,6 +35,7 @@ static double flops(void)
     double best = 0;
     for (int lane = 0; lane < LANES; lane++) factor[lane] = 0.999F + sink * 0, term[lane] = 0.001F;
     for (int repeat = 0; repeat < 20; repeat++) {
+        /* All different: where sums are equal, GCC keeps one of them. */
         for (int chain = 0; chain < CHAINS; chain++) sums[chain] = term * (float)(chain + 1);
         const double begun = now();
         for (int i = 0; i < LENGTH; i++)

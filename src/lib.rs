@@ -23,6 +23,7 @@ mod memory;
 mod sequence;
 mod sequential;
 mod simd;
+mod tape;
 mod training;
 
 pub use cell::SimpleRnnCell;
@@ -34,4 +35,5 @@ pub use layers::{
 };
 pub use sequence::activate;
 pub use sequential::{Padding, RunOptions, Sequential};
+pub use tape::Tape;
 pub use training::{Batch, Clipping, Loss, Optimizer, OptimizerState, Schedule, Step};

@@ -140,8 +140,14 @@ impl Sequential {
         Ok(Self { layers, network: Some(network), ..Self::new(input_size) })
     }
 
-    fn network(&self, what: &'static str) -> Result<&Network> {
+    pub(crate) fn network(&self, what: &'static str) -> Result<&Network> {
         self.network.as_ref().ok_or(Error::NotBuilt(what))
+    }
+
+    /// The model as it is now, sharing the weights until one of the two changes them.
+    pub(crate) fn snapshot(&self) -> Result<Self> {
+        let network = self.network("snapshot")?.clone();
+        Ok(Self { layers: self.layers.clone(), network: Some(network), ..Self::new(self.input_size) })
     }
 
     /// Whether the model has weights.
@@ -295,6 +301,19 @@ impl Sequential {
         options: RunOptions<'_>,
         y: &mut [f32],
     ) -> Result<()> {
+        let call = self.checked_call(input, batch, steps, options, y)?;
+        sequence::run(self.network("predict")?, &self.threads, &self.pool, call)
+    }
+
+    /// A call whose every length fits.
+    pub(crate) fn checked_call<'a>(
+        &self,
+        input: Input<'a>,
+        batch: usize,
+        steps: usize,
+        options: RunOptions<'a>,
+        y: &'a mut [f32],
+    ) -> Result<Call<'a>> {
         let expected = self.checked_output(input, batch, steps)?;
         let network = self.network("predict")?;
         if y.len() != expected {
@@ -333,9 +352,7 @@ impl Sequential {
                 check_len(what, len, "batch x all units", &[batch, network.state_width()])?;
             }
         }
-        let call =
-            Call { input, batch, steps, mask, lengths, padding, initial_state, final_state, output: y };
-        sequence::run(network, &self.threads, &self.pool, call)
+        Ok(Call { input, batch, steps, mask, lengths, padding, initial_state, final_state, output: y })
     }
 
     fn built_layer(&self, layer: usize) -> Result<&Arc<BuiltLayer>> {
@@ -379,6 +396,39 @@ impl Sequential {
         let built = BuiltLayer::new(kernels()?, old.layer.clone(), old.input, old.output, variables)?;
         if let Some(network) = &mut self.network {
             network.layers[layer] = Arc::new(built);
+        }
+        Ok(())
+    }
+
+    /// Changes weights in place, array by array in their order, and packs them anew. A layer that somebody else still
+    /// holds is copied first.
+    pub(crate) fn update_variables(
+        &mut self,
+        mut change: impl FnMut(usize, Weight, &mut [f32]),
+    ) -> Result<()> {
+        let kernels = kernels()?;
+        let network = self.network.as_mut().ok_or(Error::NotBuilt("weights"))?;
+        // What can fail comes first, so that a failure changes nothing.
+        for built in &mut network.layers {
+            if Arc::get_mut(built).is_none() {
+                let variables = built.variables.copy()?;
+                *built = Arc::new(BuiltLayer::new(
+                    kernels,
+                    built.layer.clone(),
+                    built.input,
+                    built.output,
+                    variables,
+                )?);
+            }
+        }
+        for (layer, built) in network.layers.iter_mut().enumerate().filter_map(|(i, built)| {
+            // Nobody else has it: see above.
+            Arc::get_mut(built).map(|built| (i, built))
+        }) {
+            for variable in &mut built.variables.0 {
+                change(layer, variable.which, &mut variable.values);
+            }
+            built.repack()?;
         }
         Ok(())
     }

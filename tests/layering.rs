@@ -9,10 +9,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// For each room the rooms it may name; every room may also name itself, `memory` and `error`. Knowledge flows down.
-const MAY_NAME: [(&str, &[&str]); 15] = [
-    ("ffi", &["formats", "training", "stream", "sequential", "cell", "layers", "dispatch"]),
-    ("formats", &["sequential", "layers"]),
-    ("training", &["sequential", "sequence", "layers"]),
+const MAY_NAME: [(&str, &[&str]); 16] = [
+    ("ffi", &["formats", "training", "tape", "stream", "sequential", "cell", "layers", "dispatch"]),
+    ("formats", &["training", "sequential", "layers"]),
+    ("training", &["tape", "sequential", "sequence", "layers"]),
+    ("tape", &["sequential", "sequence", "layers"]),
     // Building a model is where a forced arm that is not there is refused, so these ask dispatch for its kernels.
     ("stream", &["sequence", "layers", "dispatch"]),
     ("sequential", &["sequence", "layers", "dispatch"]),
@@ -153,12 +154,20 @@ fn raw_string(text: &[u8]) -> Option<usize> {
     Some(1 + hashes + 1 + len + end.len())
 }
 
-/// The names that follow each `crate::`: one, or those at the head of each branch of a brace.
+/// The rooms that follow each `crate::`, and each `super::`, which reaches them from a room's own file.
 fn named_rooms(code: &str) -> Vec<String> {
+    let mut rooms = names_after("crate::", code);
+    let through_super = names_after("super::", code);
+    rooms.extend(through_super.into_iter().filter(|name| MAY_NAME.iter().any(|(room, _)| room == name)));
+    rooms
+}
+
+/// The names that follow each `prefix`: one, or those at the head of each branch of a brace.
+fn names_after(prefix: &str, code: &str) -> Vec<String> {
     let mut rooms: Vec<String> = Vec::new();
-    for (at, found) in code.match_indices("crate::") {
+    for (at, found) in code.match_indices(prefix) {
         // `$crate::` counts, `mycrate::` does not.
-        if code[..at].as_bytes().last().is_some_and(is_word) {
+        if code.as_bytes()[..at].last().is_some_and(is_word) {
             continue;
         }
         let rest = &code[at + found.len()..];
@@ -197,7 +206,7 @@ fn squeezed(code: &str) -> String {
 
 /// Whether `code` says `words` as words of their own.
 fn says(code: &str, words: &str) -> bool {
-    code.match_indices(words).any(|(at, _)| !code[..at].as_bytes().last().is_some_and(is_word))
+    code.match_indices(words).any(|(at, _)| !code.as_bytes()[..at].last().is_some_and(is_word))
 }
 
 /// The same for `std::fs` as in `use std::{fs, io}`.
@@ -288,9 +297,10 @@ fn only_code_counts() {
         extern "C" fn e() {}
         use crate::{gemm::{Rows, Init}, layers, memory::AlignedVec as A,};
         use std::{fs::File, io};
+        use super::super::sequence::run; use super::own;
     "##;
     let code = squeezed(&code(text));
-    assert_eq!(named_rooms(&code), ["gemm", "layers", "memory"]);
+    assert_eq!(named_rooms(&code), ["gemm", "layers", "memory", "sequence"]);
     for absent in ["kernels", "simd", "wide", "rayon", "std::env", "std::fs"] {
         assert!(!code.contains(absent), "{absent} in {code}");
     }

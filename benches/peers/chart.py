@@ -76,23 +76,19 @@ def bars(title, subtitle, groups, legend):
             at = y + i * (bar + 2)
             parts.append(
                 f'<rect x="{x1:.1f}" y="{at}" width="{max(x2 - x1, 1):.1f}" height="{bar}" fill="{colour}"/>')
-            parts.append(_text(x2 + 4, at + bar - 0.5, f"{ratio:.2g}" if ratio < 9.95 else f"{ratio:.0f}", "small"))
+            parts.append(_text(x2 + 4, at + bar - 0.5, f"{ratio:.2f}" if ratio < 9.995 else f"{ratio:.0f}", "small"))
         y += step
     return _page(width, height, parts)
 
 
-def _ticks(low, high):
-    """Powers of ten within the range, or of two where there would be too few."""
-    tens = [10.0**e for e in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
-    tens = [tick for tick in tens if low <= tick <= high]
-    if len(tens) >= 3:
-        return tens
-    twos = [2.0**e for e in range(math.floor(math.log2(low)), math.ceil(math.log2(high)) + 1)]
-    return [tick for tick in twos if low <= tick <= high]
+def _powers(base, low, high):
+    exponents = range(math.floor(math.log(low, base)), math.ceil(math.log(high, base)) + 1)
+    return [tick for tick in (float(base) ** e for e in exponents) if low * 0.999 <= tick <= high * 1.001]
 
 
 def lines(title, subtitle, panels):
-    """Panels (title, x label, y label, [(name, colour, dashed, [(x, y)])]) side by side, both axes logarithmic."""
+    """Panels (title, x label, y label, [(name, colour, [(x, y)], [(x, expected y)])]) side by side, both axes logarithmic;
+    what is expected is dashed."""
     size_x, size_y, columns = 430, 330, 2
     below = _wrapped(subtitle, 135)
     top = 44 + 14 * len(below)
@@ -103,28 +99,26 @@ def lines(title, subtitle, panels):
     for number, (name, x_label, y_label, curves) in enumerate(panels):
         x0, y0 = number % columns * size_x + 62, top + number // columns * size_y + 30
         w, h = size_x - 82, size_y - 80
-        points = [point for curve in curves for point in curve[3]]
+        points = [point for curve in curves for values in curve[2:] for point in values]
         xs, ys = [p[0] for p in points], [p[1] for p in points]
         x_low, x_high, y_low, y_high = min(xs), max(xs), min(ys) / 1.3, max(ys) * 1.3
         place_x = lambda x: x0 + math.log(x / x_low) / math.log(x_high / x_low) * w
         place_y = lambda y: y0 + h - math.log(y / y_low) / math.log(y_high / y_low) * h
         parts.append(_text(x0, y0 - 10, name, "", more=' font-weight="600"'))
-        for tick in sorted(set(xs)) if len(set(xs)) <= 12 else _ticks(x_low, x_high):
+        for tick in sorted(set(xs)) if len(set(xs)) <= 12 else _powers(2, x_low, x_high):
             parts.append(_line(place_x(tick), y0, place_x(tick), y0 + h))
             parts.append(_text(place_x(tick), y0 + h + 14, f"{tick:g}", "small", "middle"))
-        for tick in _ticks(y_low, y_high):
+        tens = _powers(10, y_low, y_high)
+        for tick in tens if len(tens) > 2 else _powers(2, y_low, y_high):
             parts.append(_line(x0, place_y(tick), x0 + w, place_y(tick)))
             parts.append(_text(x0 - 5, place_y(tick) + 4, f"{tick:g}", "small", "end"))
         parts.append(_text(x0 + w / 2, y0 + h + 30, x_label, "small", "middle"))
         parts.append(_text(0, 0, y_label, "small", "middle", f' transform="translate({x0 - 46} {y0 + h / 2}) rotate(-90)"'))
-        for i, (curve, colour, dashed, values) in enumerate(curves):
-            path = " ".join(f"{place_x(x):.1f},{place_y(y):.1f}" for x, y in values)
-            dash = ' stroke-dasharray="5 4"' if dashed else ""
-            parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"{dash}/>')
-            if not dashed:
-                parts += [f'<circle cx="{place_x(x):.1f}" cy="{place_y(y):.1f}" r="2.6" fill="{colour}"/>' for x, y in values]
-            parts.append(
-                f'<line x1="{x0 + 8}" y1="{y0 + 10 + 15 * i}" x2="{x0 + 30}" y2="{y0 + 10 + 15 * i}" stroke="{colour}" '
-                f'stroke-width="1.8"{dash}/>')
+        for i, (curve, colour, measured, expected) in enumerate(curves):
+            for values, dash in ((expected, ' stroke-dasharray="5 4"'), (measured, "")):
+                path = " ".join(f"{place_x(x):.1f},{place_y(y):.1f}" for x, y in values)
+                parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"{dash}/>')
+            parts += [f'<circle cx="{place_x(x):.1f}" cy="{place_y(y):.1f}" r="2.6" fill="{colour}"/>' for x, y in measured]
+            parts.append(_line(x0 + 8, y0 + 10 + 15 * i, x0 + 30, y0 + 10 + 15 * i, colour, 1.8))
             parts.append(_text(x0 + 35, y0 + 14 + 15 * i, curve, "small"))
     return _page(width, height, parts)

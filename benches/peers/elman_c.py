@@ -9,7 +9,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 INCLUDE = ROOT / "include"
-KERNEL, RECURRENT_KERNEL, BIAS = 0, 1, 2
+RANDOM_UNIFORM = 10
 
 
 def target_dir():
@@ -80,7 +80,8 @@ class Library:
 class Network:
     """Layers of SimpleRNN; of the last one, the last step, or every one with `sequence`."""
 
-    def __init__(self, library, features, units, *, sequence=False, threads=1, seed=1):
+    def __init__(self, library, features, units, *, sequence=False, threads=1, seed=1, quick=False):
+        """With `quick`, recurrent kernels start uniform with an orthogonal one's variance, which is soon made."""
         self._library, self._handle = library, ctypes.c_void_p()
         library.call("sequential_new", features, ctypes.byref(self._handle))
         for layer, count in enumerate(units):
@@ -88,6 +89,9 @@ class Network:
             size = ctypes.sizeof(config)
             library.call("simple_rnn_config_init", ctypes.byref(config), size, count)
             config.return_sequences = sequence or layer < len(units) - 1
+            if quick:
+                bound = (3 / count) ** 0.5
+                config.recurrent_initializer = _Initializer(RANDOM_UNIFORM, -bound, bound)
             library.call("sequential_add_simple_rnn", self._handle, ctypes.byref(config))
         self.build(seed)
         self.set_threads(threads)

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 pub(crate) use crate::kernels::activation::Function;
+pub(crate) use crate::kernels::gradient::{LIFT, Outer, SQUARE_LANES};
 pub(crate) use crate::kernels::tile::{Block, Finish};
 
 /// An instruction set that elman has kernels for.
@@ -50,6 +51,11 @@ pub(crate) type StepsFn = unsafe fn(&Block, &[usize]);
 /// (function, values, rows, columns, stride); the safety contract is `kernels::elementwise::apply`'s.
 pub(crate) type ApplyFn = unsafe fn(Function, *mut f32, usize, usize, usize);
 
+/// Carries out an [`Outer`]; the safety contract is `kernels::gradient::outer`'s.
+pub(crate) type OuterFn = unsafe fn(&Outer);
+/// (function, gradients, results, rows, columns, stride, squares); the safety contract is `kernels::gradient::through`'s.
+pub(crate) type ThroughFn = unsafe fn(Function, *mut f32, *const f32, usize, usize, usize, *mut f32);
+
 /// Everything that depends on the instruction set, in one table.
 pub(crate) struct KernelSet {
     pub(crate) isa: Isa,
@@ -68,6 +74,8 @@ pub(crate) struct KernelSet {
     pub(crate) steps_abreast: StepsFn,
     pub(crate) apply: ApplyFn,
     pub(crate) apply_state: ApplyFn,
+    pub(crate) outer: OuterFn,
+    pub(crate) through: ThroughFn,
 }
 
 impl KernelSet {

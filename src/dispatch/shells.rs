@@ -29,8 +29,8 @@ macro_rules! shells {
     ) => {
         mod $module {
             use super::*;
-            use crate::dispatch::{Block, Function, MAX_WIDTH, StepsFn};
-            use crate::kernels::{elementwise, tile};
+            use crate::dispatch::{Block, Function, MAX_WIDTH, Outer, StepsFn};
+            use crate::kernels::{elementwise, gradient, tile};
 
             const WIDTH: usize = $width;
             const LANES: usize = <$simd as Simd>::LANES;
@@ -59,6 +59,30 @@ macro_rules! shells {
                 unsafe { elementwise::apply::<_, STATE>($token, function, values, rows, columns, stride) }
             }
 
+            /// # Safety
+            /// The CPU must have the features of the shell; otherwise as `gradient::outer`.
+            $(#[$features])?
+            unsafe fn outer(outer: &Outer) {
+                // SAFETY: the caller's promise.
+                unsafe { gradient::outer::<_, WIDTH>($token, outer) }
+            }
+
+            /// # Safety
+            /// The CPU must have the features of the shell; otherwise as `gradient::through`.
+            $(#[$features])?
+            unsafe fn through(
+                function: Function,
+                gradient: *mut f32,
+                h: *const f32,
+                rows: usize,
+                columns: usize,
+                stride: usize,
+                squares: *mut f32,
+            ) {
+                // SAFETY: the caller's promise.
+                unsafe { gradient::through($token, function, gradient, h, rows, columns, stride, squares) }
+            }
+
             const fn by_vectors() -> [Option<StepsFn>; MAX_WIDTH] {
                 let mut by_vectors: [Option<StepsFn>; MAX_WIDTH] = [None; MAX_WIDTH];
                 $(by_vectors[$nv - 1] = Some(steps::<$nv>);)*
@@ -75,6 +99,8 @@ macro_rules! shells {
                 steps_abreast: steps::<{ WIDTH * $abreast }>,
                 apply: apply::<false>,
                 apply_state: apply::<true>,
+                outer,
+                through,
             };
         }
     };

@@ -10,6 +10,8 @@
 
 mod packed;
 mod product;
+mod transposed;
 
 pub(crate) use packed::PackedMatrix;
-pub(crate) use product::{Init, Rows, multiply, recur, sweep};
+pub(crate) use product::{Init, Rows, multiply, recur, walk};
+pub(crate) use transposed::multiply_over_rows;

@@ -1,6 +1,6 @@
 //! Packed matrices.
 
-use crate::dispatch::{KernelSet, StepsFn};
+use crate::dispatch::{Block, Finish, KernelSet};
 use crate::error::Result;
 use crate::memory::{AlignedVec, checked_product};
 
@@ -32,8 +32,6 @@ pub(crate) struct PackedMatrix {
     /// of a call for one small row costs.
     padded: usize,
     panel_count: usize,
-    /// Groups of full panels that a lone row takes abreast.
-    abreast: usize,
     kernels: &'static KernelSet,
     panels: AlignedVec,
 }
@@ -56,27 +54,53 @@ impl PackedMatrix {
         columns: usize,
         values: &[f32],
     ) -> Result<Self> {
+        let mut matrix = Self::zeroed(kernels, terms, columns)?;
+        matrix.fill(values);
+        Ok(matrix)
+    }
+
+    /// Room for a matrix of zeros.
+    pub(crate) fn zeroed(kernels: &'static KernelSet, terms: usize, columns: usize) -> Result<Self> {
         let padded = columns.next_multiple_of(kernels.lanes);
-        let mut panels = AlignedVec::zeroed(checked_product("packed matrix", &[terms, padded])?)?;
+        let panels = AlignedVec::zeroed(checked_product("packed matrix", &[terms, padded])?)?;
         let width = kernels.panel();
-        for first in (0..columns).step_by(width) {
-            let here = (columns - first).min(width);
-            let stride = (padded - first).min(width);
-            let panel = &mut panels[first * terms..][..stride * terms];
-            for (to, from) in panel.chunks_exact_mut(stride).zip(values.chunks_exact(columns)) {
-                to[..here].copy_from_slice(&from[first..first + here]);
-            }
-        }
         Ok(Self {
             terms,
             columns,
             segments: segments(terms, columns),
             padded,
             panel_count: columns.div_ceil(width),
-            abreast: padded / width / kernels.abreast,
             kernels,
             panels,
         })
+    }
+
+    /// Packs other values `[terms, columns]`, row by row, in place of those here.
+    pub(crate) fn fill(&mut self, values: &[f32]) {
+        let (columns, width) = (self.columns, self.kernels.panel());
+        for first in (0..columns).step_by(width) {
+            let here = (columns - first).min(width);
+            let stride = (self.padded - first).min(width);
+            let panel = &mut self.panels[first * self.terms..][..stride * self.terms];
+            for (to, from) in panel.chunks_exact_mut(stride).zip(values.chunks_exact(columns)) {
+                to[..here].copy_from_slice(&from[first..first + here]);
+            }
+        }
+    }
+
+    /// Packs the transpose of `values` `[columns, terms]` in place of what is here.
+    pub(crate) fn fill_transposed(&mut self, values: &[f32]) {
+        let (columns, terms, width) = (self.columns, self.terms, self.kernels.panel());
+        for first in (0..columns).step_by(width) {
+            let here = (columns - first).min(width);
+            let stride = (self.padded - first).min(width);
+            let panel = &mut self.panels[first * terms..][..stride * terms];
+            for (column, from) in values.chunks_exact(terms).skip(first).take(here).enumerate() {
+                for (to, &from) in panel[column..].iter_mut().step_by(stride).zip(from) {
+                    *to = from;
+                }
+            }
+        }
     }
 
     /// Rows of the matrix: terms of each sum.
@@ -89,11 +113,6 @@ impl PackedMatrix {
         self.columns
     }
 
-    /// See [`segments`].
-    pub(crate) fn segments(&self) -> usize {
-        self.segments
-    }
-
     /// The kernels it was packed for.
     pub(crate) fn kernels(&self) -> &'static KernelSet {
         self.kernels
@@ -104,24 +123,38 @@ impl PackedMatrix {
         self.padded
     }
 
-    /// Where all columns are one panel: the kernel that walks steps over it, and the panel's address and floats from term
-    /// to term.
-    pub(crate) fn only_panel(&self) -> Option<(StepsFn, (*const f32, usize))> {
-        if self.panel_count != 1 {
-            return None;
+    /// A block over the first panel: rows, initial values and output are the caller's to fill in.
+    pub(crate) fn block(&self) -> Block {
+        Block {
+            a: std::ptr::null(),
+            offsets: std::ptr::null(),
+            a_stride: 0,
+            terms: self.terms,
+            segments: self.segments,
+            b: self.panels.as_ptr(),
+            b_stride: self.padded.min(self.kernels.panel()),
+            panel_stride: self.kernels.panel() * self.terms,
+            ahead: std::ptr::null(),
+            ahead_len: 0,
+            init: std::ptr::null(),
+            init_stride: 0,
+            c: std::ptr::null_mut(),
+            c_stride: 0,
+            finish: Finish::Keep,
         }
-        let panel = self.panel(0);
-        Some((self.kernels.steps_of(panel.width), (panel.values.as_ptr(), panel.width)))
+    }
+
+    /// Whether the walk over the panels may be plain for `rows` rows: the matrix stays in the second-level cache, and
+    /// either few rows pass over a panel or its terms stay in the first.
+    pub(super) fn is_small(&self, rows: usize) -> bool {
+        const SECOND_CACHE: usize = 1 << 20;
+        self.panels.len() * size_of::<f32>() <= SECOND_CACHE
+            && (rows <= 8 || self.terms <= self.kernels.terms_in_cache)
     }
 
     /// Number of panels, the last of which may be narrow.
     pub(super) fn panel_count(&self) -> usize {
         self.panel_count
-    }
-
-    /// Number of groups of full panels that a lone row takes abreast.
-    pub(super) fn abreast(&self) -> usize {
-        self.abreast
     }
 
     pub(super) fn panel(&self, index: usize) -> Panel<'_> {

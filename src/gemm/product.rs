@@ -17,6 +17,8 @@ pub(crate) enum Rows<'a> {
 pub(crate) enum Init<'a> {
     /// The same start for every row: a bias, padded to whole vectors.
     Bias(&'a [f32]),
+    /// What the output holds already.
+    Output,
 }
 
 impl<'a> Rows<'a> {
@@ -28,7 +30,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         match *self {
             Rows::Strided { count, .. } => count,
             Rows::Scattered { offsets, .. } => offsets.len(),
@@ -36,7 +38,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Whether every row has `terms` floats.
-    fn hold(&self, terms: usize) -> bool {
+    pub(super) fn hold(&self, terms: usize) -> bool {
         match *self {
             Rows::Strided { values, stride, count } => {
                 count == 0 || (count - 1) * stride + terms <= values.len()
@@ -73,27 +75,12 @@ pub(crate) fn multiply(
             assert!(width <= bias.len(), "bias too small");
             (bias.as_ptr(), 0)
         }
+        Init::Output => (c.cast_const(), c_stride),
     };
-    let block = Block {
-        a,
-        offsets,
-        a_stride,
-        terms: matrix.terms(),
-        segments: matrix.segments(),
-        b: std::ptr::null(),
-        b_stride: 0,
-        panel_stride: 0,
-        ahead: std::ptr::null(),
-        ahead_len: 0,
-        init,
-        init_stride,
-        c,
-        c_stride,
-        finish: Finish::Keep,
-    };
+    let block = Block { a, offsets, a_stride, init, init_stride, c, c_stride, ..matrix.block() };
     // SAFETY: the asserts above: every row has `terms` floats, `c` has `width` floats at each row, `init` is `c` or a
     // bias of `width` floats that a shared reference keeps apart from `c`.
-    unsafe { sweep(matrix, &block, count, None, false) };
+    unsafe { walk(matrix, block, &[count], None, 0) };
 }
 
 /// Turns sums into states in place: `c = function(c + h·matrix)` for `count` rows of `h` and `c`, `stride` apart; tiny
@@ -116,123 +103,147 @@ pub(crate) fn recur(
     let c = c.as_mut_ptr();
     let block = Block {
         a: h.as_ptr(),
-        offsets: std::ptr::null(),
         a_stride: stride,
-        terms: matrix.terms(),
-        segments: matrix.segments(),
-        b: std::ptr::null(),
-        b_stride: 0,
-        panel_stride: 0,
-        ahead: std::ptr::null(),
-        ahead_len: 0,
         init: c.cast_const(),
         init_stride: stride,
         c,
         c_stride: stride,
-        finish: Finish::Keep,
+        ..matrix.block()
     };
     // SAFETY: the asserts: every row of `h` has `terms` floats and every row of `c` whole vectors; `h` is borrowed
     // apart from `c`.
-    unsafe { sweep(matrix, &block, count, Some(function), false) };
+    unsafe { walk(matrix, block, &[count], Some(function), 0) };
 }
 
-/// Carries out `block` (whose `b` fields and `finish` are filled in here) for `rows` rows over all panels of `matrix`, from the
-/// last to the first when `backward`. With `state`, what is stored is the next state of a recurrent layer: that function of the
-/// sum, tiny values as zero.
+/// Carries out `block` for `counts[0]` rows over all panels of `matrix`, and then the steps of a recurrent layer that
+/// follow: `counts[i]` rows in step i, its sums lying behind those of the step before, whose results are its rows. With
+/// `state`, what is stored is the next state of a recurrent layer: that function of the sum, tiny values as zero.
+/// `first` is the number of the first step: large matrices are walked forwards on even steps and backwards on odd ones, so
+/// that a step starts on the weights that the last one left in the cache.
 ///
 /// # Safety
-/// As `kernels::tile::product` for all columns of the matrix, padded to whole vectors; `terms` and `segments` must
-/// be the matrix's.
+/// As `kernels::tile::steps` for all columns of the matrix, padded to whole vectors; `block` must come from
+/// [`PackedMatrix::block`].
 #[inline(always)]
-pub(crate) unsafe fn sweep(
+pub(crate) unsafe fn walk(
     matrix: &PackedMatrix,
-    block: &Block,
-    rows: usize,
+    mut block: Block,
+    counts: &[usize],
     state: Option<Function>,
-    backward: bool,
+    first: usize,
 ) {
     let kernels = matrix.kernels();
-    let count = matrix.panel_count();
-    // A lone row takes several panels at once, to have enough independent sums.
-    let abreast = if rows == 1 { matrix.abreast() } else { 0 };
-    let singles = abreast * kernels.abreast;
-    let groups = abreast + count - singles;
-    // The panels in their order, each with the one that follows.
-    let at = |group: usize| {
-        let group = if backward { groups - 1 - group } else { group };
-        match group.checked_sub(abreast) {
-            None => (group * kernels.abreast, kernels.abreast),
-            Some(single) => (singles + single, 1),
+    let Some(&most) = counts.first() else { return };
+    let small = matrix.is_small(most);
+    let in_registers = state == Some(Function::Tanh);
+    if small && matrix.panel_count() == 1 && (in_registers || state.is_none()) {
+        block.finish = if in_registers { Finish::TanhState } else { Finish::Keep };
+        // SAFETY: the caller's promise; the kernels are those that this process may run.
+        unsafe { kernels.steps_of(block.b_stride)(&block, counts) };
+        return;
+    }
+    for (step, &rows) in counts.iter().enumerate() {
+        // SAFETY: the caller's promise for this step.
+        unsafe {
+            if small {
+                panels_plainly(matrix, block, rows, in_registers);
+            } else {
+                panels(matrix, &block, rows, in_registers, (first + step) % 2 == 1);
+            }
+            if let Some(function) = state
+                && !in_registers
+            {
+                (kernels.apply_state)(function, block.c, rows, matrix.padded_columns(), block.c_stride);
+            }
+            block.a = block.c;
+            block.offsets = std::ptr::null();
+            block.a_stride = block.c_stride;
+            // The next step's sums follow, or this was the last step and the address is not used.
+            block.c = block.c.add(rows * block.c_stride);
         }
-    };
-    for group in 0..groups {
-        let (index, together) = at(group);
-        let (next, _) = if group + 1 < groups { at(group + 1) } else { (index, 1) };
-        // SAFETY: the caller's promise, for the columns of these panels.
-        unsafe { panels(matrix, block, rows, state, index, together, next) };
+        block.init = block.c;
     }
 }
 
-/// `together` panels from `index` on: one, or as many as go abreast; `next` is the panel after them.
-///
-/// Inlined, as is [`sweep`], so that the block's fields reach the kernel's block through registers: see
-/// `kernels::tile::Place`.
+/// One step over the panels of a small matrix, one after the other.
 ///
 /// # Safety
-/// As [`sweep`].
+/// As [`walk`].
 #[inline(always)]
-unsafe fn panels(
-    matrix: &PackedMatrix,
-    block: &Block,
-    rows: usize,
-    state: Option<Function>,
-    index: usize,
-    together: usize,
-    next: usize,
-) {
+unsafe fn panels_plainly(matrix: &PackedMatrix, mut block: Block, rows: usize, tanh_state: bool) {
     let kernels = matrix.kernels();
-    let panel = matrix.panel(index);
-    let mut part = *block;
-    part.b_stride = panel.width;
-    part.panel_stride = panel.values.len();
-    let steps = if together > 1 { kernels.steps_abreast } else { kernels.steps_of(panel.width) };
+    let width = kernels.panel();
+    let columns = matrix.padded_columns();
+    block.finish = if tanh_state { Finish::TanhState } else { Finish::Keep };
+    let mut column = 0;
+    while column < columns {
+        let abreast = rows == 1 && column + kernels.abreast * width <= columns;
+        block.b_stride = width.min(columns - column);
+        let steps = if abreast { kernels.steps_abreast } else { kernels.steps_of(block.b_stride) };
+        let panels = if abreast { kernels.abreast } else { 1 };
+        // SAFETY: the caller's promise, for the columns of these panels; what is added stays inside the matrix and its
+        // rows, or is not used.
+        unsafe {
+            steps(&block, &[rows]);
+            block.b = block.b.wrapping_add(panels * block.panel_stride);
+            block.c = block.c.wrapping_add(panels * width);
+            block.init = block.init.wrapping_add(panels * width);
+        }
+        column += panels * width;
+    }
+}
+
+/// One step over the panels of a large matrix, from the last to the first when `backward`, each in blocks of terms.
+///
+/// # Safety
+/// As [`walk`].
+unsafe fn panels(matrix: &PackedMatrix, block: &Block, rows: usize, tanh_state: bool, backward: bool) {
+    let kernels = matrix.kernels();
+    // A lone row takes several panels at once, to have enough independent sums.
+    let together = if rows == 1 { kernels.abreast } else { 1 };
     // Blocks of terms pay when several tiles pass over them, and may be cut where there is one segment only.
     let most = if block.segments == 1 && rows > 8 { kernels.terms_in_cache } else { block.terms };
-    let next = if rows > 8 { matrix.panel(next).values } else { &[] };
-    let mut done = 0;
-    // A matrix without terms still writes its initial values.
-    while done < block.terms || done == 0 {
-        part.terms = (block.terms - done).min(most);
-        let ahead = panel.values.get((done + part.terms) * panel.width..).unwrap_or_default();
-        let ahead = if ahead.is_empty() { next } else { ahead };
-        (part.ahead, part.ahead_len) = (ahead.as_ptr(), ahead.len().min(part.terms * panel.width));
-        // SAFETY: `done` terms into the rows and the panel, `column` columns into output and initial values: all
-        // inside what the caller vouched for.
-        unsafe {
-            part.a = block.a.add(done);
-            part.b = panel.values.as_ptr().add(done * part.b_stride);
-            part.c = block.c.add(panel.column);
-            (part.init, part.init_stride) = if done == 0 {
-                (block.init.add(panel.column), block.init_stride)
-            } else {
-                (part.c.cast_const(), block.c_stride)
-            };
-        }
-        done += part.terms.max(1);
-        let last = done >= block.terms;
-        if last && state == Some(Function::Tanh) {
-            part.finish = Finish::TanhState;
-        }
-        // SAFETY: as above; the shells belong to the kernels that this process may run.
-        unsafe {
-            steps(&part, &[rows]);
-            if let Some(function) = state
-                && last
-                && function != Function::Tanh
-            {
-                let columns = together * part.b_stride;
-                (kernels.apply_state)(function, part.c, rows, columns, block.c_stride);
+    let whole = if together > 1 { matrix.padded_columns() / (together * kernels.panel()) } else { 0 };
+    let groups = whole + matrix.panel_count() - whole * together;
+    let at = |group: usize| {
+        let group = if backward { groups - 1 - group } else { group };
+        match group.checked_sub(whole) {
+            None => (group * together, kernels.steps_abreast),
+            Some(single) => {
+                let index = whole * together + single;
+                (index, kernels.steps_of(matrix.panel(index).width))
             }
+        }
+    };
+    for group in 0..groups {
+        let (index, steps) = at(group);
+        let panel = matrix.panel(index);
+        let next = if group + 1 < groups && rows > 8 { matrix.panel(at(group + 1).0).values } else { &[] };
+        let mut part = *block;
+        part.b_stride = panel.width;
+        let mut done = 0;
+        while done < block.terms {
+            part.terms = (block.terms - done).min(most);
+            let ahead = panel.values.get((done + part.terms) * panel.width..).unwrap_or_default();
+            let ahead = if ahead.is_empty() { next } else { ahead };
+            (part.ahead, part.ahead_len) = (ahead.as_ptr(), ahead.len().min(part.terms * panel.width));
+            // SAFETY: `done` terms into the rows and the panel, `column` columns into output and initial values: all
+            // inside what the caller vouched for.
+            unsafe {
+                part.a = block.a.add(done);
+                part.b = panel.values.as_ptr().add(done * panel.width);
+                part.c = block.c.add(panel.column);
+                (part.init, part.init_stride) = if done == 0 {
+                    (block.init.add(panel.column), block.init_stride)
+                } else {
+                    (part.c.cast_const(), block.c_stride)
+                };
+            }
+            done += part.terms;
+            let last = done == block.terms;
+            part.finish = if last && tanh_state { Finish::TanhState } else { Finish::Keep };
+            // SAFETY: as above; the kernels are those that this process may run.
+            unsafe { steps(&part, &[rows]) };
         }
     }
 }

@@ -5,4 +5,5 @@
 
 pub(crate) mod activation;
 pub(crate) mod elementwise;
+pub(crate) mod gradient;
 pub(crate) mod tile;

@@ -26,6 +26,8 @@ macro_rules! unroll {
     };
 }
 
+pub(super) use unroll;
+
 /// One product `c = init + a·b`, for some rows and the columns of one panel (or, for a lone row, of several).
 #[derive(Clone, Copy)]
 pub(crate) struct Block {

@@ -68,6 +68,24 @@ impl BuiltLayer {
         };
         Ok(Self { layer, input, output, variables, packed })
     }
+
+    /// Packs the variables again, after they were changed.
+    pub(crate) fn repack(&mut self) -> Result<()> {
+        let variables = &self.variables;
+        match &mut self.packed {
+            Packed::Plain => Ok(()),
+            Packed::Rnn(rnn) => rnn.repack(variables, |which| which),
+            Packed::Both(both) => {
+                both[0].repack(variables, |which| which)?;
+                both[1].repack(variables, Weight::backward)
+            }
+            Packed::Dense(dense) => {
+                dense.kernel.fill(variables.get(Weight::Kernel)?.values());
+                refill_bias(&mut dense.bias, variables, Weight::Bias);
+                Ok(())
+            }
+        }
+    }
 }
 
 impl PackedRnn {
@@ -89,6 +107,13 @@ impl PackedRnn {
             // Unrolled is never slower (one call for many steps), so Auto takes it.
             unrolled: layer.unroll != Unroll::Looped,
         })
+    }
+
+    fn repack(&mut self, variables: &Variables, half: impl Fn(Weight) -> Weight) -> Result<()> {
+        self.kernel.fill(variables.get(half(Weight::Kernel))?.values());
+        self.recurrent.fill(variables.get(half(Weight::RecurrentKernel))?.values());
+        refill_bias(&mut self.bias, variables, half(Weight::Bias));
+        Ok(())
     }
 
     pub(crate) fn units(&self) -> usize {
@@ -121,6 +146,13 @@ fn pad_bias(
         bias[..kernel.columns()].copy_from_slice(variables.get(which)?.values());
     }
     Ok(bias)
+}
+
+/// A layer without a bias keeps its zeros.
+fn refill_bias(bias: &mut AlignedVec, variables: &Variables, which: Weight) {
+    if let Ok(variable) = variables.get(which) {
+        bias[..variable.values().len()].copy_from_slice(variable.values());
+    }
 }
 
 /// The kernels' element-wise function; `None` for softmax, which works on rows.

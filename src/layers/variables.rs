@@ -126,6 +126,14 @@ impl Variables {
         })
     }
 
+    /// A copy.
+    pub(crate) fn copy(&self) -> Result<Self> {
+        let copy = |variable: &Variable| {
+            Ok(Variable { values: AlignedVec::copy_of(variable.values())?, ..*variable })
+        };
+        self.0.iter().map(copy).collect::<Result<_>>().map(Self)
+    }
+
     /// A copy with the array of `which` replaced.
     pub(crate) fn with(&self, which: Weight, values: &[f32]) -> Result<Self> {
         let old = self.get(which)?;

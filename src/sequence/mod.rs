@@ -20,6 +20,7 @@ mod parallel;
 mod pipeline;
 mod run;
 mod scratch;
+mod tape;
 mod unrolled;
 mod work;
 
@@ -30,3 +31,4 @@ pub(crate) use pipeline::{step, step_padded};
 pub use run::Padding;
 pub(crate) use run::{Call, Input, run};
 pub(crate) use scratch::ScratchPool;
+pub(crate) use tape::{Mode, Tape, clip_factor, scale, sum_of_squares};

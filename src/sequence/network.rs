@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::layers::{BuiltLayer, Embedding, Layer, Packed, PackedRnn, Shape, Weight};
+use crate::layers::{BuiltLayer, Embedding, Layer, MergeMode, Packed, PackedRnn, Shape, Weight};
 
 /// Layers that follow each other chunk by chunk, or one Bidirectional layer.
 #[derive(Clone, Debug)]
@@ -117,6 +117,12 @@ impl Network {
             };
             halves.into_iter().flatten().map(move |rnn| (i, rnn))
         })
+    }
+
+    /// Whether the output is the two halves of a Bidirectional layer, one array behind the other.
+    pub(crate) fn is_unmerged(&self) -> bool {
+        let last = self.layers.last().map(|layer| &layer.layer);
+        matches!(last, Some(Layer::Bidirectional(both)) if both.merge_mode == MergeMode::None)
     }
 
     /// Floats of state a row.

@@ -67,7 +67,8 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
         check_tokens(ids, embedding.vocabulary)?;
     }
     let work = batch.saturating_mul(steps).saturating_mul(network.work_a_step());
-    let count = threads.parts(batch, work);
+    // Halves that are not merged lie one array behind the other, so no part of the rows is in one piece.
+    let count = if network.is_unmerged() { 1 } else { threads.parts(batch, work) };
     let mut parts = Vec::with_capacity(count);
     let mut output = output;
     let row_len = output.len() / batch;
@@ -109,7 +110,7 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
     outcome
 }
 
-fn check_tokens(ids: &[i32], vocabulary: usize) -> Result<()> {
+pub(super) fn check_tokens(ids: &[i32], vocabulary: usize) -> Result<()> {
     match ids.iter().position(|&id| usize::try_from(id).map_or(true, |id| id >= vocabulary)) {
         None => Ok(()),
         Some(at) => Err(Error::InvalidArgument(format!(
@@ -126,11 +127,54 @@ fn collect_states(network: &Network, part: &Part<'_>, batch: usize, states: &mut
         let units = rnn.units();
         let stride = row_stride(units);
         for (rank, &row) in part.scratch.work.order.iter().enumerate() {
-            states[base + (part.rows.start + row) * units..][..units]
-                .copy_from_slice(&state.0[rank * stride..][..units]);
+            let to = &mut states[base + (part.rows.start + row) * units..][..units];
+            // In ONNX a row without steps has no final state.
+            if part.scratch.work.lengths[rank] == 0 && part.scratch.work.padding == Padding::Onnx {
+                to.fill(0.0);
+            } else {
+                to.copy_from_slice(&state.0[rank * stride..][..units]);
+            }
         }
         base += batch * units;
     }
+}
+
+/// What the first layer reads, and how.
+pub(super) fn values_of<'a>(network: &'a Network, input: Input<'a>) -> Result<(&'a [f32], Map<'a>)> {
+    match (input, network.embedding()) {
+        (Input::Tokens(ids), Some((embedding, table))) => Ok((table, Map::Tokens(ids, embedding.size))),
+        (Input::Floats(x), None) => Ok((x, Map::Features(network.input.features))),
+        _ => Err(Error::InvalidArgument("token ids go with an embedding, floats with none".into())),
+    }
+}
+
+/// Orders the work of `rows` rows by what is masked in the options and in the input itself.
+pub(super) fn arrange(
+    network: &Network,
+    work: &mut Work,
+    input: Input<'_>,
+    (rows, steps): (usize, usize),
+    (given, lengths, padding): (Option<&[u8]>, Option<&[usize]>, Padding),
+) -> Result<()> {
+    let embedding = network.embedding();
+    let (values, _) = values_of(network, input)?;
+    let masking = network.layers.iter().find_map(|layer| match &layer.layer {
+        Layer::Masking(masking) => Some((values, network.input.features, masking.mask_value)),
+        _ => None,
+    });
+    let skips = network.recurrent().next().is_some();
+    let mask = Mask {
+        given,
+        lengths,
+        tokens: match input {
+            Input::Tokens(ids) if embedding.is_some_and(|(layer, _)| layer.mask_zero) => Some(ids),
+            _ => None,
+        },
+        features: masking,
+    };
+    // Without a recurrent layer nothing skips a step.
+    work.arrange(rows, steps, if skips { mask } else { Mask::default() }, padding);
+    Ok(())
 }
 
 fn run_part(
@@ -143,28 +187,8 @@ fn run_part(
 ) -> Result<()> {
     let Scratch { work, chunks, states, offsets, gathered, wholes, halves, blank, head } = &mut part.scratch;
     let rows = part.rows.len();
-    let embedding = network.embedding();
-    let (values, map) = match (part.input, embedding) {
-        (Input::Tokens(ids), Some((embedding, table))) => (table, Map::Tokens(ids, embedding.size)),
-        (Input::Floats(x), None) => (x, Map::Features(network.input.features)),
-        _ => return Err(Error::InvalidArgument("token ids go with an embedding, floats with none".into())),
-    };
-    let masking = network.layers.iter().find_map(|layer| match &layer.layer {
-        Layer::Masking(masking) => Some((values, network.input.features, masking.mask_value)),
-        _ => None,
-    });
-    let skips = network.recurrent().next().is_some();
-    let mask = Mask {
-        given: part.mask,
-        lengths: part.lengths,
-        tokens: match part.input {
-            Input::Tokens(ids) if embedding.is_some_and(|(layer, _)| layer.mask_zero) => Some(ids),
-            _ => None,
-        },
-        features: masking,
-    };
-    // Without a recurrent layer nothing skips a step.
-    work.arrange(rows, steps, if skips { mask } else { Mask::default() }, padding);
+    let (values, map) = values_of(network, part.input)?;
+    arrange(network, work, part.input, (rows, steps), (part.mask, part.lengths, padding))?;
 
     chunks.resize_with(network.layers.len(), Buffer::default);
     states.resize_with(network.recurrent().count(), Buffer::default);
@@ -231,7 +255,7 @@ fn run_part(
                 }
             }
         } else {
-            let blank_row = blank_output(network, stage, blank)?;
+            let blank_row = blank_output(network, stage, work, blank)?;
             let buffers = Buffers { chunks: &mut *chunks, states: stage_states, offsets, gathered };
             if !output.sequence {
                 pipeline::run(network, stage, None, source, work, buffers, |_| {})?;
@@ -270,15 +294,24 @@ fn stage_width(network: &Network, stage: &Stage, half: Option<usize>) -> usize {
 
 /// What a stage gives for a masked step before any other: zeros out of the last recurrent layer (of this stage, or a
 /// Bidirectional below it), through the dense layers above it.
-fn blank_output<'a>(network: &Network, stage: &Stage, blank: &'a mut [Buffer; 2]) -> Result<&'a [f32]> {
+fn blank_output<'a>(
+    network: &Network,
+    stage: &Stage,
+    work: &Work,
+    blank: &'a mut [Buffer; 2],
+) -> Result<&'a [f32]> {
     let layers = &network.layers[stage.layers.clone()];
     let recurrent = layers.iter().rposition(|layer| matches!(layer.packed, Packed::Rnn(_)));
-    let widest = layers.iter().map(|layer| row_stride(layer.output.features)).max().unwrap_or(0);
+    let features = layers.iter().flat_map(|layer| [layer.input.features, layer.output.features]);
+    let widest = features.map(row_stride).max().unwrap_or(0);
     for buffer in blank.iter_mut() {
         buffer.0.reserve_scratch(widest)?;
         buffer.0.fill(0.0);
     }
     let [mut x, mut y] = blank.each_mut();
+    if work.is_full() {
+        return Ok(&x.0);
+    }
     for layer in &layers[recurrent.map_or(0, |at| at + 1)..] {
         if let Packed::Dense(dense) = &layer.packed {
             let terms = dense.kernel.terms();
@@ -390,7 +423,7 @@ impl<'a> Keep<'a> {
 }
 
 /// Joins one row of each half.
-fn merge(mode: MergeMode, forward: &[f32], backward: &[f32], to: &mut [f32]) {
+pub(super) fn merge(mode: MergeMode, forward: &[f32], backward: &[f32], to: &mut [f32]) {
     let each = |to: &mut [f32], f: fn(f32, f32) -> f32| {
         for ((to, &a), &b) in to.iter_mut().zip(forward).zip(backward) {
             *to = f(a, b);

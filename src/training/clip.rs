@@ -1,6 +1,7 @@
 //! Gradients that explode are cut back: by their common norm, weight by weight, or value by value.
 
 use crate::error::{Error, Result};
+use crate::sequence::{clip_factor, scale, sum_of_squares};
 
 /// What is done to gradients before the optimizer sees them: Keras's `global_clipnorm`, `clipnorm`, `clipvalue`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -23,14 +24,14 @@ impl Clipping {
         match *self {
             Clipping::None => {}
             Clipping::GlobalNorm(limit) => {
-                let squares: f64 = gradients.iter().map(|gradient| squares(gradient)).sum();
+                let squares: f64 = gradients.iter().map(|gradient| sum_of_squares(gradient)).sum();
                 for gradient in gradients {
-                    scale(gradient, factor(squares.sqrt(), limit));
+                    scale(gradient, clip_factor(squares.sqrt(), limit));
                 }
             }
             Clipping::Norm(limit) => {
                 for gradient in gradients {
-                    scale(gradient, factor(squares(gradient).sqrt(), limit));
+                    scale(gradient, clip_factor(sum_of_squares(gradient).sqrt(), limit));
                 }
             }
             Clipping::Value(limit) => {
@@ -55,29 +56,4 @@ impl Clipping {
             _ => Ok(()),
         }
     }
-}
-
-/// What a gradient of this norm is multiplied by.
-pub(crate) fn factor(norm: f64, limit: f32) -> f32 {
-    if norm > f64::from(limit) { (f64::from(limit) / norm) as f32 } else { 1.0 }
-}
-
-pub(crate) fn scale(values: &mut [f32], factor: f32) {
-    if factor != 1.0 {
-        values.iter_mut().for_each(|value| *value *= factor);
-    }
-}
-
-/// The sum of the squares, which no finite values can make infinite. Eight sums go side by side, in an order that
-/// depends on the length alone.
-pub(crate) fn squares(values: &[f32]) -> f64 {
-    let mut sums = [0.0f64; 8];
-    let chunks = values.chunks_exact(sums.len());
-    let rest: f64 = chunks.remainder().iter().map(|&value| f64::from(value) * f64::from(value)).sum();
-    for chunk in chunks {
-        for (sum, &value) in sums.iter_mut().zip(chunk) {
-            *sum += f64::from(value) * f64::from(value);
-        }
-    }
-    sums.iter().sum::<f64>() + rest
 }

@@ -6,6 +6,7 @@
 mod clip;
 mod loss;
 mod optimizer;
+mod parameters;
 mod schedule;
 
 pub use clip::Clipping;

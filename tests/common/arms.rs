@@ -58,15 +58,18 @@ pub(crate) fn is_there(suite: &str, isa: Isa) -> bool {
 
 /// This executable again on `isa`, with the harness's arguments `args`; what it wrote. It must succeed.
 pub(crate) fn child(isa: Isa, args: &[&str]) -> String {
+    child_with(isa.name(), args)
+}
+
+/// [`child`] with any value of `ELMAN_ISA`.
+pub(crate) fn child_with(isa: &str, args: &[&str]) -> String {
     let executable = std::env::current_exe().expect("a test has an executable");
-    let output = Command::new(executable)
-        .args(args)
-        .env("ELMAN_ISA", isa.name())
-        .output()
-        .expect("it can be started again");
+    let output = Command::new(executable).args(args).env("ELMAN_ISA", isa).output();
+    let output = output.expect("the executable can be started again");
     let written =
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-    assert!(output.status.success(), "on arm {}:\n{written}", isa.name());
+    assert!(output.status.success(), "on arm {isa}:\n{written}");
+    passed(&written);
     written
 }
 

@@ -135,11 +135,18 @@ impl Spec {
 }
 
 /// One weight array, row by row.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Array {
     pub(crate) which: Weight,
     pub(crate) shape: [usize; 2],
     pub(crate) values: Vec<f32>,
+}
+
+/// The shape alone: values come from seeds, and a failure should fit on a page.
+impl std::fmt::Debug for Array {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {:?}", self.which.name(), self.shape)
+    }
 }
 
 /// Layers with their weights.

@@ -24,6 +24,8 @@ pub(crate) struct Call<'a> {
     pub(crate) steps: usize,
     /// `[batch, steps]`, 1 = use the step.
     pub(crate) mask: Option<&'a [u8]>,
+    /// `[batch]`, for elman alone: the oracle is given the mask that they mean.
+    pub(crate) lengths: Option<&'a [usize]>,
     pub(crate) padding: Padding,
     /// By recurrent direction `[batch, units]`.
     pub(crate) initial_state: Option<&'a [f32]>,
@@ -31,7 +33,7 @@ pub(crate) struct Call<'a> {
 
 impl<'a> Call<'a> {
     pub(crate) fn new(input: Input<'a>, batch: usize, steps: usize) -> Self {
-        Self { input, batch, steps, mask: None, padding: Padding::Keras, initial_state: None }
+        Self { input, batch, steps, mask: None, lengths: None, padding: Padding::Keras, initial_state: None }
     }
 }
 
@@ -253,6 +255,10 @@ impl Direction<'_> {
                 output = zeros.clone();
             }
             outputs.push(output.clone());
+        }
+        if walk.padding == Padding::Onnx && walk.length() == 0 {
+            // ONNX Runtime: a row without steps ends at zero, wherever it began.
+            state = zeros;
         }
         (outputs, state)
     }

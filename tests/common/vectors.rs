@@ -195,10 +195,10 @@ pub(crate) fn run_elman(model: &Sequential, call: Call<'_>) -> (Vec<f32>, Vec<f3
     let mut state = vec![f32::NAN; model.state_len(batch).expect("the sizes are right")];
     let options = RunOptions {
         mask: call.mask,
+        lengths: call.lengths,
         padding: call.padding,
         initial_state: call.initial_state,
         final_state: Some(&mut state),
-        ..RunOptions::default()
     };
     match call.input {
         Input::Floats(x) => model.run(x, batch, steps, options, &mut y),

@@ -1,0 +1,311 @@
+#!/usr/bin/env python3
+"""How elman's time grows with units, batch, steps and threads, beside what the processor would allow; and what a model costs
+before it earns: to build, to load, the first call, memory, the library's size.
+
+usage: scaling.py [--sweeps units,batch,steps,threads] [--no-costs] [--rounds N] [--turn SECONDS] ...
+
+It builds elman's shared library and calls it through ctypes; nothing but Python, cargo and a C compiler is needed. The table
+goes to standard output; target/scaling then holds it as scaling.md, its chart as scaling.svg, the figures as scaling.json.
+
+The expected time is the larger of two: the products' operations at the multiply-add rate, and the recurrent kernel read once
+a step at the rate at which an array of its size can be read. Both rates are measured (peak.c) between the calls. It
+leaves out the activation, the wait of one step for the one before, and the call itself, which is why small layers cannot
+reach it; it knows nothing of a cache that keeps a part of a too large array, which is how a large one can beat it.
+"""
+
+import argparse
+import array
+import ctypes
+import datetime
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+from peers import chart, elman_c
+
+HERE = pathlib.Path(__file__).resolve().parent
+UNITS = [8, 16, 20, 32, 48, 64, 100, 128, 200, 256, 384, 512, 700, 1024, 1536, 2048]
+BATCHES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256]
+STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
+# batch, steps, features, units, layers
+NAMED = {
+    "seed": (8, 80, 100, 64, 2),
+    "b1small": (1, 256, 64, 64, 1),
+    "mid": (32, 100, 256, 256, 2),
+    "wide": (64, 128, 1024, 1024, 1),
+    "b1wide": (1, 256, 1024, 1024, 1),
+}
+COLOURS = ["#4477aa", "#ee7733", "#228833", "#aa3377", "#997700"]
+VECTORS = {"avx512": (64, ["-mavx512f", "-mprefer-vector-width=512"]), "avx2": (32, ["-mavx2", "-mfma"])}
+
+
+def curves(sweep):
+    """(name, [(value, shape, threads)]) of the sweep's curves."""
+    if sweep == "units":
+        return [(f"batch {b}", [(u, (b, 100, u, u, 1), 1) for u in UNITS]) for b in (1, 8)]
+    if sweep == "batch":
+        return [(f"{u} units", [(b, (b, 50, u, u, 1), 1) for b in BATCHES]) for u in (64, 256)]
+    if sweep == "steps":
+        return [(f"{u} units", [(t, (8, t, u, u, 1), 1) for t in STEPS]) for u in (64, 256)]
+    counts = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= (os.cpu_count() or 1)]
+    return [(name, [(n, shape, n) for n in counts]) for name, shape in NAMED.items()]
+
+
+SWEEPS = {"units": "units", "batch": "rows", "steps": "steps", "threads": "threads"}
+
+
+def flops(shape):
+    batch, steps, features, units, layers = shape
+    return 2 * batch * steps * units * (features + (2 * layers - 1) * units)
+
+
+def numbers(count):
+    """Floats between -1 and 1."""
+    state, some = 1, array.array("f")
+    for _ in range(min(count, 4093)):
+        state = state * 48271 % 2147483647
+        some.append(state / 2**30 - 1)
+    repeated = some * -(-count // len(some))
+    return repeated[:count]
+
+
+class Model:
+    """A network and what it is called with."""
+
+    def __init__(self, library, shape, threads, quick=True):
+        batch, steps, features, units, layers = shape
+        self.shape = shape
+        self.net = elman_c.Network(library, features, [units] * layers, threads=threads, quick=quick)
+        self.x, self.y = numbers(batch * steps * features), array.array("f", bytes(4 * batch * units))
+        self.call = self.net.predict(self.x, batch, steps, self.y)
+
+    def time(self, seconds):
+        """Median seconds of a call, several of which are timed together where one is short."""
+        begun = time.perf_counter()
+        self.call()
+        together = max(1, int(2e-5 / (time.perf_counter() - begun)))
+        times = []
+        begun = last = time.perf_counter()
+        while last - begun < seconds or len(times) < 3:
+            for _ in range(together):
+                self.call()
+            now = time.perf_counter()
+            times.append((now - last) / together)
+            last = now
+        return statistics.median(times)
+
+
+class Peak:
+    """peak.c, for the vectors that elman uses."""
+
+    def __init__(self, folder, isa):
+        width, flags = VECTORS.get(isa, (16, []))
+        program = folder / f"peak-{isa}"
+        elman_c.compile_c(HERE / "peak.c", program, "-O3", f"-DVECTOR_BYTES={width}", *flags)
+        self._process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, what):
+        print(what, file=self._process.stdin, flush=True)
+        return float(self._process.stdout.readline())
+
+
+def measure(library, peak, sweep, options):
+    rows = []
+    for name, points in curves(sweep):
+        for value, shape, threads in points:
+            batch, steps, features, units, layers = shape
+            model = Model(library, shape, threads)
+            kernel = 4 * units * units
+            times, operations, reads = [], [], []
+            for _ in range(options.rounds):
+                times.append(model.time(options.turn))
+                operations.append(peak.ask("flops"))
+                reads.append(peak.ask(f"read {kernel}"))
+            seconds = statistics.median(times)
+            compute = flops(shape) / statistics.median(operations) / threads
+            # With threads each core reads its part.
+            traffic = layers * steps * kernel / statistics.median(reads) / threads
+            rows.append({
+                "sweep": sweep, "curve": name, "value": value, "shape": shape, "threads": threads, "seconds": seconds,
+                "gflops": flops(shape) / seconds / 1e9, "expected": max(compute, traffic),
+                "bound": "products" if compute >= traffic else "reading",
+                "peak_gflops": statistics.median(operations) / 1e9, "read_gbytes": statistics.median(reads) / 1e9})
+            print(f"{sweep}: {name}, {value}: {seconds * 1e6:.1f} us", file=sys.stderr)
+    return rows
+
+
+def scaling_table(rows):
+    lines = [["sweep", "curve", "value", "batch, steps, features, units, layers", "us", "GF/s", "expected us", "bound by",
+              "measured / expected"]]
+    lines.append(["---"] * 2 + ["---:"] + ["---"] + ["---:"] * 3 + ["---", "---:"])
+    for row in rows:
+        lines.append([
+            row["sweep"], row["curve"], str(row["value"]), ", ".join(map(str, row["shape"])),
+            f"{row['seconds'] * 1e6:.1f}", f"{row['gflops']:.1f}", f"{row['expected'] * 1e6:.1f}", row["bound"],
+            f"{row['seconds'] / row['expected']:.2f}"])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+def draw(rows, subtitle):
+    panels = []
+    for sweep, label in SWEEPS.items():
+        own = [row for row in rows if row["sweep"] == sweep]
+        names = list(dict.fromkeys(row["curve"] for row in own))
+        if not own or len({row["value"] for row in own}) < 2:
+            continue
+        # Against threads it is the gain that can be seen, the expected one being the number of threads.
+        speed_up = sweep == "threads"
+        lines = []
+        for name, colour in zip(names, COLOURS):
+            points = [row for row in own if row["curve"] == name]
+            if speed_up:
+                measured = [(row["value"], points[0]["seconds"] / row["seconds"]) for row in points]
+                expected = [(row["value"], row["value"]) for row in points]
+            else:
+                measured = [(row["value"], row["seconds"] * 1e6) for row in points]
+                expected = [(row["value"], row["expected"] * 1e6) for row in points]
+            lines.append((name, colour, measured, expected))
+        title = "Gain from threads" if speed_up else f"Time against {sweep}"
+        panels.append((title, label, "times as fast as one thread" if speed_up else "microseconds a call", lines))
+    return chart.lines("elman's forward pass; dashed: what the processor would allow", subtitle, panels)
+
+
+# --- Costs -----------------------------------------------------------------------------------------------------------
+
+
+class _MallocInfo(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")]
+
+
+def allocated_bytes():
+    """What this process has from malloc, where the C library tells."""
+    try:
+        ask = ctypes.CDLL(None).mallinfo2
+    except (AttributeError, OSError):
+        return None
+    ask.restype = _MallocInfo
+    told = ask()
+    return told.uordblks + told.hblkhd
+
+
+def cost(part, case, library_path, model_path):
+    """What one fresh process finds; JSON on standard output."""
+    clock = time.perf_counter
+    shape = batch, steps, features, units, layers = NAMED[case]
+    library = elman_c.Library(library_path)
+    if part == "build":
+        begun = clock()
+        model = Model(library, shape, 1, quick=False)
+        built = clock()
+        # Once more, without what only a first network costs.
+        model.net.build(2)
+        again = clock() - built
+        begun = clock()
+        model.call()
+        first = clock() - begun
+        result = {"build": again, "first_call": first, "later_call": model.time(0.1)}
+        model.net.save(model_path)
+    else:
+        x, y = numbers(batch * steps * features), array.array("f", bytes(4 * batch * units))
+        before = allocated_bytes()
+        begun = clock()
+        net = elman_c.Network.load(library, model_path)
+        loaded = clock() - begun
+        holding = allocated_bytes()
+        net.predict(x, batch, steps, y)()
+        running = allocated_bytes()
+        parameters = sum(units * ((features if layer == 0 else units) + units + 1) for layer in range(layers))
+        result = {"load": loaded, "weights": 4 * parameters}
+        if before is not None:
+            result |= {"loaded_bytes": holding - before, "with_scratch_bytes": running - before}
+    print(json.dumps(result))
+
+
+def costs(library, folder):
+    rows = []
+    for case in NAMED:
+        row = {"case": case}
+        for part in ("build", "load"):
+            command = [sys.executable, __file__, "--library", library, "--cost", part, case, folder / "model.safetensors"]
+            row |= json.loads(subprocess.check_output(command))
+        rows.append(row)
+        print(f"costs: {case}", file=sys.stderr)
+    (folder / "model.safetensors").unlink()
+    stripped = folder / "stripped"
+    shutil.copy(library, stripped)
+    subprocess.check_call(["strip", stripped])
+    size = stripped.stat().st_size
+    stripped.unlink()
+    return rows, size
+
+
+def cost_table(rows, size):
+    def mebibytes(row, name):
+        return f"{row[name] / 2**20:.2f}" if name in row else "not known here"
+
+    lines = [["model", "build, ms", "load, ms", "first call, ms", "later calls, ms", "weights, MiB", "loaded, MiB",
+              "and scratch, MiB"]]
+    lines.append(["---"] + ["---:"] * 7)
+    for row in rows:
+        lines.append(
+            [row["case"]] + [f"{row[name] * 1e3:.3g}" for name in ("build", "load", "first_call", "later_call")]
+            + [mebibytes(row, name) for name in ("weights", "loaded_bytes", "with_scratch_bytes")])
+    text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return (
+        f"{text}\n\nEach line in fresh processes. loaded: what a loaded model adds to the process; scratch: what its first call "
+        f"adds.\n\nThe shared library, stripped: {size / 1e6:.2f} MB.\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sweeps", default=",".join(SWEEPS), help="default units,batch,steps,threads")
+    parser.add_argument("--no-costs", action="store_true")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--turn", type=float, default=0.04, help="seconds of calls in a round")
+    parser.add_argument("--library", type=pathlib.Path, help="a built libelman; default: cargo builds it")
+    parser.add_argument(
+        "--output", type=pathlib.Path, default=elman_c.ROOT / "target" / "scaling", help="default target/scaling")
+    parser.add_argument("--cost", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.cost:
+        part, case, model = options.cost
+        cost(part, case, options.library, model)
+        return
+    sweeps = [sweep for sweep in options.sweeps.split(",") if sweep]
+    unknown = set(sweeps) - set(SWEEPS)
+    if unknown:
+        parser.error(f"{unknown.pop()} is none of {', '.join(SWEEPS)}")
+
+    options.output.mkdir(parents=True, exist_ok=True)
+    folder = options.output.resolve()
+    library_path = (options.library or elman_c.build()).resolve()
+    library = elman_c.Library(library_path)
+    isa = library.text("isa")
+    machine = {
+        "cpu": chart.cpu_name(), "cores": os.cpu_count(), "isa": isa, "elman": library.text("version"),
+        "date": datetime.date.today().isoformat()}
+    subtitle = "{cpu}, {cores} cores, {isa}; elman {elman}; {date}.".format(**machine)
+    peak = Peak(folder, isa)
+    rows = [row for sweep in sweeps for row in measure(library, peak, sweep, options)]
+    result = {"machine": machine, "scaling": rows}
+    text = f"Medians. {subtitle}\n\n"
+    if rows:
+        text += scaling_table(rows)
+        (folder / "scaling.svg").write_text(draw(rows, subtitle))
+    if not options.no_costs:
+        cost_rows, size = costs(library_path, folder)
+        result |= {"costs": cost_rows, "library_bytes": size}
+        text += "\n" + cost_table(cost_rows, size)
+    print(text)
+    (folder / "scaling.md").write_text(text)
+    (folder / "scaling.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+//! The backward twins: the tile of a product over rows, and an activation passed backwards.
+//!
+//! # The product over rows
+//! A weight's gradient is `c[f, u] = Σ_n a[n, f] · b[n, u]`: the sum runs over rows (every step of every sequence), which
+//! both factors have side by side. So a tile of `MR` by `NV` vectors of sums reads, for each n, `MR` neighbouring
+//! floats of one row of `a` and `NV` vectors of the packed `b`; one running sum an element, in the order of n.
+//!
+//! # Activations backwards
+//! Every derivative is a function of the activation's own result, so backward needs the states and nothing else. What is
+//! stored for the step before becomes zero below 2^-100, as states do in the forward pass. The squares that the norm of
+//! `dLoss/dh` is made of are summed on the way, in 16 columns side by side whatever the vectors' width, those of
+//! small values apart and lifted, so that neither an exploding nor a vanishing gradient leaves the range of `f32` early.
+
+use super::activation::{Function, TINY};
+use super::tile::unroll;
+use crate::simd::Simd;
+
+/// A product over rows, for the columns of one panel: `c += Σ_n a[n]ᵀ·b[n]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Outer {
+    /// Row 0 of the left factor where `offsets` is null; otherwise what the offsets count from.
+    pub(crate) a: *const f32,
+    /// For each term its row's distance from `a` in floats; null where rows lie `a_stride` apart.
+    pub(crate) offsets: *const usize,
+    /// Floats from row to row, where `offsets` is null.
+    pub(crate) a_stride: usize,
+    /// Terms of each sum: rows of both factors.
+    pub(crate) terms: usize,
+    /// The right factor's columns, term by term without gaps: whole vectors.
+    pub(crate) b: *const f32,
+    /// Vectors of the panel.
+    pub(crate) vectors: usize,
+    /// Rows of `c`: floats of a row of `a`.
+    pub(crate) rows: usize,
+    /// The sums, which go on from what is there.
+    pub(crate) c: *mut f32,
+    /// Floats from row to row of `c`.
+    pub(crate) c_stride: usize,
+}
+
+/// As many rows as the registers hold, and at most eight.
+const fn most_rows(accumulators: usize, vectors: usize) -> usize {
+    let rows = accumulators / vectors;
+    if rows > 8 { 8 } else { rows }
+}
+
+/// Carries out `outer`, whose panel has at most `WIDTH` vectors.
+///
+/// # Safety
+/// Every pointer of `outer` must be valid for what its field says: `a` for `rows` floats at each term, `b` for `terms`
+/// times `vectors` vectors, `c` for as many vectors at each of `rows` rows, overlapping nothing else.
+#[inline(always)]
+pub(crate) unsafe fn outer<S: Simd, const WIDTH: usize>(s: S, outer: &Outer) {
+    macro_rules! panel {
+        ($($nv:literal)*) => {
+            match outer.vectors {
+                // SAFETY: the caller's promise. The condition is a constant: no panel is wider.
+                $($nv if $nv <= WIDTH => unsafe { panel::<S, $nv>(s, outer) },)*
+                _ => unreachable!("a panel of {} vectors", outer.vectors),
+            }
+        };
+    }
+    panel!(1 2 3 4);
+}
+
+/// [`outer`] for `NV` vectors of columns.
+///
+/// # Safety
+/// As [`outer`], `NV` being the panel's vectors.
+#[inline(always)]
+unsafe fn panel<S: Simd, const NV: usize>(s: S, outer: &Outer) {
+    let most = most_rows(S::ACCUMULATORS, NV);
+    let tiles = outer.rows.div_ceil(most);
+    if tiles == 0 {
+        return;
+    }
+    let (least, more) = (outer.rows / tiles, outer.rows % tiles);
+    let mut row = 0;
+    for index in 0..tiles {
+        let rows = least + usize::from(index < more);
+        macro_rules! tile {
+            ($($mr:literal)*) => {
+                match rows {
+                    // SAFETY: the rows row..row + rows are rows of `c`; the rest is the caller's promise.
+                    // The condition is a constant: it drops tiles that this arm's registers cannot hold.
+                    $($mr if $mr <= most_rows(S::ACCUMULATORS, NV) => unsafe { tile::<S, $mr, NV>(s, outer, row) },)*
+                    _ => unreachable!("a tile of {rows} rows and {} vectors", NV),
+                }
+            };
+        }
+        tile!(1 2 3 4 5 6 7 8);
+        row += rows;
+    }
+}
+
+/// One tile of [`outer`].
+///
+/// # Safety
+/// As [`outer`], with `row + MR <= outer.rows`.
+#[inline(always)]
+unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(s: S, outer: &Outer, row: usize) {
+    // SAFETY: for the whole block: row + r is a row of `c` and a float of every row of `a`, k stays below `terms`.
+    unsafe {
+        let Outer { offsets, a_stride, terms, c_stride, .. } = *outer;
+        let a = outer.a.add(row);
+        let c = outer.c.add(row * c_stride);
+        let mut sums = [[s.splat(0.0); NV]; MR];
+        unroll!(r < MR, {
+            unroll!(v < NV, { sums[r][v] = s.load(c.add(r * c_stride + v * S::LANES)) });
+        });
+        let mut b = outer.b;
+        for k in 0..terms {
+            let a = a.add(if offsets.is_null() { k * a_stride } else { *offsets.add(k) });
+            let mut columns = [s.splat(0.0); NV];
+            unroll!(v < NV, { columns[v] = s.load(b.add(v * S::LANES)) });
+            unroll!(r < MR, {
+                let a = s.splat(*a.add(r));
+                unroll!(v < NV, { sums[r][v] = s.fma(a, columns[v], sums[r][v]) });
+            });
+            b = b.add(NV * S::LANES);
+        }
+        unroll!(r < MR, {
+            unroll!(v < NV, { s.store(c.add(r * c_stride + v * S::LANES), sums[r][v]) });
+        });
+    }
+}
+
+/// Columns that the squares are summed in.
+pub(crate) const SQUARE_LANES: usize = 16;
+/// Values below this are squared after lifting: their squares would be lost, or be subnormal.
+const SMALL: f32 = f32::from_bits((127 - 40) << 23);
+/// What small values are multiplied by.
+pub(crate) const LIFT: f32 = f32::from_bits((127 + 80) << 23);
+
+/// Multiplies `rows` rows of gradients by the derivative of `function`, whose results are `h`, in place; results below
+/// [`TINY`] become zero. `squares` are 16 sums of the squares of the gradients that came in, and 16 of the small ones.
+///
+/// # Safety
+/// Both arrays must be valid for `columns` floats, rounded up to 16, at each of `rows` rows `stride` apart, and `squares`
+/// for 32 floats; none overlaps another.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "a kernel's arguments travel in registers")]
+pub(crate) unsafe fn through<S: Simd>(
+    s: S,
+    function: Function,
+    gradient: *mut f32,
+    h: *const f32,
+    rows: usize,
+    columns: usize,
+    stride: usize,
+    squares: *mut f32,
+) {
+    let one = s.splat(1.0);
+    let mut big = [s.splat(0.0); 4];
+    let mut small = [s.splat(0.0); 4];
+    // SAFETY: for the whole block: all offsets lie inside what the caller vouched for.
+    unsafe {
+        unroll!(p < 4, {
+            if p * S::LANES < SQUARE_LANES {
+                big[p] = s.load(squares.add(p * S::LANES));
+                small[p] = s.load(squares.add(SQUARE_LANES + p * S::LANES));
+            }
+        });
+        macro_rules! each {
+            ($g:ident, $h:ident => $passed:expr) => {
+                for row in 0..rows {
+                    for column in (0..columns).step_by(SQUARE_LANES) {
+                        unroll!(p < 4, {
+                            if p * S::LANES < SQUARE_LANES {
+                                let at = row * stride + column + p * S::LANES;
+                                let $g = s.load(gradient.add(at));
+                                let $h = s.load(h.add(at));
+                                let large = s.flush_below($g, SMALL);
+                                let lifted = s.mul(s.sub($g, large), s.splat(LIFT));
+                                big[p] = s.fma(large, large, big[p]);
+                                small[p] = s.fma(lifted, lifted, small[p]);
+                                s.store(gradient.add(at), s.flush_below($passed, TINY));
+                            }
+                        });
+                    }
+                }
+            };
+        }
+        let zero = s.splat(0.0);
+        match function {
+            Function::Tanh => each!(g, y => s.mul(g, s.fma(s.sub(zero, y), y, one))),
+            Function::Sigmoid => each!(g, y => s.mul(g, s.mul(y, s.sub(one, y)))),
+            // Nothing passes where the result is not above 0.
+            Function::Relu => each!(g, y => s.select_ge_zero(s.sub(zero, y), zero, g)),
+            Function::Linear | Function::Exp => each!(g, _y => g),
+        }
+        unroll!(p < 4, {
+            if p * S::LANES < SQUARE_LANES {
+                s.store(squares.add(p * S::LANES), big[p]);
+                s.store(squares.add(SQUARE_LANES + p * S::LANES), small[p]);
+            }
+        });
+    }
+}

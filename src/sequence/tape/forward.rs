@@ -1,0 +1,403 @@
+//! Forward: every value of every step.
+
+use super::super::network::Network;
+use super::super::pipeline::{Source, fully_connected};
+use super::super::run::{Call, Input, arrange, check_tokens, merge};
+use super::super::unrolled::advance;
+use super::dropout::{Kind, Masks};
+use super::steps::{each_place, gather};
+use super::{DenseOp, Layout, Mode, Op, Plan, RnnOp, Scratch, Tape, Value, dense_of, put_row, rnn_of, taken};
+use crate::error::{Error, Result};
+use crate::gemm::{Init, Rows, multiply, recur};
+use crate::layers::{Layer, MergeMode, SimpleRnn};
+use crate::memory::{AlignedVec, row_stride};
+
+/// Rows whose sums are made at once before the recurrence eats them: enough that fetching large weights pays, few
+/// enough that the sums are still in the second-level cache.
+const CHUNK_ROWS: usize = 256;
+
+impl Tape {
+    /// A checked call through `network`, whose layers are the ones this tape was made for.
+    pub(crate) fn forward(&mut self, network: &Network, call: Call<'_>, mode: Mode) -> Result<()> {
+        let Call { input, batch, steps, mask, lengths, padding, initial_state, final_state, output } = call;
+        let [most_batch, most_steps] = self.most;
+        if batch > most_batch || steps > most_steps {
+            return Err(Error::InvalidArgument(format!(
+                "the tape was made for batches up to {most_batch} and {most_steps} steps, got batch {batch}, \
+                 steps {steps}"
+            )));
+        }
+        if let (Input::Tokens(ids), Some((embedding, _))) = (input, network.embedding()) {
+            check_tokens(ids, embedding.vocabulary)?;
+        }
+        (self.forward_done, self.backward_done) = (false, false);
+        let Self { ops, values, plan, kept, scratch, .. } = self;
+        kept.keep(input)?;
+        plan.mode = mode;
+        arrange(network, &mut plan.work, input, (batch, steps), (mask, lengths, padding))?;
+        plan.arranged();
+        let source = kept.source(network, steps)?;
+        for op in ops.iter_mut() {
+            match op {
+                Op::Rnn(op) => op.forward(network, plan, source, initial_state, values, scratch)?,
+                Op::Dense(op) => op.forward(network, plan, source, values)?,
+                Op::Expand { input, output, reversed, zero_output } => {
+                    expand(&plan.work, values, [*input, *output], *reversed, *zero_output);
+                }
+                Op::Last { input, output, reversed, zero_output } => {
+                    let mut to = taken(&mut values[*output].rows);
+                    let (from, stride) = (&values[*input], values[*input].stride);
+                    let lead = from.lead(&plan.work);
+                    for (rank, &row) in plan.work.order.iter().enumerate() {
+                        let to = &mut to[row * stride..][..stride];
+                        match plan.last_row(rank) {
+                            Some(last) if !plan.work.ends_blank(rank, *reversed, *zero_output) => {
+                                to.copy_from_slice(&from.rows[lead + last * stride..][..stride]);
+                            }
+                            _ => to.fill(0.0),
+                        }
+                    }
+                    values[*output].rows = to;
+                }
+                Op::Merge { mode, inputs, output } => {
+                    merge_values(&plan.work, *mode, values, *inputs, *output);
+                }
+                Op::Dropout { layer, rate, input, output } => {
+                    drop_out(plan, source, (*layer, *rate), values, *input, *output);
+                }
+            }
+        }
+        if let Some(last) = values.last() {
+            let columns = last.features;
+            for (to, from) in output.chunks_exact_mut(columns).zip(last.rows.chunks_exact(last.stride)) {
+                to.copy_from_slice(&from[..columns]);
+            }
+        }
+        if let Some(states) = final_state {
+            for op in self.ops.iter() {
+                let Op::Rnn(op) = op else { continue };
+                let value = &self.values[op.output];
+                let lead = value.lead(&self.plan.work);
+                let states = &mut states[batch * op.state_base..][..batch * value.features];
+                for (rank, &row) in self.plan.work.order.iter().enumerate() {
+                    let from =
+                        self.plan.last_row(rank).map_or(rank * value.stride, |n| lead + n * value.stride);
+                    states[row * value.features..][..value.features]
+                        .copy_from_slice(&value.rows[from..][..value.features]);
+                }
+            }
+        }
+        self.forward_done = true;
+        Ok(())
+    }
+}
+
+/// The rates of a recurrent layer's input and recurrent dropout.
+fn rates(layer: &Layer) -> (f32, f32) {
+    let of = |rnn: &SimpleRnn| (rnn.dropout, rnn.recurrent_dropout);
+    match layer {
+        Layer::SimpleRnn(rnn) => of(rnn),
+        Layer::Bidirectional(both) => of(&both.layer),
+        _ => (0.0, 0.0),
+    }
+}
+
+/// Draws a mask `[batch, features]`, or none.
+fn draw(mask: &mut AlignedVec, mut masks: Masks, rate: f32, active: bool, len: usize) -> Result<()> {
+    if active && rate > 0.0 {
+        if mask.len() != len {
+            *mask = AlignedVec::zeroed(len)?;
+        }
+        masks.fill(0, mask);
+    } else {
+        *mask = AlignedVec::empty();
+    }
+    Ok(())
+}
+
+/// Rows times their sequence's mask, in padded rows: `rows.row(n)` belongs to the row of the n-th place.
+pub(super) fn mask_rows(
+    work: &super::Work,
+    layout: Layout,
+    rows: Rows<'_>,
+    mask: &[f32],
+    features: usize,
+    masked: &mut AlignedVec,
+) -> Result<()> {
+    let stride = row_stride(features);
+    masked.reserve_scratch(work.total() * stride)?;
+    let mut n = 0;
+    each_place(work, layout, |place| {
+        let mask = &mask[place / work.steps * features..][..features];
+        for ((to, from), mask) in masked[n * stride..].iter_mut().zip(rows.row(n)).zip(mask) {
+            *to = from * mask;
+        }
+        n += 1;
+    });
+    Ok(())
+}
+
+impl RnnOp {
+    /// The rows that the layer reads, in its own order.
+    pub(super) fn input_rows<'a>(
+        &'a self,
+        plan: &Plan,
+        source: Source<'a>,
+        value: &'a Value,
+        masked: &'a mut AlignedVec,
+    ) -> Result<Rows<'a>> {
+        let count = plan.work.total();
+        let rows = match value.layout {
+            Layout::Source => Rows::Scattered { values: source.values, offsets: &self.offsets },
+            Layout::Positions | Layout::Last => {
+                Rows::Scattered { values: &value.rows, offsets: &self.offsets }
+            }
+            Layout::Compact { .. } => {
+                Rows::Strided { values: &value.rows[value.lead(&plan.work)..], stride: value.stride, count }
+            }
+        };
+        if self.input_mask.is_empty() {
+            return Ok(rows);
+        }
+        mask_rows(&plan.work, self.layout(), rows, &self.input_mask, value.features, masked)?;
+        Ok(Rows::Strided { values: masked, stride: row_stride(value.features), count })
+    }
+
+    pub(super) fn layout(&self) -> Layout {
+        Layout::Compact { reversed: self.reversed }
+    }
+
+    fn forward(
+        &mut self,
+        network: &Network,
+        plan: &Plan,
+        source: Source<'_>,
+        initial_state: Option<&[f32]>,
+        values: &mut [Value],
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let Plan { work, mode, bases, .. } = plan;
+        let built = &network.layers[self.layer];
+        let rnn = rnn_of(built, self.half)?;
+        let (batch, units) = (work.batch, rnn.units());
+        let mut out = taken(&mut values[self.output].rows);
+        let stride = values[self.output].stride;
+        for (rank, &row) in work.order.iter().enumerate() {
+            let to = &mut out[rank * stride..][..stride];
+            match initial_state {
+                Some(states) => {
+                    put_row(to, &states[batch * self.state_base + row * units..][..units]);
+                }
+                None => to.fill(0.0),
+            }
+        }
+        let input = &values[self.input];
+        gather(work, source, input, self.layout(), &mut self.offsets);
+        let (rate, recurrent_rate) = rates(&built.layer);
+        let masks = |kind, rate| Masks::new(mode.seed, self.layer, kind, self.half, rate);
+        let features = input.features;
+        let drawn = masks(Kind::Input, rate);
+        draw(&mut self.input_mask, drawn, rate, mode.training, batch * features)?;
+        let drawn = Masks::new(mode.seed, self.layer, Kind::Recurrent, self.half, recurrent_rate);
+        draw(&mut self.recurrent_mask, drawn, recurrent_rate, mode.training, batch * units)?;
+
+        let rows = self.input_rows(plan, source, input, &mut scratch.masked)?;
+        let mut step = 0;
+        // Where the states before the chunk begin.
+        let mut before = 0;
+        while step < work.counts.len() {
+            let mut chunk = 0;
+            let fitting = work.counts[step..].iter().take_while(|&&count| {
+                chunk += count;
+                chunk <= CHUNK_ROWS
+            });
+            let counts = &work.counts[step..][..fitting.count().max(1)];
+            let count: usize = counts.iter().sum();
+            let here = (batch + bases[step]) * stride;
+            let input = match rows {
+                Rows::Strided { values, stride, .. } => {
+                    Rows::Strided { values: &values[bases[step] * stride..], stride, count }
+                }
+                Rows::Scattered { values, offsets } => {
+                    Rows::Scattered { values, offsets: &offsets[bases[step]..][..count] }
+                }
+            };
+            multiply(input, &rnn.kernel, Init::Bias(&rnn.bias), &mut out[here..], stride);
+            if self.recurrent_mask.is_empty() {
+                advance(rnn, &mut out[before..], stride, here - before, counts, step);
+            } else {
+                let mut previous = before;
+                let mut here = here;
+                for &count in counts {
+                    let (states, sums) = out.split_at_mut(here);
+                    let states = &states[previous..];
+                    scratch.rows.reserve_scratch(batch * stride)?;
+                    for rank in 0..count {
+                        let mask = &self.recurrent_mask[work.order[rank] * units..][..units];
+                        let at = rank * stride;
+                        for ((to, from), mask) in scratch.rows[at..].iter_mut().zip(&states[at..]).zip(mask) {
+                            *to = from * mask;
+                        }
+                    }
+                    recur(&rnn.recurrent, rnn.function, &scratch.rows, sums, count, stride);
+                    previous = here;
+                    here += count * stride;
+                }
+            }
+            step += counts.len();
+            before = here + (count - counts[counts.len() - 1]) * stride;
+        }
+        values[self.output].rows = out;
+        Ok(())
+    }
+}
+
+impl DenseOp {
+    /// The rows that the layer reads, in its output's order.
+    pub(super) fn input_rows<'a>(&'a self, plan: &Plan, source: Source<'a>, value: &'a Value) -> Rows<'a> {
+        match value.layout {
+            Layout::Source => Rows::Scattered { values: source.values, offsets: &self.offsets },
+            _ => Rows::Strided {
+                values: &value.rows[value.lead(&plan.work)..],
+                stride: value.stride,
+                count: value.count(&plan.work),
+            },
+        }
+    }
+
+    fn forward(
+        &mut self,
+        network: &Network,
+        plan: &Plan,
+        source: Source<'_>,
+        values: &mut [Value],
+    ) -> Result<()> {
+        let (_, dense) = dense_of(&network.layers[self.layer])?;
+        let mut out = taken(&mut values[self.output].rows);
+        let (layout, stride) = (values[self.output].layout, values[self.output].stride);
+        gather(&plan.work, source, &values[self.input], layout, &mut self.offsets);
+        let rows = self.input_rows(plan, source, &values[self.input]);
+        let count = values[self.output].count(&plan.work);
+        if self.last && plan.mode.logits {
+            multiply(rows, &dense.kernel, Init::Bias(&dense.bias), &mut out, stride);
+        } else {
+            fully_connected(dense, rows, count, &mut out, stride);
+        }
+        values[self.output].rows = out;
+        Ok(())
+    }
+}
+
+/// Compact steps to positions.
+fn expand(
+    work: &super::Work,
+    values: &mut [Value],
+    [input, output]: [usize; 2],
+    reversed: bool,
+    zero_output: bool,
+) {
+    let mut to = taken(&mut values[output].rows);
+    let from = &values[input];
+    let stride = from.stride;
+    let blank_between = work.blank_between(zero_output);
+    for (rank, &row) in work.order.iter().enumerate() {
+        let lead = work.lead(rank, reversed);
+        to[row * work.steps * stride..][..lead * stride].fill(0.0);
+    }
+    let mut n = from.lead(work);
+    for (step, &count) in work.counts.iter().enumerate() {
+        for rank in 0..count {
+            let (position, next) = work.span(rank, step, reversed);
+            let at = (work.order[rank] * work.steps + position) * stride;
+            let from = &from.rows[n..][..stride];
+            let (first, others) = to[at..][..(next - position) * stride].split_at_mut(stride);
+            first.copy_from_slice(from);
+            for other in others.chunks_exact_mut(stride) {
+                if blank_between { other.fill(0.0) } else { other.copy_from_slice(from) }
+            }
+            n += stride;
+        }
+    }
+    values[output].rows = to;
+}
+
+/// For each row of a merged value: its number, and its two halves' numbers.
+pub(super) fn each_pair(work: &super::Work, layout: Layout, mut visit: impl FnMut(usize, [usize; 2])) {
+    if layout == Layout::Last {
+        (0..work.batch).for_each(|row| visit(row, [row, row]));
+        return;
+    }
+    let ends = work.ends();
+    for (row, &end) in ends.iter().enumerate() {
+        for time in 0..work.steps {
+            // The backward half stands in processing order.
+            let turned = if time < end { end - 1 - time } else { time };
+            visit(row * work.steps + time, [row * work.steps + time, row * work.steps + turned]);
+        }
+    }
+}
+
+fn merge_values(
+    work: &super::Work,
+    mode: MergeMode,
+    values: &mut [Value],
+    halves: [usize; 2],
+    output: usize,
+) {
+    let mut to = taken(&mut values[output].rows);
+    let stride = values[output].stride;
+    let [forward, backward] = halves.map(|half| &values[half]);
+    let (units, half_stride) = (forward.features, forward.stride);
+    let all = forward.count(work);
+    each_pair(work, forward.layout, |n, [first, second]| {
+        let first = &forward.rows[first * half_stride..][..units];
+        let second = &backward.rows[second * half_stride..][..units];
+        if mode == MergeMode::None {
+            put_row(&mut to[n * stride..][..stride], first);
+            put_row(&mut to[(all + n) * stride..][..stride], second);
+        } else {
+            let columns = if mode == MergeMode::Concat { 2 * units } else { units };
+            merge(mode, first, second, &mut to[n * stride..][..columns]);
+        }
+    });
+    values[output].rows = to;
+}
+
+/// Copies rows times a mask that is fresh for every element and step.
+fn drop_out(
+    plan: &Plan,
+    source: Source<'_>,
+    (layer, rate): (usize, f32),
+    values: &mut [Value],
+    input: usize,
+    output: usize,
+) {
+    let Plan { work, mode, .. } = plan;
+    let mut to = taken(&mut values[output].rows);
+    let (layout, features, stride) = (values[output].layout, values[output].features, values[output].stride);
+    let from = &values[input];
+    let mut offsets = Vec::new();
+    let gathered = gather(work, source, from, layout, &mut offsets);
+    let lead = from.lead(work);
+    let mut masks = (mode.training).then(|| Masks::new(mode.seed, layer, Kind::Layer, 0, rate));
+    let mut n = 0;
+    each_place(work, layout, |place| {
+        let row = if gathered {
+            let values = if from.layout == Layout::Source { source.values } else { &from.rows[..] };
+            &values[offsets[n]..][..features]
+        } else {
+            &from.rows[lead + n * from.stride..][..features]
+        };
+        let to = &mut to[n * stride..][..stride];
+        match &mut masks {
+            Some(masks) => {
+                masks.fill(place * features, &mut to[..features]);
+                to.iter_mut().zip(row).for_each(|(to, from)| *to *= from);
+                to[features..].fill(0.0);
+            }
+            None => put_row(to, row),
+        }
+        n += 1;
+    });
+    values[output].rows = to;
+}

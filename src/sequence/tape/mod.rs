@@ -1,0 +1,603 @@
+//! The tape: a forward pass that keeps what backward needs, and the way back through time.
+//!
+//! # What is kept
+//! A network is unrolled into operations between *values*. A recurrent layer's value is the buffer of the forward drivers:
+//! the states before the first step, then a slot of rows for each compact step, longest rows first, so that a masked
+//! step costs nothing in either direction. `x·W + b` is turned into states in place, and since each activation's
+//! derivative is a function of its result, states are all that is kept: `(batch + used steps) · stride` floats for a
+//! recurrent layer, and as many for their gradients. Only where a value must stand in the caller's order of time (the
+//! output, what a layer that walks the other way reads) is it written out once more, position by position.
+//!
+//! # The way back
+//! [`forward`](Tape::forward) goes through the operations, [`backward`](Tape::backward) through them from the last to the
+//! first. In a recurrent layer it goes step by step from the end: `dh_t += dz_{t+1}·Uᵀ`, `dz_t = dh_t ∘ act'(h_t)`, what is
+//! smaller than 2^-100 becoming zero. The rest is large products over all rows at once: `dW = Xᵀ·dZ`, `dU = H_prevᵀ·dZ`,
+//! `dX = dZ·Wᵀ`. Weights' gradients are summed in the caller's order, by step and then by row.
+
+mod backward;
+mod dropout;
+mod forward;
+mod norms;
+mod steps;
+
+pub(crate) use norms::{clip_factor, scale, sum_of_squares};
+
+use super::network::Network;
+use super::pipeline::Source;
+use super::run::{Input, values_of};
+use super::work::Work;
+use crate::dispatch::{KernelSet, LIFT, SQUARE_LANES, kernels};
+use crate::error::{Error, Result};
+use crate::gemm::PackedMatrix;
+use crate::layers::{BuiltLayer, Dense, Layer, MergeMode, Packed, PackedDense, PackedRnn, Weight};
+use crate::memory::{AlignedVec, checked_product, row_stride};
+
+/// How a forward pass is done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mode {
+    /// Whether dropout is active.
+    pub(crate) training: bool,
+    /// What its masks are drawn from.
+    pub(crate) seed: u64,
+    /// Whether the last layer, where it is a dense one, gives the values before its activation.
+    pub(crate) logits: bool,
+}
+
+/// How the rows of a value stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// In the input, which is kept apart.
+    Source,
+    /// Compact steps of a direction, longest rows first.
+    Compact { reversed: bool },
+    /// `[batch, steps]`.
+    Positions,
+    /// `[batch]`.
+    Last,
+}
+
+/// What flows between operations, with its gradient.
+#[derive(Debug)]
+struct Value {
+    layout: Layout,
+    features: usize,
+    stride: usize,
+    /// Arrays one behind the other: two where a Bidirectional layer does not merge.
+    arrays: usize,
+    /// Whether a row for each rank, the states before the first step, stands in front.
+    carried: bool,
+    rows: AlignedVec,
+    gradient: AlignedVec,
+    /// By rank, the gradient of the last state of each row, where `has_ends`.
+    ends: AlignedVec,
+    has_ends: bool,
+    /// Whether `gradient` holds anything yet.
+    filled: bool,
+}
+
+/// One direction of a recurrent layer.
+#[derive(Debug)]
+struct RnnOp {
+    layer: usize,
+    half: usize,
+    /// Units of the recurrent directions before this one.
+    state_base: usize,
+    reversed: bool,
+    input: usize,
+    output: usize,
+    kernel_back: PackedMatrix,
+    recurrent_back: PackedMatrix,
+    /// Where the rows of the input begin, where they do not stand in this layer's order.
+    offsets: Vec<usize>,
+    /// `[batch, features]`, empty where nothing is dropped.
+    input_mask: AlignedVec,
+    /// `[batch, units]`.
+    recurrent_mask: AlignedVec,
+    /// By time: the sums that the norm of `dLoss/dh_t` is made of.
+    squares: Vec<f32>,
+}
+
+#[derive(Debug)]
+struct DenseOp {
+    layer: usize,
+    input: usize,
+    output: usize,
+    kernel_back: PackedMatrix,
+    offsets: Vec<usize>,
+    /// Whether the network's output is this layer's.
+    last: bool,
+}
+
+/// How a value is turned into another.
+#[derive(Debug)]
+enum Op {
+    Rnn(Box<RnnOp>),
+    /// Compact steps to positions, masked ones repeating the output before them or blank.
+    Expand {
+        input: usize,
+        output: usize,
+        reversed: bool,
+        zero_output: bool,
+    },
+    /// Compact steps to the last one.
+    Last {
+        input: usize,
+        output: usize,
+        reversed: bool,
+        zero_output: bool,
+    },
+    Merge {
+        mode: MergeMode,
+        inputs: [usize; 2],
+        output: usize,
+    },
+    Dense(Box<DenseOp>),
+    Dropout {
+        layer: usize,
+        rate: f32,
+        input: usize,
+        output: usize,
+    },
+}
+
+/// Where a weight's gradient stands in the flat array.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    layer: usize,
+    which: Weight,
+    offset: usize,
+    shape: [usize; 2],
+}
+
+/// What operations only read.
+#[derive(Debug)]
+struct Plan {
+    kernels: &'static KernelSet,
+    mode: Mode,
+    work: Work,
+    /// By compact step: the rows of all steps before it.
+    bases: Vec<usize>,
+    /// Rows in the caller's order of step and row, for compact steps forwards, backwards, and for positions; empty where
+    /// that is their own order.
+    orders: [Vec<usize>; 3],
+    /// As wide as any layer.
+    zeros: AlignedVec,
+}
+
+/// The input, kept for the gradient of the layer that reads it.
+#[derive(Debug)]
+struct Kept {
+    x: AlignedVec,
+    ids: Vec<i32>,
+    floats: usize,
+}
+
+/// Buffers that hold nothing between operations.
+#[derive(Debug)]
+struct Scratch {
+    /// Rows times a dropout mask.
+    masked: AlignedVec,
+    /// Gradients on their way to another order.
+    rows: AlignedVec,
+    /// The gradient of a weight, with padded rows.
+    product: AlignedVec,
+    panel: AlignedVec,
+    previous: Vec<usize>,
+    places_a: Vec<usize>,
+    places_b: Vec<usize>,
+}
+
+/// The tape of one network for batches up to a size.
+#[derive(Debug)]
+pub(crate) struct Tape {
+    most: [usize; 2],
+    ops: Vec<Op>,
+    values: Vec<Value>,
+    plan: Plan,
+    kept: Kept,
+    scratch: Scratch,
+    places: Vec<Place>,
+    gradients: AlignedVec,
+    /// The rows of the embedding whose gradients are not zero, in the order they were met.
+    touched: Vec<u32>,
+    initial: Vec<f32>,
+    state_width: usize,
+    /// Set by a forward pass, and by a backward pass after it.
+    forward_done: bool,
+    backward_done: bool,
+}
+
+/// One direction of a layer.
+fn rnn_of(layer: &BuiltLayer, half: usize) -> Result<&PackedRnn> {
+    match &layer.packed {
+        Packed::Rnn(rnn) => Ok(rnn),
+        Packed::Both(both) => Ok(&both[half]),
+        Packed::Plain | Packed::Dense(_) => {
+            Err(Error::Unsupported("the network has changed its layers".into()))
+        }
+    }
+}
+
+fn dense_of(layer: &BuiltLayer) -> Result<(&Dense, &PackedDense)> {
+    match (&layer.layer, &layer.packed) {
+        (Layer::Dense(config), Packed::Dense(dense)) => Ok((config, dense)),
+        _ => Err(Error::Unsupported("the network has changed its layers".into())),
+    }
+}
+
+/// The weight of the half that `half` names.
+fn of_half(which: Weight, half: usize) -> Weight {
+    if half == 0 { which } else { which.backward() }
+}
+
+impl Value {
+    fn new(layout: Layout, features: usize) -> Self {
+        Self {
+            layout,
+            features,
+            stride: row_stride(features),
+            arrays: 1,
+            carried: false,
+            rows: AlignedVec::empty(),
+            gradient: AlignedVec::empty(),
+            ends: AlignedVec::empty(),
+            has_ends: false,
+            filled: false,
+        }
+    }
+
+    /// Rows, those in front not counted.
+    fn count(&self, work: &Work) -> usize {
+        match self.layout {
+            Layout::Source => 0,
+            Layout::Compact { .. } => work.total(),
+            Layout::Positions => self.arrays * work.batch * work.steps,
+            Layout::Last => self.arrays * work.batch,
+        }
+    }
+
+    /// Floats before the first row.
+    fn lead(&self, work: &Work) -> usize {
+        if self.carried { work.batch * self.stride } else { 0 }
+    }
+}
+
+impl Tape {
+    /// For batches up to `batch` and `steps`.
+    pub(crate) fn new(network: &Network, batch: usize, steps: usize) -> Result<Self> {
+        let kernels = kernels()?;
+        let mut places = Vec::new();
+        let mut parameters = 0;
+        for (layer, built) in network.layers.iter().enumerate() {
+            for variable in &built.variables.0 {
+                places.push(Place {
+                    layer,
+                    which: variable.which,
+                    offset: parameters,
+                    shape: variable.shape,
+                });
+                parameters += variable.values.len();
+            }
+        }
+        let (ops, values) = unroll(network)?;
+        let widest = values.iter().map(|value| value.stride).max().unwrap_or(0);
+        let mut tape = Self {
+            most: [batch, steps],
+            ops,
+            values,
+            plan: Plan {
+                kernels,
+                mode: Mode::default(),
+                work: Work::default(),
+                bases: Vec::new(),
+                orders: Default::default(),
+                zeros: AlignedVec::zeroed(widest)?,
+            },
+            kept: Kept { x: AlignedVec::empty(), ids: Vec::new(), floats: 0 },
+            scratch: Scratch {
+                masked: AlignedVec::empty(),
+                rows: AlignedVec::empty(),
+                product: AlignedVec::empty(),
+                panel: AlignedVec::empty(),
+                previous: Vec::new(),
+                places_a: Vec::new(),
+                places_b: Vec::new(),
+            },
+            places,
+            gradients: AlignedVec::zeroed(parameters)?,
+            touched: Vec::new(),
+            initial: Vec::new(),
+            state_width: network.state_width(),
+            forward_done: false,
+            backward_done: false,
+        };
+        checked_product("tape", &[batch, steps, widest])?;
+        tape.reserve(batch, steps)?;
+        tape.repack(network)?;
+        Ok(tape)
+    }
+
+    /// Room for every value.
+    fn reserve(&mut self, batch: usize, steps: usize) -> Result<()> {
+        let too_large =
+            || Error::InvalidArgument(format!("a tape of batch {batch} and {steps} steps overflows"));
+        for value in &mut self.values {
+            let rows = match value.layout {
+                Layout::Source => continue,
+                Layout::Last => batch,
+                Layout::Compact { .. } | Layout::Positions => {
+                    batch.checked_mul(steps).ok_or_else(too_large)?
+                }
+            };
+            let rows = rows.checked_mul(value.arrays).and_then(|rows| rows.checked_add(batch));
+            let len = rows.and_then(|rows| rows.checked_mul(value.stride)).ok_or_else(too_large)?;
+            value.rows.reserve_scratch(len)?;
+            value.gradient.reserve_scratch(len)?;
+            if value.carried {
+                value.ends.reserve_scratch(batch * value.stride)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the weights of `network`, whose layers must be the ones this tape was made for.
+    pub(crate) fn repack(&mut self, network: &Network) -> Result<()> {
+        for op in &mut self.ops {
+            match op {
+                Op::Rnn(op) => {
+                    let variables = &network.layers[op.layer].variables;
+                    let values =
+                        |which| variables.get(of_half(which, op.half)).map(|variable| variable.values());
+                    op.kernel_back.fill_transposed(values(Weight::Kernel)?);
+                    op.recurrent_back.fill_transposed(values(Weight::RecurrentKernel)?);
+                }
+                Op::Dense(op) => {
+                    let variables = &network.layers[op.layer].variables;
+                    op.kernel_back.fill_transposed(variables.get(Weight::Kernel)?.values());
+                }
+                Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } | Op::Dropout { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Batch and steps of the last forward pass.
+    pub(crate) fn sizes(&self) -> Result<[usize; 2]> {
+        if self.forward_done {
+            Ok([self.plan.work.batch, self.plan.work.steps])
+        } else {
+            Err(Error::InvalidArgument("the tape has seen no forward pass yet".into()))
+        }
+    }
+
+    fn after_backward(&self) -> Result<()> {
+        if self.backward_done {
+            Ok(())
+        } else {
+            Err(Error::InvalidArgument("the tape has no gradients: call backward after forward".into()))
+        }
+    }
+
+    /// Every gradient, flat, in the order of the parameters.
+    pub(crate) fn gradients(&self) -> Result<&[f32]> {
+        self.after_backward().map(|()| &self.gradients[..])
+    }
+
+    /// [`gradients`](Self::gradients), to be changed.
+    pub(crate) fn gradients_mut(&mut self) -> Result<&mut [f32]> {
+        self.after_backward().map(|()| &mut self.gradients[..])
+    }
+
+    /// One weight's gradient.
+    pub(crate) fn gradient(&self, layer: usize, which: Weight) -> Result<&[f32]> {
+        let place = self.places.iter().find(|place| place.layer == layer && place.which == which);
+        let Some(place) = place else {
+            return Err(Error::InvalidArgument(format!("layer {layer} has no {}", which.name())));
+        };
+        Ok(&self.gradients()?[place.offset..][..place.shape[0] * place.shape[1]])
+    }
+
+    /// By recurrent direction `[batch, units]`: the gradients of the initial states.
+    pub(crate) fn initial_state_gradient(&self) -> Result<&[f32]> {
+        self.after_backward().map(|()| &self.initial[..self.plan.work.batch * self.state_width])
+    }
+
+    /// The norm of `dLoss/dh_t` for each step of the last batch, both directions together.
+    pub(crate) fn gradient_norms(&self, layer: usize, norms: &mut [f32]) -> Result<()> {
+        self.after_backward()?;
+        let mut found = false;
+        for (time, norm) in norms.iter_mut().enumerate() {
+            let mut total = 0.0f64;
+            for op in &self.ops {
+                if let Op::Rnn(op) = op
+                    && op.layer == layer
+                {
+                    found = true;
+                    let (big, small) =
+                        op.squares[time * 2 * SQUARE_LANES..][..2 * SQUARE_LANES].split_at(SQUARE_LANES);
+                    let sum = |values: &[f32]| values.iter().map(|&value| f64::from(value)).sum::<f64>();
+                    total += sum(big) + sum(small) / (f64::from(LIFT) * f64::from(LIFT));
+                }
+            }
+            *norm = total.sqrt() as f32;
+        }
+        if found {
+            Ok(())
+        } else {
+            Err(Error::InvalidArgument(format!(
+                "layer {layer} is not a recurrent layer: it has no gradient norms"
+            )))
+        }
+    }
+
+    /// Bytes that the tape holds.
+    pub(crate) fn bytes(&self) -> usize {
+        let values = self.values.iter();
+        let floats: usize =
+            values.map(|value| value.rows.len() + value.gradient.len() + value.ends.len()).sum();
+        let Scratch { masked, rows, product, panel, .. } = &self.scratch;
+        let shared = [&self.kept.x, masked, rows, product, panel, &self.gradients];
+        let shared: usize = shared.iter().map(|buffer| buffer.len()).sum();
+        (floats + shared) * size_of::<f32>() + self.kept.ids.len() * size_of::<i32>()
+    }
+}
+
+/// The operations of a network, and the values between them; value 0 is the input, the last one the output.
+fn unroll(network: &Network) -> Result<(Vec<Op>, Vec<Value>)> {
+    let kernels = kernels()?;
+    let layers = &network.layers;
+    let mut ops = Vec::new();
+    let mut values = vec![Value::new(Layout::Source, layers[0].input.features)];
+    let add = |values: &mut Vec<Value>, layout, features| {
+        values.push(Value::new(layout, features));
+        values.len() - 1
+    };
+    // The direction of the next recurrent layer that reads rows step by step; a Bidirectional reads positions.
+    let next_direction = |after: usize| {
+        layers[after + 1..].iter().find_map(|layer| match &layer.layer {
+            Layer::SimpleRnn(rnn) => Some(Some(rnn.go_backwards)),
+            Layer::Bidirectional(_) => Some(None),
+            _ => None,
+        })
+    };
+    let mut state_base = 0;
+    let mut at = 0;
+    for (i, built) in layers.iter().enumerate() {
+        let features = built.output.features;
+        let here = values[at].layout;
+        match &built.layer {
+            Layer::Embedding(_) => values[at].features = features,
+            Layer::Masking(_) => {}
+            Layer::Dropout(dropout) if dropout.rate == 0.0 => {}
+            Layer::Dense(_) | Layer::Dropout(_) => {
+                let layout = match (here, next_direction(i)) {
+                    (Layout::Source, Some(Some(reversed))) => Layout::Compact { reversed },
+                    (Layout::Source, _) => Layout::Positions,
+                    _ => here,
+                };
+                let output = add(&mut values, layout, features);
+                ops.push(match &built.layer {
+                    Layer::Dropout(dropout) => {
+                        Op::Dropout { layer: i, rate: dropout.rate, input: at, output }
+                    }
+                    _ => Op::Dense(Box::new(DenseOp {
+                        layer: i,
+                        input: at,
+                        output,
+                        kernel_back: PackedMatrix::zeroed(kernels, features, built.input.features)?,
+                        offsets: Vec::new(),
+                        last: i + 1 == layers.len(),
+                    })),
+                });
+                at = output;
+            }
+            Layer::SimpleRnn(_) | Layer::Bidirectional(_) => {
+                let mut halves = [0; 2];
+                let (rnn, both) = match &built.layer {
+                    Layer::Bidirectional(both) => (both.layer, Some(both.merge_mode)),
+                    Layer::SimpleRnn(rnn) => (*rnn, None),
+                    _ => continue,
+                };
+                let count = if both.is_some() { 2 } else { 1 };
+                for (half, result) in halves.iter_mut().enumerate().take(count) {
+                    let reversed = if both.is_some() { half == 1 } else { rnn.go_backwards };
+                    let output = add(&mut values, Layout::Compact { reversed }, rnn.units);
+                    values[output].carried = true;
+                    ops.push(Op::Rnn(Box::new(RnnOp {
+                        layer: i,
+                        half,
+                        state_base,
+                        reversed,
+                        input: at,
+                        output,
+                        kernel_back: PackedMatrix::zeroed(kernels, rnn.units, built.input.features)?,
+                        recurrent_back: PackedMatrix::zeroed(kernels, rnn.units, rnn.units)?,
+                        offsets: Vec::new(),
+                        input_mask: AlignedVec::empty(),
+                        recurrent_mask: AlignedVec::empty(),
+                        squares: Vec::new(),
+                    })));
+                    state_base += rnn.units;
+                    // What the next layer reads in this layer's own order needs no positions.
+                    let follows = both.is_none() && !reversed && next_direction(i) == Some(Some(false));
+                    *result = if !rnn.return_sequences {
+                        let last = add(&mut values, Layout::Last, rnn.units);
+                        let zero_output = both.is_none() && rnn.zero_output_for_mask;
+                        ops.push(Op::Last { input: output, output: last, reversed, zero_output });
+                        last
+                    } else if follows {
+                        output
+                    } else {
+                        let positions = add(&mut values, Layout::Positions, rnn.units);
+                        // In a Bidirectional masked steps are blank, as in Keras, whatever the layer inside says.
+                        let zero_output = both.is_some() || rnn.zero_output_for_mask;
+                        ops.push(Op::Expand { input: output, output: positions, reversed, zero_output });
+                        positions
+                    };
+                }
+                at = match both {
+                    None => halves[0],
+                    Some(mode) => {
+                        let layout = values[halves[0]].layout;
+                        let output = add(&mut values, layout, features);
+                        if mode == MergeMode::None {
+                            values[output].arrays = 2;
+                        }
+                        ops.push(Op::Merge { mode, inputs: halves, output });
+                        output
+                    }
+                };
+            }
+        }
+    }
+    if at + 1 != values.len() || at == 0 {
+        return Err(Error::Unsupported(
+            "a network without a layer that computes has nothing to train".into(),
+        ));
+    }
+    Ok((ops, values))
+}
+
+/// Copies a row and clears what lies behind it, so that no leftover reaches a sum over whole vectors.
+fn put_row(to: &mut [f32], from: &[f32]) {
+    let (row, rest) = to.split_at_mut(from.len());
+    row.copy_from_slice(from);
+    rest.fill(0.0);
+}
+
+/// A buffer out of its place, so that its owner can be read while it is written.
+fn taken(buffer: &mut AlignedVec) -> AlignedVec {
+    std::mem::replace(buffer, AlignedVec::empty())
+}
+
+fn add_row(to: &mut [f32], from: &[f32]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to += from;
+    }
+}
+
+impl Kept {
+    fn keep(&mut self, input: Input<'_>) -> Result<()> {
+        match input {
+            Input::Floats(x) => {
+                self.floats = x.len();
+                self.x.reserve_scratch(x.len())?;
+                self.x[..x.len()].copy_from_slice(x);
+            }
+            Input::Tokens(ids) => {
+                self.ids.clear();
+                self.ids.extend_from_slice(ids);
+            }
+        }
+        Ok(())
+    }
+
+    fn source<'a>(&'a self, network: &'a Network, steps: usize) -> Result<Source<'a>> {
+        let input = match network.embedding() {
+            Some(_) => Input::Tokens(&self.ids),
+            None => Input::Floats(&self.x[..self.floats]),
+        };
+        let (values, map) = values_of(network, input)?;
+        Ok(Source { values, steps, map })
+    }
+}

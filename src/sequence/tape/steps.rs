@@ -1,0 +1,108 @@
+//! Places: which row and time a value's rows belong to, and the caller's order of them.
+
+use super::super::pipeline::Source;
+use super::super::work::Work;
+use super::{Layout, Plan, Value};
+use crate::gemm::Rows;
+
+/// Calls `visit` for each row of a layout, in its order, with its place `row · steps + time`.
+pub(super) fn each_place(work: &Work, layout: Layout, mut visit: impl FnMut(usize)) {
+    match layout {
+        Layout::Compact { reversed } => {
+            for (step, &count) in work.counts.iter().enumerate() {
+                for rank in 0..count {
+                    visit(work.order[rank] * work.steps + work.time(rank, step, reversed));
+                }
+            }
+        }
+        Layout::Positions => (0..work.batch * work.steps).for_each(visit),
+        Layout::Last | Layout::Source => (0..work.batch).for_each(visit),
+    }
+}
+
+/// Where the rows of `value` begin that a layer reads whose own rows stand as `layout`; false where they stand alike.
+pub(super) fn gather(
+    work: &Work,
+    source: Source<'_>,
+    value: &Value,
+    layout: Layout,
+    offsets: &mut Vec<usize>,
+) -> bool {
+    offsets.clear();
+    match value.layout {
+        Layout::Source => {
+            let steps = work.steps;
+            each_place(work, layout, |place| offsets.push(source.offset(place / steps, place % steps)));
+            true
+        }
+        Layout::Positions if layout != Layout::Positions => {
+            each_place(work, layout, |place| offsets.push(place * value.stride));
+            true
+        }
+        _ => false,
+    }
+}
+
+impl Plan {
+    /// Prepares what depends on the batch.
+    pub(super) fn arranged(&mut self) {
+        let work = &self.work;
+        self.bases.clear();
+        let mut base = 0;
+        for count in &work.counts {
+            self.bases.push(base);
+            base += count;
+        }
+        let layouts =
+            [Layout::Compact { reversed: false }, Layout::Compact { reversed: true }, Layout::Positions];
+        for (order, layout) in self.orders.iter_mut().zip(layouts) {
+            order.clear();
+            let own = match layout {
+                Layout::Compact { reversed } => work.is_full() && !reversed,
+                _ => work.batch == 1 || work.steps == 1,
+            };
+            if own {
+                continue;
+            }
+            // One slot for each (time, row); the filled ones, in their order, are the answer.
+            order.resize(work.batch * work.steps, usize::MAX);
+            let mut n = 0;
+            each_place(work, layout, |place| {
+                order[place % work.steps * work.batch + place / work.steps] = n;
+                n += 1;
+            });
+            order.retain(|&n| n != usize::MAX);
+        }
+    }
+
+    /// The caller's order of a layout's rows, where it is another.
+    pub(super) fn order(&self, layout: Layout) -> Option<&[usize]> {
+        let order = match layout {
+            Layout::Compact { reversed } => &self.orders[usize::from(reversed)],
+            Layout::Positions => &self.orders[2],
+            Layout::Last | Layout::Source => return None,
+        };
+        (!order.is_empty()).then_some(order)
+    }
+
+    /// The compact row of a rank's last step.
+    pub(super) fn last_row(&self, rank: usize) -> Option<usize> {
+        self.work.lengths[rank].checked_sub(1).map(|step| self.bases[step] + rank)
+    }
+}
+
+/// Rows in another order.
+pub(super) fn ordered<'a>(rows: Rows<'a>, order: Option<&[usize]>, places: &'a mut Vec<usize>) -> Rows<'a> {
+    let Some(order) = order else { return rows };
+    places.clear();
+    match rows {
+        Rows::Strided { values, stride, .. } => {
+            places.extend(order.iter().map(|n| n * stride));
+            Rows::Scattered { values, offsets: places }
+        }
+        Rows::Scattered { values, offsets } => {
+            places.extend(order.iter().map(|&n| offsets[n]));
+            Rows::Scattered { values, offsets: places }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! One model, eight callers at once: each gets the bits that it would get alone, whatever the model's own threads do.
+
+mod common;
+
+use std::sync::Barrier;
+
+use common::arms;
+use common::network::{Network, Rnn, Spec};
+use common::numbers::{Choices, assert_same_bits, tokens, values};
+use common::reference::{Call, Input};
+use common::vectors::run_elman;
+use elman::{Activation, MergeMode, Sequential, SimpleRnnCell};
+
+const CALLERS: usize = 8;
+const ROUNDS: usize = 12;
+
+/// What a caller asks for, and what is right.
+struct Question {
+    x: Vec<f32>,
+    ids: Vec<i32>,
+    mask: Vec<u8>,
+    batch: usize,
+    steps: usize,
+}
+
+impl Question {
+    /// Small and large ones, so that scratch of one size meets calls of another.
+    fn new(network: &Network, seed: u64) -> Self {
+        let mut choices = Choices::new(seed);
+        let (batch, steps) = (choices.between(1, 24), choices.between(1, 40));
+        let ids = match network.layers[0] {
+            Spec::Embedding { vocabulary, .. } => tokens(seed, batch * steps, vocabulary),
+            _ => Vec::new(),
+        };
+        let x = values(seed, batch * steps * network.input_size, 1.0);
+        let mask = (0..batch * steps).map(|_| choices.between(0, 1) as u8).collect();
+        Self { x, ids, mask, batch, steps }
+    }
+
+    fn ask(&self, model: &Sequential) -> Vec<f32> {
+        let input = if self.ids.is_empty() { Input::Floats(&self.x) } else { Input::Tokens(&self.ids) };
+        let mask = Some(&self.mask[..]);
+        let (y, state) = run_elman(model, Call { mask, ..Call::new(input, self.batch, self.steps) });
+        [y, state].concat()
+    }
+}
+
+fn networks() -> Vec<Network> {
+    let rnn = |units| Spec::SimpleRnn(Rnn { return_sequences: true, ..Rnn::new(units) });
+    let dense = Spec::Dense { units: 3, activation: Activation::Softmax, use_bias: true };
+    let both = Spec::Bidirectional {
+        merge_mode: MergeMode::Concat,
+        simple_rnn: Rnn { return_sequences: true, ..Rnn::new(70) },
+    };
+    let embedding = Spec::Embedding { vocabulary: 50, size: 60, mask_zero: true };
+    vec![
+        Network::new(60, vec![rnn(64), rnn(129), dense], 1),
+        Network::new(30, vec![both, rnn(90)], 2),
+        Network::new(1, vec![embedding, rnn(64), Spec::SimpleRnn(Rnn::new(64)), dense], 3),
+    ]
+}
+
+#[test]
+fn eight_callers_on_one_model() {
+    for network in networks() {
+        let mut model = network.elman();
+        let questions: Vec<Question> =
+            (0..CALLERS as u64).map(|seed| Question::new(&network, seed)).collect();
+        // Alone, on a model that nobody else has used.
+        let answers: Vec<Vec<f32>> =
+            questions.iter().map(|question| question.ask(&network.elman())).collect();
+        for threads in [1, 2] {
+            model.set_threads(threads).expect("threads can be started");
+            let (model, start) = (&model, &Barrier::new(CALLERS));
+            std::thread::scope(|scope| {
+                for first in 0..CALLERS {
+                    let (questions, answers) = (&questions, &answers);
+                    scope.spawn(move || {
+                        start.wait();
+                        for round in 0..ROUNDS {
+                            let i = (first + round) % CALLERS;
+                            let what = format!("{:?}, {threads} threads, question {i}", network_of(model));
+                            assert_same_bits(&what, &questions[i].ask(model), &answers[i]);
+                        }
+                    });
+                }
+            });
+        }
+    }
+}
+
+fn network_of(model: &Sequential) -> Vec<&'static str> {
+    model.layers().iter().map(elman::Layer::type_name).collect()
+}
+
+#[test]
+fn eight_callers_on_one_cell() {
+    let cell = &SimpleRnnCell::new(Rnn::new(64).elman(), 100, 7).expect("the cell is valid");
+    let walk = move |seed: u64, batch: usize| {
+        let mut h = vec![0.0; batch * 64];
+        for t in 0..20 {
+            cell.step_in_place(&values(seed + t, batch * 100, 1.0), batch, &mut h)
+                .expect("the step is right");
+        }
+        h
+    };
+    let answers: Vec<Vec<f32>> = (0..CALLERS).map(|i| walk(100 * i as u64, i + 1)).collect();
+    std::thread::scope(|scope| {
+        for (i, answer) in answers.iter().enumerate() {
+            scope.spawn(move || {
+                for _ in 0..ROUNDS {
+                    assert_same_bits(&format!("caller {i}"), &walk(100 * i as u64, i + 1), answer);
+                }
+            });
+        }
+    });
+}
+
+/// A compiler's proof: what is shared may be shared.
+#[test]
+fn models_and_cells_are_send_and_sync() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Sequential>();
+    shared::<SimpleRnnCell>();
+}
+
+#[test]
+fn every_arm() {
+    arms::run_others("threads");
+}
