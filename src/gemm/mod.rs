@@ -13,5 +13,5 @@ mod product;
 mod transposed;
 
 pub(crate) use packed::PackedMatrix;
-pub(crate) use product::{Init, Rows, multiply, recur, walk};
+pub(crate) use product::{Init, Rows, block_of, multiply, recur, walk, walk_share};
 pub(crate) use transposed::multiply_over_rows;

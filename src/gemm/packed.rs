@@ -144,12 +144,16 @@ impl PackedMatrix {
         }
     }
 
+    /// Bytes of the packed matrix.
+    pub(crate) fn bytes(&self) -> usize {
+        self.panels.len() * size_of::<f32>()
+    }
+
     /// Whether the walk over the panels may be plain for `rows` rows: the matrix stays in the second-level cache, and
     /// either few rows pass over a panel or its terms stay in the first.
     pub(super) fn is_small(&self, rows: usize) -> bool {
         const SECOND_CACHE: usize = 1 << 20;
-        self.panels.len() * size_of::<f32>() <= SECOND_CACHE
-            && (rows <= 8 || self.terms <= self.kernels.terms_in_cache)
+        self.bytes() <= SECOND_CACHE && (rows <= 8 || self.terms <= self.kernels.terms_in_cache)
     }
 
     /// Number of panels, the last of which may be narrow.

@@ -1,5 +1,7 @@
 //! The walk over panels, blocks of terms and rows.
 
+use std::ops::Range;
+
 use super::PackedMatrix;
 use crate::dispatch::{Block, Finish, Function};
 
@@ -59,8 +61,28 @@ pub(crate) fn multiply(
     c_stride: usize,
 ) {
     let count = rows.count();
+    if let Some(block) = block_of(rows, matrix, init, c, c_stride) {
+        // SAFETY: `block_of` checked that every row has `terms` floats, that `c` has whole vectors at each row, and that
+        // the bias, which a shared reference keeps apart from `c`, is as wide.
+        unsafe { walk(matrix, block, &[count], None, 0) };
+    }
+}
+
+/// The block of a [`multiply`], or `None` where there are no rows.
+///
+/// # Panics
+/// Where an array is too small.
+#[inline(always)]
+pub(crate) fn block_of(
+    rows: Rows<'_>,
+    matrix: &PackedMatrix,
+    init: Init<'_>,
+    c: &mut [f32],
+    c_stride: usize,
+) -> Option<Block> {
+    let count = rows.count();
     if count == 0 {
-        return;
+        return None;
     }
     let width = matrix.padded_columns();
     assert!(rows.hold(matrix.terms()), "a row lies outside its array");
@@ -77,10 +99,7 @@ pub(crate) fn multiply(
         }
         Init::Output => (c.cast_const(), c_stride),
     };
-    let block = Block { a, offsets, a_stride, init, init_stride, c, c_stride, ..matrix.block() };
-    // SAFETY: the asserts above: every row has `terms` floats, `c` has `width` floats at each row, `init` is `c` or a
-    // bias of `width` floats that a shared reference keeps apart from `c`.
-    unsafe { walk(matrix, block, &[count], None, 0) };
+    Some(Block { a, offsets, a_stride, init, init_stride, c, c_stride, ..matrix.block() })
 }
 
 /// Turns sums into states in place: `c = function(c + h·matrix)` for `count` rows of `h` and `c`, `stride` apart; tiny
@@ -148,13 +167,62 @@ pub(crate) unsafe fn walk(
             if small {
                 panels_plainly(matrix, block, rows, in_registers);
             } else {
-                panels(matrix, &block, rows, in_registers, (first + step) % 2 == 1);
+                panels(
+                    matrix,
+                    &block,
+                    rows,
+                    in_registers,
+                    (first + step) % 2 == 1,
+                    &(0..matrix.panel_count()),
+                );
             }
             if let Some(function) = state
                 && !in_registers
             {
                 (kernels.apply_state)(function, block.c, rows, matrix.padded_columns(), block.c_stride);
             }
+            block.a = block.c;
+            block.offsets = std::ptr::null();
+            block.a_stride = block.c_stride;
+            // The next step's sums follow, or this was the last step and the address is not used.
+            block.c = block.c.add(rows * block.c_stride);
+        }
+        block.init = block.c;
+    }
+}
+
+/// [`walk`] over the panels that fall to one of several members; `meet` is called after every step and returns when all
+/// members have called it.
+///
+/// # Safety
+/// As [`walk`], all members together; each must be called with its own `member` below `members`, and the memory of the
+/// rows must outlive them all.
+pub(crate) unsafe fn walk_share(
+    matrix: &PackedMatrix,
+    mut block: Block,
+    counts: &[usize],
+    state: Option<Function>,
+    first: usize,
+    (member, members): (usize, usize),
+    meet: impl Fn(),
+) {
+    let kernels = matrix.kernels();
+    let panel_of = |member: usize| member * matrix.panel_count() / members;
+    let share = panel_of(member)..panel_of(member + 1);
+    let column = share.start * kernels.panel();
+    let columns = (share.end * kernels.panel()).min(matrix.padded_columns()).saturating_sub(column);
+    let in_registers = state == Some(Function::Tanh);
+    for (step, &rows) in counts.iter().enumerate() {
+        // SAFETY: the caller's promise; a member writes its own columns of a step's sums, and reads the states of the
+        // step before, which all members have finished.
+        unsafe {
+            panels(matrix, &block, rows, in_registers, (first + step) % 2 == 1, &share);
+            if let Some(function) = state
+                && !in_registers
+            {
+                (kernels.apply_state)(function, block.c.add(column), rows, columns, block.c_stride);
+            }
+            meet();
             block.a = block.c;
             block.offsets = std::ptr::null();
             block.a_stride = block.c_stride;
@@ -193,24 +261,33 @@ unsafe fn panels_plainly(matrix: &PackedMatrix, mut block: Block, rows: usize, t
     }
 }
 
-/// One step over the panels of a large matrix, from the last to the first when `backward`, each in blocks of terms.
+/// One step over the panels `share` of a large matrix, from the last to the first when `backward`, each in blocks of
+/// terms.
 ///
 /// # Safety
 /// As [`walk`].
-unsafe fn panels(matrix: &PackedMatrix, block: &Block, rows: usize, tanh_state: bool, backward: bool) {
+unsafe fn panels(
+    matrix: &PackedMatrix,
+    block: &Block,
+    rows: usize,
+    tanh_state: bool,
+    backward: bool,
+    share: &Range<usize>,
+) {
     let kernels = matrix.kernels();
     // A lone row takes several panels at once, to have enough independent sums.
     let together = if rows == 1 { kernels.abreast } else { 1 };
     // Blocks of terms pay when several tiles pass over them, and may be cut where there is one segment only.
     let most = if block.segments == 1 && rows > 8 { kernels.terms_in_cache } else { block.terms };
-    let whole = if together > 1 { matrix.padded_columns() / (together * kernels.panel()) } else { 0 };
-    let groups = whole + matrix.panel_count() - whole * together;
+    let full = share.end.min(matrix.padded_columns() / kernels.panel()).saturating_sub(share.start);
+    let whole = if together > 1 { full / together } else { 0 };
+    let groups = whole + share.len() - whole * together;
     let at = |group: usize| {
         let group = if backward { groups - 1 - group } else { group };
         match group.checked_sub(whole) {
-            None => (group * together, kernels.steps_abreast),
+            None => (share.start + group * together, kernels.steps_abreast),
             Some(single) => {
-                let index = whole * together + single;
+                let index = share.start + whole * together + single;
                 (index, kernels.steps_of(matrix.panel(index).width))
             }
         }

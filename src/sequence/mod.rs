@@ -21,6 +21,7 @@ mod pipeline;
 mod run;
 mod scratch;
 mod tape;
+mod team;
 mod unrolled;
 mod work;
 

@@ -1,8 +1,12 @@
 //! Threads: the only user of rayon.
 //!
 //! Rows are independent, so a batch is cut into runs of rows and each run walks the whole network by itself: one fork
-//! and one join a call, and the bits of a row cannot depend on the cut.
+//! and one join a call, and the bits of a row cannot depend on the cut. Where rows are few and a layer is large, threads
+//! share its columns instead; see [`team`](super::team).
 
+use std::sync::Arc;
+
+use super::team::Team;
 use crate::error::{Error, Result};
 
 /// Multiply-adds below which a second thread costs more than it brings: about 20 us of one core's work, a few times
@@ -43,6 +47,25 @@ impl Threads {
     /// Into how many parts to cut `rows` rows that cost `work` multiply-adds together.
     pub(super) fn parts(&self, rows: usize, work: usize) -> usize {
         self.count().min(rows).min(work / WORK_A_THREAD).max(1)
+    }
+
+    /// Runs `call` with a team of all threads.
+    pub(super) fn with_team<T>(&self, call: impl FnOnce(&Team) -> T) -> T {
+        /// Closes the team even where the call panics: partners would wait for it forever.
+        struct Closing(Arc<Team>);
+        impl Drop for Closing {
+            fn drop(&mut self) {
+                self.0.close();
+            }
+        }
+        let team = Closing(Arc::new(Team::new()));
+        if let Some(pool) = &self.0 {
+            for _ in 0..pool.current_num_threads() {
+                let partner = Arc::clone(&team.0);
+                pool.spawn(move || partner.take_part());
+            }
+        }
+        call(&team.0)
     }
 
     /// Runs all tasks, the first in the calling thread.

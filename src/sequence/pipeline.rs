@@ -2,6 +2,7 @@
 
 use super::network::{Network, Stage};
 use super::scratch::Buffer;
+use super::team::{self, Team};
 use super::work::Work;
 use super::{looped, unrolled};
 use crate::dispatch::{Function, KernelSet, kernels};
@@ -18,6 +19,10 @@ const CHUNK_ROWS: usize = 256;
 /// Columns of a first layer from which copying its input rows side by side pays: one copy against so many columns of
 /// multiply-adds.
 const GATHER_FROM: usize = 512;
+
+/// Bytes of a recurrent kernel from which threads share its columns rather than rows, where rows are few: half a
+/// second-level cache, beyond which one core fetches the kernel again on every step.
+pub(super) const SHARED_FROM: usize = 1 << 20;
 
 /// Where a stage reads its rows.
 #[derive(Clone, Copy)]
@@ -67,6 +72,8 @@ pub(super) struct Buffers<'a> {
     pub(super) states: &'a mut [Buffer],
     pub(super) offsets: &'a mut Vec<usize>,
     pub(super) gathered: &'a mut Buffer,
+    /// Threads that share the columns of large layers.
+    pub(super) team: Option<&'a Team>,
 }
 
 /// Runs a stage over all steps, `half` saying which direction where it is a Bidirectional layer, and hands every
@@ -81,7 +88,7 @@ pub(super) fn run(
     mut sink: impl FnMut(Chunk<'_>),
 ) -> Result<()> {
     let layers = &network.layers[stage.layers.clone()];
-    let Buffers { chunks, states, offsets, gathered } = buffers;
+    let Buffers { chunks, states, offsets, gathered, team } = buffers;
     let chunks = &mut chunks[stage.layers.clone()];
     let reversed = half.map_or(stage.reversed, |half| half == 1);
     let bytes: usize = layers.iter().map(|layer| row_stride(layer.output.features) * size_of::<f32>()).sum();
@@ -145,9 +152,18 @@ pub(super) fn run(
                     if first == 0 {
                         before.copy_from_slice(&state[..carried * stride]);
                     }
-                    multiply(input, &rnn.kernel, Init::Bias(&rnn.bias), sums, stride);
-                    let drive = if rnn.unrolled { unrolled::run } else { looped::run };
-                    drive(rnn, &mut buffer.0, stride, carried, counts, first);
+                    let init = Init::Bias(&rnn.bias);
+                    match team.filter(|_| rnn.recurrent.bytes() >= SHARED_FROM) {
+                        Some(team) => {
+                            team::multiply(team, input, rows, &rnn.kernel, init, sums, stride);
+                            team::steps(team, rnn, &mut buffer.0, stride, carried, counts, first);
+                        }
+                        None => {
+                            multiply(input, &rnn.kernel, init, sums, stride);
+                            let drive = if rnn.unrolled { unrolled::run } else { looped::run };
+                            drive(rnn, &mut buffer.0, stride, carried, counts, first);
+                        }
+                    }
                     let (before, sums) = buffer.0.split_at_mut(carried * stride);
                     let after = work.counts.get(first + counts.len()).copied().unwrap_or(0);
                     keep_last(sums, stride, counts, after, state);

@@ -2,8 +2,9 @@
 
 use super::network::{Network, Stage};
 use super::parallel::Threads;
-use super::pipeline::{self, Buffers, Chunk, Map, Source, fully_connected};
+use super::pipeline::{self, Buffers, Chunk, Map, SHARED_FROM, Source, fully_connected};
 use super::scratch::{Buffer, Scratch, ScratchPool, Whole};
+use super::team::Team;
 use super::work::{Mask, Work};
 use crate::error::{Error, Result};
 use crate::gemm::Rows;
@@ -60,6 +61,9 @@ struct Part<'a> {
     outcome: Result<()>,
 }
 
+/// Rows a thread below which a large layer's columns are shared rather than rows.
+const ROWS_A_THREAD: usize = 8;
+
 /// Carries out a call.
 pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call: Call<'_>) -> Result<()> {
     let Call { batch, steps, padding, initial_state, final_state, output, .. } = call;
@@ -68,7 +72,10 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
     }
     let work = batch.saturating_mul(steps).saturating_mul(network.work_a_step());
     // Halves that are not merged lie one array behind the other, so no part of the rows is in one piece.
-    let count = if network.is_unmerged() { 1 } else { threads.parts(batch, work) };
+    let shares_columns = threads.count() > 1
+        && batch < ROWS_A_THREAD * threads.count()
+        && network.recurrent().any(|(_, rnn)| rnn.recurrent.bytes() >= SHARED_FROM);
+    let count = if network.is_unmerged() || shares_columns { 1 } else { threads.parts(batch, work) };
     let mut parts = Vec::with_capacity(count);
     let mut output = output;
     let row_len = output.len() / batch;
@@ -95,9 +102,14 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
             outcome: Ok(()),
         });
     }
-    threads.join(parts.iter_mut().collect(), |part: &mut Part<'_>| {
-        part.outcome = run_part(network, part, batch, steps, padding, initial_state);
-    });
+    let run_part = |part: &mut Part<'_>, team: Option<&Team>| {
+        part.outcome = run_part(network, part, batch, steps, padding, initial_state, team);
+    };
+    if shares_columns {
+        threads.with_team(|team| parts.iter_mut().for_each(|part| run_part(part, Some(team))));
+    } else {
+        threads.join(parts.iter_mut().collect(), |part| run_part(part, None));
+    }
     let mut final_state = final_state;
     let mut outcome = Ok(());
     for part in parts {
@@ -184,6 +196,7 @@ fn run_part(
     steps: usize,
     padding: Padding,
     initial_state: Option<&[f32]>,
+    team: Option<&Team>,
 ) -> Result<()> {
     let Scratch { work, chunks, states, offsets, gathered, wholes, halves, blank, head } = &mut part.scratch;
     let rows = part.rows.len();
@@ -234,8 +247,13 @@ fn run_part(
         if stage.both {
             for (half, whole) in halves.iter_mut().enumerate() {
                 let width = stage_width(network, stage, Some(half));
-                let buffers =
-                    Buffers { chunks: &mut *chunks, states: &mut stage_states[half..], offsets, gathered };
+                let buffers = Buffers {
+                    chunks: &mut *chunks,
+                    states: &mut stage_states[half..],
+                    offsets,
+                    gathered,
+                    team,
+                };
                 if output.sequence {
                     let mut keep = Keep::new(whole, work, width, half == 1, blank_between, None)?;
                     pipeline::run(network, stage, Some(half), source, work, buffers, |chunk| {
@@ -256,7 +274,7 @@ fn run_part(
             }
         } else {
             let blank_row = blank_output(network, stage, work, blank)?;
-            let buffers = Buffers { chunks: &mut *chunks, states: stage_states, offsets, gathered };
+            let buffers = Buffers { chunks: &mut *chunks, states: stage_states, offsets, gathered, team };
             if !output.sequence {
                 pipeline::run(network, stage, None, source, work, buffers, |_| {})?;
             } else if is_last {

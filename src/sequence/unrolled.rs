@@ -33,9 +33,28 @@ pub(super) fn advance(
     counts: &[usize],
     first: usize,
 ) {
+    if let Some(block) = block_of(rnn, rows, stride, distance, counts) {
+        // SAFETY: see `block_of`.
+        unsafe { walk(&rnn.recurrent, block, counts, Some(rnn.function), first) };
+    }
+}
+
+/// The block of the first step, checked so that walking all `counts` over it is sound: there are states for the first
+/// step's rows before the sums, every step's rows lie inside `rows`, whole vectors inside a row, and no step has more rows
+/// than the one before, whose states it reads.
+///
+/// # Panics
+/// Where that does not hold.
+pub(super) fn block_of(
+    rnn: &PackedRnn,
+    rows: &mut [f32],
+    stride: usize,
+    distance: usize,
+    counts: &[usize],
+) -> Option<Block> {
     let matrix = &rnn.recurrent;
     let all: usize = counts.iter().sum();
-    let Some(&most) = counts.first() else { return };
+    let &most = counts.first()?;
     let width = matrix.padded_columns();
     assert!(width <= stride && distance + all * stride <= rows.len(), "rows too short");
     assert!(most * stride <= distance, "the first step's rows exceed the states before it");
@@ -43,9 +62,5 @@ pub(super) fn advance(
     let a = rows.as_mut_ptr();
     // SAFETY: distance <= rows.len().
     let c = unsafe { a.add(distance) };
-    let block =
-        Block { a, a_stride: stride, init: c, init_stride: stride, c, c_stride: stride, ..matrix.block() };
-    // SAFETY: the asserts above: `most` states before the sums, every step's rows inside `rows`, whole vectors inside a
-    // row, and no step has more rows than the one before, whose states it reads.
-    unsafe { walk(matrix, block, counts, Some(rnn.function), first) };
+    Some(Block { a, a_stride: stride, init: c, init_stride: stride, c, c_stride: stride, ..matrix.block() })
 }
