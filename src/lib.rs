@@ -4,6 +4,7 @@
 //! - [`SimpleRnnCell`]: one step by hand.
 //! - [`SimpleRnn`], [`Dense`], [`Embedding`], [`Dropout`], [`Masking`], [`Bidirectional`]: layers.
 //! - [`Sequential`]: the stack, run as a pipeline over chunks of steps.
+//! - [`Stream`]: state kept between calls, real-time safe.
 //!
 //! Arrays are row-major `f32`, batch-major `[batch, steps, features]`, as in Keras. One model and one input give the
 //! same bits however they are run: any batch, any number of threads, looped or unrolled, AVX2 or AVX-512.
@@ -23,6 +24,7 @@ mod memory;
 mod sequence;
 mod sequential;
 mod simd;
+mod stream;
 mod tape;
 mod training;
 
@@ -35,5 +37,6 @@ pub use layers::{
 };
 pub use sequence::activate;
 pub use sequential::{Padding, RunOptions, Sequential};
+pub use stream::Stream;
 pub use tape::Tape;
 pub use training::{Batch, Clipping, Loss, Optimizer, OptimizerState, Schedule, Step};

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::dispatch::kernels;
 use crate::error::{Error, Result};
@@ -16,7 +16,9 @@ use crate::sequence::{self, Call, Input, Network, ScratchPool, Threads};
 /// A stack of layers, Keras's Sequential.
 ///
 /// Layers are added, then [`build`](Self::build) gives them weights; from then on the model predicts. A built model is
-/// read-only while it predicts and may be shared by any number of threads; changing it needs `&mut`.
+/// read-only while it predicts and may be shared by any number of threads; changing it needs `&mut`. A model with
+/// [stateful](SimpleRnn::stateful) layers keeps their last states, so its calls run one at a time, each from where the one
+/// before ended unless it is given an initial state, until [`reset_states`](Self::reset_states).
 ///
 /// ```
 /// use elman::{Activation, Dense, Sequential, SimpleRnn};
@@ -39,9 +41,22 @@ pub struct Sequential {
     layers: Vec<Layer>,
     /// The first error of `add`, which cannot return it; `build` does.
     deferred: Option<Error>,
-    network: Option<Network>,
+    /// A snapshot of weights: a stream keeps the one it was made with.
+    network: Option<Arc<Network>>,
     threads: Threads,
     pool: ScratchPool,
+    kept: Mutex<Kept>,
+}
+
+/// The states that stateful layers keep from call to call.
+#[derive(Debug, Default)]
+struct Kept {
+    /// 0 where no call has run since the beginning or the last reset.
+    batch: usize,
+    /// Of all recurrent layers; zeros for those that are not stateful.
+    states: Vec<f32>,
+    /// Where a call puts its last states: a failed one must not touch those that are kept.
+    next: Vec<f32>,
 }
 
 /// What a call of [`Sequential::run`] takes beside its input.
@@ -54,7 +69,8 @@ pub struct RunOptions<'a> {
     /// What masked steps emit, and where walking backwards begins.
     pub padding: Padding,
     /// The states before the first step: for each recurrent layer in order (a Bidirectional layer's forward half
-    /// before its backward half) `[batch, units]`, one array behind the other. Zeros where not given.
+    /// before its backward half) `[batch, units]`, one array behind the other. Where not given, zeros, and for stateful
+    /// layers what they keep.
     pub initial_state: Option<&'a [f32]>,
     /// Receives the states after the last step, laid out in the same way.
     pub final_state: Option<&'a mut [f32]>,
@@ -70,6 +86,7 @@ impl Sequential {
             network: None,
             threads: Threads::default(),
             pool: ScratchPool::default(),
+            kept: Mutex::default(),
         }
     }
 
@@ -127,6 +144,7 @@ impl Sequential {
             .map(|(i, (layer, input))| Variables::initialized(layer, input.features, seed, i as u64))
             .collect::<Result<Vec<_>>>()?;
         self.network = Some(assemble(self.input_size, &self.layers, variables)?);
+        self.reset_states();
         Ok(())
     }
 
@@ -140,7 +158,8 @@ impl Sequential {
         Ok(Self { layers, network: Some(network), ..Self::new(input_size) })
     }
 
-    pub(crate) fn network(&self, what: &'static str) -> Result<&Network> {
+    /// The weights as they are now.
+    pub(crate) fn network(&self, what: &'static str) -> Result<&Arc<Network>> {
         self.network.as_ref().ok_or(Error::NotBuilt(what))
     }
 
@@ -216,7 +235,8 @@ impl Sequential {
     ///
     /// # Errors
     /// [`Error::NotBuilt`]; [`Error::LengthMismatch`] when `x` or `y` has another length than its shape;
-    /// [`Error::InvalidArgument`] for zero sizes or a model that reads tokens.
+    /// [`Error::InvalidArgument`] for zero sizes, a model that reads tokens, or another batch than the one whose states
+    /// stateful layers keep.
     pub fn predict_into(&self, x: &[f32], batch: usize, steps: usize, y: &mut [f32]) -> Result<()> {
         self.run(x, batch, steps, RunOptions::default(), y)
     }
@@ -302,7 +322,12 @@ impl Sequential {
         y: &mut [f32],
     ) -> Result<()> {
         let call = self.checked_call(input, batch, steps, options, y)?;
-        sequence::run(self.network("predict")?, &self.threads, &self.pool, call)
+        let network = self.network("predict")?;
+        if self.layers.iter().any(Layer::is_stateful) {
+            self.run_stateful(network, call)
+        } else {
+            sequence::run(network, &self.threads, &self.pool, call)
+        }
     }
 
     /// A call whose every length fits.
@@ -355,6 +380,51 @@ impl Sequential {
         Ok(Call { input, batch, steps, mask, lengths, padding, initial_state, final_state, output: y })
     }
 
+    /// A call that begins with the states that the last one left, unless it is given others. The lock is held all the
+    /// way: calls of one stateful model follow each other.
+    fn run_stateful(&self, network: &Network, call: Call<'_>) -> Result<()> {
+        let mut kept = self.kept();
+        let Kept { batch, states, next } = &mut *kept;
+        if ![0, call.batch].contains(batch) {
+            return Err(Error::InvalidArgument(format!(
+                "the model keeps the states of {batch} rows, and this call has {}; reset the states first",
+                call.batch
+            )));
+        }
+        if *batch == 0 {
+            let len = checked_product("state", &[call.batch, network.state_width()])?;
+            (*states, *next) = (zeros(len)?, zeros(len)?);
+        }
+        let rows = call.batch;
+        let Call { initial_state, final_state, .. } = call;
+        let initial_state = initial_state.or(Some(&*states));
+        let call = Call { initial_state, final_state: Some(next), ..call };
+        sequence::run(network, &self.threads, &self.pool, call)?;
+        if let Some(wanted) = final_state {
+            wanted.copy_from_slice(next);
+        }
+        let mut base = 0;
+        for (layer, rnn) in network.recurrent() {
+            let here = base..base + rows * rnn.units();
+            base = here.end;
+            if self.layers[layer].is_stateful() {
+                states[here.clone()].copy_from_slice(&next[here]);
+            }
+        }
+        *batch = rows;
+        Ok(())
+    }
+
+    /// Forgets the states that stateful layers keep: the next call begins with zeros, and may have another batch.
+    pub fn reset_states(&self) {
+        *self.kept() = Kept::default();
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // A call that panicked has not touched the states that are kept.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn built_layer(&self, layer: usize) -> Result<&Arc<BuiltLayer>> {
         let network = self.network("weights")?;
         network.layers.get(layer).ok_or_else(|| {
@@ -395,7 +465,7 @@ impl Sequential {
         let variables = old.variables.with(which, values)?;
         let built = BuiltLayer::new(kernels()?, old.layer.clone(), old.input, old.output, variables)?;
         if let Some(network) = &mut self.network {
-            network.layers[layer] = Arc::new(built);
+            Arc::make_mut(network).layers[layer] = Arc::new(built);
         }
         Ok(())
     }
@@ -407,7 +477,7 @@ impl Sequential {
         mut change: impl FnMut(usize, Weight, &mut [f32]),
     ) -> Result<()> {
         let kernels = kernels()?;
-        let network = self.network.as_mut().ok_or(Error::NotBuilt("weights"))?;
+        let network = self.network.as_mut().map(Arc::make_mut).ok_or(Error::NotBuilt("weights"))?;
         // What can fail comes first, so that a failure changes nothing.
         for built in &mut network.layers {
             if Arc::get_mut(built).is_none() {
@@ -529,7 +599,7 @@ fn shapes(input_size: usize, layers: &[Layer]) -> Result<Vec<Shape>> {
     Ok(shapes)
 }
 
-fn assemble(input_size: usize, layers: &[Layer], variables: Vec<Variables>) -> Result<Network> {
+fn assemble(input_size: usize, layers: &[Layer], variables: Vec<Variables>) -> Result<Arc<Network>> {
     let kernels = kernels()?;
     let shapes = shapes(input_size, layers)?;
     let built = (layers.iter().zip(variables).enumerate())
@@ -537,5 +607,5 @@ fn assemble(input_size: usize, layers: &[Layer], variables: Vec<Variables>) -> R
             BuiltLayer::new(kernels, layer.clone(), shapes[i], shapes[i + 1], variables).map(Arc::new)
         })
         .collect::<Result<Vec<_>>>()?;
-    Network::new(built)
+    Network::new(built).map(Arc::new)
 }

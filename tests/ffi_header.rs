@@ -6,8 +6,16 @@ use std::fs;
 use std::path::Path;
 
 /// The files with C items, in the order of the header.
-const SOURCES: [&str; 7] =
-    ["status.rs", "library.rs", "enums.rs", "config.rs", "cell.rs", "options.rs", "sequential.rs"];
+const SOURCES: [&str; 8] = [
+    "status.rs",
+    "library.rs",
+    "enums.rs",
+    "config.rs",
+    "cell.rs",
+    "options.rs",
+    "sequential.rs",
+    "stream.rs",
+];
 
 /// The files without; cbindgen follows the modules of `mod.rs`, and would find everything twice.
 const OTHERS: [&str; 3] = ["boundary.rs", "mod.rs", "raw.rs"];

@@ -15,7 +15,8 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
     ("training", &["tape", "sequential", "sequence", "layers"]),
     ("tape", &["sequential", "sequence", "layers"]),
     // Building a model is where a forced arm that is not there is refused, so these ask dispatch for its kernels.
-    ("stream", &["sequence", "layers", "dispatch"]),
+    // A stream is made of a model, whose snapshot it keeps.
+    ("stream", &["sequential", "sequence", "layers", "dispatch"]),
     ("sequential", &["sequence", "layers", "dispatch"]),
     ("cell", &["sequence", "layers", "dispatch"]),
     ("sequence", &["layers", "gemm", "dispatch"]),

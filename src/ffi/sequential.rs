@@ -14,8 +14,11 @@ use crate::sequential::Sequential;
 /// A network: layers one after another, from input to output. Made by elman_sequential_new, elman_sequential_load or
 /// elman_sequential_load_bytes, ended by elman_sequential_free. Add the layers, build, then set weights or predict.
 ///
+/// A network with stateful layers keeps their last states from one predict or run to the next, which begins with them
+/// unless it is given initial states. Such a network runs one call at a time: the others wait.
+///
 /// Threads: functions that take it const may run on any number of threads at once; the others need it alone.
-pub struct elman_sequential(Sequential);
+pub struct elman_sequential(pub(super) Sequential);
 
 /// Makes an empty network for steps of `input_size` features; 1 when an embedding comes first, which reads one token id
 /// a step.
@@ -375,13 +378,29 @@ pub unsafe extern "C" fn elman_sequential_state_len(
     })
 }
 
+/// Forgets the states that stateful layers keep from one predict or run to the next: the next one begins with zeros, and
+/// may have another batch. Does nothing on a network without stateful layers, built or not.
+///
+/// Fails with nothing but what all functions may.
+///
+/// Threads: the network must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_reset_states(network: *mut elman_sequential) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
+        let elman_sequential(network) = unsafe { unshared("network", network) }?;
+        network.reset_states();
+        Ok(())
+    })
+}
+
 /// Runs the network on floats: x is [batch, steps, input_size], y receives elman_sequential_output_len floats. States
-/// start at zero.
+/// start at zero, those of stateful layers where the last run ended.
 ///
 /// The bits of a row depend neither on the other rows nor on the number of threads.
 ///
-/// Fails with NOT_BUILT, INVALID_ARGUMENT (a zero size, an overflowed product, a network that reads tokens),
-/// LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (a zero size, an overflowed product, a network that reads tokens, another batch
+/// than the one whose states are kept), LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
 ///
 /// Threads: any number at once on one network.
 #[unsafe(no_mangle)]

@@ -81,6 +81,14 @@ impl Layer {
         }
     }
 
+    /// Whether a call goes on from the states that the last one left.
+    pub(crate) fn is_stateful(&self) -> bool {
+        match self {
+            Layer::SimpleRnn(rnn) | Layer::Bidirectional(Bidirectional { layer: rnn, .. }) => rnn.stateful,
+            _ => false,
+        }
+    }
+
     /// Checks the layer's own numbers; its place among others is checked by [`Layer::output_shape`].
     pub(crate) fn validate(&self) -> Result<()> {
         match self {

@@ -1,24 +1,38 @@
-//! A growable-by-replacement vector of `f32` on cache-line boundaries.
+//! A growable-by-replacement vector of numbers on cache-line boundaries.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-use super::LINE;
+use super::ALIGNMENT;
 use crate::error::{Error, Result};
 
-/// A boxed slice of `f32`, 64-byte aligned, made of zeros.
-pub(crate) struct AlignedVec {
-    start: NonNull<f32>,
+/// Numbers that all bits zero make a zero of.
+///
+/// # Safety
+/// All bits zero are a value of the type, and it needs no more than [`ALIGNMENT`].
+pub(crate) unsafe trait Number: Copy {}
+// SAFETY: 0.0 is all bits zero.
+unsafe impl Number for f32 {}
+// SAFETY: 0 is all bits zero.
+unsafe impl Number for usize {}
+
+/// A boxed slice of numbers, 64-byte aligned, made of zeros; its memory is its own, or lent.
+pub(crate) struct Aligned<T: Number> {
+    start: NonNull<T>,
     len: usize,
+    lent: bool,
 }
 
-// SAFETY: the vector owns its memory alone, and `f32` may be sent and shared.
-unsafe impl Send for AlignedVec {}
-// SAFETY: as above; shared access only reads.
-unsafe impl Sync for AlignedVec {}
+/// The vector of everything that a kernel reads or writes.
+pub(crate) type AlignedVec = Aligned<f32>;
 
-impl AlignedVec {
+// SAFETY: the vector owns its memory alone (or has it lent for itself alone), and numbers may be sent and shared.
+unsafe impl<T: Number> Send for Aligned<T> {}
+// SAFETY: as above; shared access only reads.
+unsafe impl<T: Number> Sync for Aligned<T> {}
+
+impl<T: Number> Aligned<T> {
     /// `len` zeros.
     pub(crate) fn zeroed(len: usize) -> Result<Self> {
         if len == 0 {
@@ -26,20 +40,31 @@ impl AlignedVec {
         }
         let layout = Self::layout(len).ok_or(Error::OutOfMemory { bytes: usize::MAX })?;
         // SAFETY: the layout is not empty, since len > 0.
-        let start = unsafe { alloc_zeroed(layout) }.cast::<f32>();
+        let start = unsafe { alloc_zeroed(layout) }.cast::<T>();
         match NonNull::new(start) {
-            Some(start) => Ok(Self { start, len }),
+            Some(start) => Ok(Self { start, len, lent: false }),
             None => Err(Error::OutOfMemory { bytes: layout.size() }),
         }
     }
 
+    /// `len` zeros in somebody else's memory, which is not freed here.
+    ///
+    /// # Safety
+    /// `start` is a multiple of [`ALIGNMENT`] and valid for writing `len` numbers, and nobody else touches them as long
+    /// as the vector lives.
+    pub(crate) unsafe fn lent(start: NonNull<T>, len: usize) -> Self {
+        // SAFETY: valid for writing: the caller's duty; all bits zero are a number.
+        unsafe { start.write_bytes(0, len) };
+        Self { start, len, lent: true }
+    }
+
     /// No elements, no allocation.
     pub(crate) const fn empty() -> Self {
-        Self { start: NonNull::dangling(), len: 0 }
+        Self { start: NonNull::dangling(), len: 0, lent: false }
     }
 
     /// A copy of `values`.
-    pub(crate) fn copy_of(values: &[f32]) -> Result<Self> {
+    pub(crate) fn copy_of(values: &[T]) -> Result<Self> {
         let mut copy = Self::zeroed(values.len())?;
         copy.copy_from_slice(values);
         Ok(copy)
@@ -55,14 +80,15 @@ impl AlignedVec {
     }
 
     fn layout(len: usize) -> Option<Layout> {
-        let bytes = len.checked_mul(size_of::<f32>())?;
-        Layout::from_size_align(bytes, LINE * size_of::<f32>()).ok()
+        let bytes = len.checked_mul(size_of::<T>())?;
+        Layout::from_size_align(bytes, ALIGNMENT).ok()
     }
 }
 
-impl Drop for AlignedVec {
+impl<T: Number> Drop for Aligned<T> {
     fn drop(&mut self) {
         if self.len > 0
+            && !self.lent
             && let Some(layout) = Self::layout(self.len)
         {
             // SAFETY: allocated in `zeroed` with this same layout, and not freed before.
@@ -71,24 +97,24 @@ impl Drop for AlignedVec {
     }
 }
 
-impl Deref for AlignedVec {
-    type Target = [f32];
+impl<T: Number> Deref for Aligned<T> {
+    type Target = [T];
 
-    fn deref(&self) -> &[f32] {
+    fn deref(&self) -> &[T] {
         // SAFETY: `start` is valid for `len` initialised elements (dangling and aligned where len is 0).
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 
-impl DerefMut for AlignedVec {
-    fn deref_mut(&mut self) -> &mut [f32] {
+impl<T: Number> DerefMut for Aligned<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as in `deref`, and `&mut self` makes the access unique.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 }
 
-impl std::fmt::Debug for AlignedVec {
+impl<T: Number> std::fmt::Debug for Aligned<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "AlignedVec({} floats)", self.len)
+        write!(f, "Aligned({} numbers)", self.len)
     }
 }

@@ -6,12 +6,15 @@
 
 mod aligned;
 
-pub(crate) use aligned::AlignedVec;
+pub(crate) use aligned::{Aligned, AlignedVec};
 
 use crate::error::{Error, Result};
 
 /// Floats in a cache line, and in the widest vector.
 pub(crate) const LINE: usize = 16;
+
+/// Bytes in a cache line, and what every [`AlignedVec`] is aligned to.
+pub(crate) const ALIGNMENT: usize = LINE * size_of::<f32>();
 
 /// The product of sizes, or `None` when it (or its size in bytes as `f32`) does not fit in `isize`.
 pub(crate) fn product(dims: &[usize]) -> Option<usize> {

@@ -12,6 +12,8 @@
 //! first (one that walks backwards above another recurrent layer, a Bidirectional) begins a stage of its own, fed
 //! from a whole sequence in memory. The layers above the last step are the head.
 //!
+//! A [`Streaming`] goes on from where its last call ended, in memory of its own.
+//!
 //! A masked step's output repeats the one before (or is blank); that is filled in only where somebody reads it.
 
 mod looped;
@@ -20,6 +22,7 @@ mod parallel;
 mod pipeline;
 mod run;
 mod scratch;
+mod streaming;
 mod tape;
 mod team;
 mod unrolled;
@@ -30,6 +33,7 @@ pub(crate) use parallel::Threads;
 pub use pipeline::activate;
 pub(crate) use pipeline::{step, step_padded};
 pub use run::Padding;
-pub(crate) use run::{Call, Input, run};
+pub(crate) use run::{Call, Input, check_tokens, run};
 pub(crate) use scratch::ScratchPool;
+pub(crate) use streaming::{Memory, Plan, Streaming};
 pub(crate) use tape::{Mode, Tape, clip_factor, scale, sum_of_squares};

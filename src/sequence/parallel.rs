@@ -4,9 +4,10 @@
 //! and one join a call, and the bits of a row cannot depend on the cut. Where rows are few and a layer is large, threads
 //! share its columns instead; see [`team`](super::team).
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::team::Team;
+use super::team::{Held, Team};
 use crate::error::{Error, Result};
 
 /// Multiply-adds below which a second thread costs more than it brings: about 20 us of one core's work, a few times
@@ -15,7 +16,7 @@ const WORK_A_THREAD: usize = 1 << 20;
 
 /// How many threads a model may use, and the pool they come from.
 #[derive(Debug, Default)]
-pub(crate) struct Threads(Option<rayon::ThreadPool>);
+pub(crate) struct Threads(Option<(rayon::ThreadPool, Arc<Team>)>);
 
 impl Threads {
     /// The caller and `threads - 1` others; 0 means one for each core. One thread needs no pool.
@@ -35,13 +36,13 @@ impl Threads {
             .num_threads(threads - 1)
             .thread_name(|i| format!("elman-{i}"))
             .build()
-            .map(|pool| Self(Some(pool)))
+            .map(|pool| Self(Some((pool, Arc::default()))))
             .map_err(|why| Error::Unsupported(format!("could not start {} threads: {why}", threads - 1)))
     }
 
     /// Threads, the caller included.
     pub(crate) fn count(&self) -> usize {
-        self.0.as_ref().map_or(1, |pool| pool.current_num_threads() + 1)
+        self.0.as_ref().map_or(1, |(pool, _)| pool.current_num_threads() + 1)
     }
 
     /// Into how many parts to cut `rows` rows that cost `work` multiply-adds together.
@@ -49,38 +50,31 @@ impl Threads {
         self.count().min(rows).min(work / WORK_A_THREAD).max(1)
     }
 
-    /// Runs `call` with a team of all threads.
-    pub(super) fn with_team<T>(&self, call: impl FnOnce(&Team) -> T) -> T {
-        /// Closes the team even where the call panics: partners would wait for it forever.
-        struct Closing(Arc<Team>);
-        impl Drop for Closing {
-            fn drop(&mut self) {
-                self.0.close();
-            }
+    /// The team of all threads, for one caller at a time; none where there is one thread or another caller has it.
+    pub(super) fn team(&self) -> Option<Held<'_>> {
+        let Some((pool, team)) = &self.0 else { return None };
+        let held = team.take()?;
+        while team.wants(pool.current_num_threads()) {
+            let partner = Arc::clone(team);
+            pool.spawn(move || partner.take_part());
         }
-        let team = Closing(Arc::new(Team::new()));
-        if let Some(pool) = &self.0 {
-            for _ in 0..pool.current_num_threads() {
-                let partner = Arc::clone(&team.0);
-                pool.spawn(move || partner.take_part());
-            }
-        }
-        call(&team.0)
+        Some(held)
     }
 
-    /// Runs all tasks, the first in the calling thread.
-    pub(super) fn join<T: Send>(&self, mut tasks: Vec<T>, run: impl Fn(T) + Sync) {
-        match &self.0 {
-            Some(pool) if tasks.len() > 1 => {
-                let others = tasks.split_off(1);
-                pool.in_place_scope(|scope| {
-                    for task in others {
-                        scope.spawn(|_| run(task));
+    /// Runs `run` on every part, in whatever threads help.
+    pub(super) fn for_each<T: Send>(&self, parts: &mut [T], run: impl Fn(&mut T) + Sync) {
+        match (parts.len() > 1).then(|| self.team()).flatten() {
+            Some(team) => {
+                let next = AtomicUsize::new(0);
+                let parts: Vec<Mutex<&mut T>> = parts.iter_mut().map(Mutex::new).collect();
+                team.share(&|| {
+                    while let Some(part) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        // Each part is claimed once, so its lock is free.
+                        run(&mut part.lock().unwrap_or_else(PoisonError::into_inner));
                     }
-                    tasks.into_iter().for_each(&run);
                 });
             }
-            _ => tasks.into_iter().for_each(run),
+            None => parts.iter_mut().for_each(run),
         }
     }
 }

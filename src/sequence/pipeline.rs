@@ -2,7 +2,7 @@
 
 use super::network::{Network, Stage};
 use super::scratch::Buffer;
-use super::team::{self, Team};
+use super::team::{self, Held};
 use super::work::Work;
 use super::{looped, unrolled};
 use crate::dispatch::{Function, KernelSet, kernels};
@@ -73,7 +73,7 @@ pub(super) struct Buffers<'a> {
     pub(super) offsets: &'a mut Vec<usize>,
     pub(super) gathered: &'a mut Buffer,
     /// Threads that share the columns of large layers.
-    pub(super) team: Option<&'a Team>,
+    pub(super) team: Option<&'a Held<'a>>,
 }
 
 /// Runs a stage over all steps, `half` saying which direction where it is a Bidirectional layer, and hands every
@@ -206,7 +206,7 @@ impl<'a> Step<'a> {
 }
 
 /// Copies the states of the rows that end inside the chunk; `after` rows go on behind it.
-fn keep_last(sums: &[f32], stride: usize, counts: &[usize], after: usize, state: &mut [f32]) {
+pub(super) fn keep_last(sums: &[f32], stride: usize, counts: &[usize], after: usize, state: &mut [f32]) {
     let mut slot = 0;
     for (step, &count) in counts.iter().enumerate() {
         let going_on = counts.get(step + 1).copied().unwrap_or(after);

@@ -4,7 +4,7 @@ use super::network::{Network, Stage};
 use super::parallel::Threads;
 use super::pipeline::{self, Buffers, Chunk, Map, SHARED_FROM, Source, fully_connected};
 use super::scratch::{Buffer, Scratch, ScratchPool, Whole};
-use super::team::Team;
+use super::team::Held;
 use super::work::{Mask, Work};
 use crate::error::{Error, Result};
 use crate::gemm::Rows;
@@ -102,13 +102,14 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
             outcome: Ok(()),
         });
     }
-    let run_part = |part: &mut Part<'_>, team: Option<&Team>| {
+    let run_part = |part: &mut Part<'_>, team: Option<&Held<'_>>| {
         part.outcome = run_part(network, part, batch, steps, padding, initial_state, team);
     };
     if shares_columns {
-        threads.with_team(|team| parts.iter_mut().for_each(|part| run_part(part, Some(team))));
+        let team = threads.team();
+        parts.iter_mut().for_each(|part| run_part(part, team.as_ref()));
     } else {
-        threads.join(parts.iter_mut().collect(), |part| run_part(part, None));
+        threads.for_each(&mut parts, |part| run_part(part, None));
     }
     let mut final_state = final_state;
     let mut outcome = Ok(());
@@ -122,7 +123,8 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
     outcome
 }
 
-pub(super) fn check_tokens(ids: &[i32], vocabulary: usize) -> Result<()> {
+/// Whether all ids are inside the vocabulary.
+pub(crate) fn check_tokens(ids: &[i32], vocabulary: usize) -> Result<()> {
     match ids.iter().position(|&id| usize::try_from(id).map_or(true, |id| id >= vocabulary)) {
         None => Ok(()),
         Some(at) => Err(Error::InvalidArgument(format!(
@@ -196,7 +198,7 @@ fn run_part(
     steps: usize,
     padding: Padding,
     initial_state: Option<&[f32]>,
-    team: Option<&Team>,
+    team: Option<&Held<'_>>,
 ) -> Result<()> {
     let Scratch { work, chunks, states, offsets, gathered, wholes, halves, blank, head } = &mut part.scratch;
     let rows = part.rows.len();

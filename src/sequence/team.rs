@@ -1,47 +1,61 @@
-//! Threads that share the columns of one product, step by step.
+//! Threads that work on one call together: rows shared out, or columns, step by step.
 //!
-//! Where rows are too few to share out and the recurrent kernel is larger than a core's cache, each member of a team
-//! takes some panels of the kernel, whose weights then stay in its own second-level cache, and all members meet after
-//! every step.
+//! Rows are independent: members claim runs of rows until none is left. Where rows are too few and the recurrent kernel
+//! is larger than a core's cache, each member takes some panels of the kernel, whose weights then stay in its own
+//! second-level cache, and all members meet after every step.
 //!
 //! # No member waits for one that has not started
 //! A task that a busy pool has not started yet cannot be counted on: two callers on one pool would wait for each other's
-//! forever. So a partner *joins* when its task begins to run, and each job is shared among those that have joined by
-//! then; the others sit it out. When the caller is done it closes the team: who comes later goes away at once, and the
-//! caller waits only for those that joined, which are running. Waiting spins for a while, then yields.
+//! forever. So a partner *joins* when its task begins to run. A job with meetings is shared among those that have joined
+//! when it begins; runs of rows may be claimed by whoever joins later, too. One caller has the team at a time; another
+//! that finds it taken works alone.
+//!
+//! # Partners linger
+//! Waking a sleeping thread takes longer than many a call. So a partner without work stays for [`LINGER`], spinning and
+//! then yielding, before it goes back to the pool, and a stream of short calls finds it awake.
 
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use super::unrolled;
 use crate::dispatch::Block;
 use crate::gemm::{Init, PackedMatrix, Rows, block_of, walk_share};
 use crate::layers::PackedRnn;
 
-/// Set in `joined` when nobody may join any more.
-const CLOSED: usize = 1 << (usize::BITS - 1);
-/// A ticket is the number of the job, shifted, and the number of its members.
-const MEMBER_BITS: u32 = 16;
+/// How long a partner stays without work.
+const LINGER: Duration = Duration::from_micros(200);
 /// Rounds of spinning before a waiting thread yields: some tens of microseconds.
-const SPINS: u32 = 20_000;
+const SPINS: u32 = 10_000;
+/// `word` is the number of the last job with meetings, shifted, and the number of partners.
+const PARTNER_BITS: u32 = 16;
+const PARTNERS: usize = (1 << PARTNER_BITS) - 1;
 
 /// What a job's members carry out: called with the member's number, the number of members, and where they meet.
 type Job<'a> = &'a (dyn Fn(usize, usize, &Meeting<'_>) + Sync);
+/// What anybody may help with: claims work until none is left.
+type Open<'a> = &'a (dyn Fn() + Sync);
 
 /// A caller and those that have joined it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Team {
-    /// Partners that have joined, and [`CLOSED`].
-    joined: AtomicUsize,
-    /// Partners that have gone.
-    gone: AtomicUsize,
-    /// The current job; see [`MEMBER_BITS`].
-    ticket: AtomicUsize,
-    /// The address of the current [`Job`] reference; valid from the ticket's publication until all members finished.
+    /// Whether a caller has the team.
+    taken: AtomicBool,
+    /// Partners and jobs in one word, so that joining, leaving and beginning a job exclude each other.
+    word: AtomicUsize,
+    /// Partners that have joined or whose task waits in the pool.
+    expected: AtomicUsize,
+    /// The address of the current [`Job`] reference; valid from the word's change until all members finished.
     job: AtomicPtr<()>,
+    /// Members of the current job.
+    members: AtomicUsize,
     /// Partners that have finished the current job.
     finished: AtomicUsize,
     /// Arrivals at the current job's meetings.
     arrivals: AtomicUsize,
+    /// The address of the current [`Open`] reference, or null.
+    open: AtomicPtr<()>,
+    /// Partners that may be looking at `open`.
+    helping: AtomicUsize,
 }
 
 /// Where the members of a job meet.
@@ -72,62 +86,113 @@ fn wait_until(done: impl Fn() -> bool) {
     }
 }
 
+/// A caller's hold on its team.
+#[derive(Debug)]
+pub(super) struct Held<'a>(&'a Team);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.taken.store(false, Ordering::Release);
+    }
+}
+
 impl Team {
-    pub(super) fn new() -> Self {
-        Self {
-            joined: AtomicUsize::new(0),
-            gone: AtomicUsize::new(0),
-            ticket: AtomicUsize::new(0),
-            job: AtomicPtr::new(std::ptr::null_mut()),
-            finished: AtomicUsize::new(0),
-            arrivals: AtomicUsize::new(0),
-        }
+    /// The team, unless another caller has it.
+    pub(super) fn take(&self) -> Option<Held<'_>> {
+        (!self.taken.swap(true, Ordering::Acquire)).then_some(Held(self))
     }
 
-    /// The life of a partner: joins, takes part in jobs, and goes when the team closes.
+    /// Whether one more partner should be asked to [`take_part`](Self::take_part); counts it as expected if so.
+    pub(super) fn wants(&self, partners: usize) -> bool {
+        let more = |expected| (expected < partners).then_some(expected + 1);
+        self.expected.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    }
+
+    /// The life of a partner: joins, helps, and leaves when there has been nothing to do for a while.
     pub(super) fn take_part(&self) {
-        let open = |joined| if joined & CLOSED == 0 { Some(joined + 1) } else { None };
-        let Ok(before) = self.joined.fetch_update(Ordering::AcqRel, Ordering::Acquire, open) else { return };
-        let me = before + 1;
-        let mut seen = self.ticket.load(Ordering::Acquire);
+        // One operation joins and tells which job is the last that does not count on this partner: every later one does.
+        let before = self.word.fetch_add(1, Ordering::AcqRel);
+        let me = (before & PARTNERS) + 1;
+        let mut seen = before >> PARTNER_BITS;
+        let mut since = Instant::now();
+        let mut spins = 0;
         loop {
-            let closed = || self.joined.load(Ordering::Acquire) & CLOSED != 0;
-            wait_until(|| self.ticket.load(Ordering::Acquire) != seen || closed());
-            let ticket = self.ticket.load(Ordering::Acquire);
-            if ticket == seen {
-                break;
-            }
-            seen = ticket;
-            let members = ticket & ((1 << MEMBER_BITS) - 1);
-            if me < members {
+            let word = self.word.load(Ordering::Acquire);
+            if word >> PARTNER_BITS != seen {
+                seen = word >> PARTNER_BITS;
+                let members = self.members.load(Ordering::Acquire);
                 let job = self.job.load(Ordering::Acquire).cast::<Job<'_>>();
-                // SAFETY: this ticket counts `me` among its members, so the caller stays inside `run`, where the job
-                // lives, until this partner has finished.
+                // SAFETY: the job began after `me` had joined and counts on it, so the caller stays inside `run`, where
+                // the job lives, until this partner has finished.
                 unsafe { (*job)(me, members, &Meeting { team: self, members }) };
                 self.finished.fetch_add(1, Ordering::Release);
+            } else if !self.open.load(Ordering::Relaxed).is_null() {
+                self.helping.fetch_add(1, Ordering::SeqCst);
+                let open = self.open.load(Ordering::SeqCst).cast::<Open<'_>>();
+                if !open.is_null() {
+                    // SAFETY: `helping` was raised before the address was read, and the caller stays inside `share`,
+                    // where the work lives, until it has taken the address back and `helping` has fallen to zero.
+                    unsafe { (*open)() };
+                }
+                self.helping.fetch_sub(1, Ordering::SeqCst);
+            } else {
+                spins += 1;
+                std::hint::spin_loop();
+                if spins % 64 != 0 || since.elapsed() < LINGER {
+                    if spins > SPINS {
+                        std::thread::yield_now();
+                    }
+                    continue;
+                }
+                // Only the partner with the highest number may leave, and only while no job has begun.
+                let alone = seen << PARTNER_BITS | me;
+                let fewer = seen << PARTNER_BITS | (me - 1);
+                if self.word.compare_exchange(alone, fewer, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                    self.expected.fetch_sub(1, Ordering::AcqRel);
+                    return;
+                }
+            }
+            (since, spins) = (Instant::now(), 0);
+        }
+    }
+}
+
+impl Held<'_> {
+    /// Carries out `job` with everybody who has joined. `job` must not panic: its other members would wait for it.
+    fn run(&self, job: Job<'_>) {
+        let team = self.0;
+        team.finished.store(0, Ordering::Relaxed);
+        team.arrivals.store(0, Ordering::Relaxed);
+        team.job.store(std::ptr::from_ref(&job).cast_mut().cast(), Ordering::Relaxed);
+        let mut word = team.word.load(Ordering::Acquire);
+        let members = loop {
+            let members = 1 + (word & PARTNERS);
+            team.members.store(members, Ordering::Relaxed);
+            // The job's number goes up by one; the partners stay.
+            let next = word.wrapping_add(1 << PARTNER_BITS);
+            match team.word.compare_exchange(word, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break members,
+                Err(other) => word = other,
+            }
+        };
+        job(0, members, &Meeting { team, members });
+        wait_until(|| team.finished.load(Ordering::Acquire) == members - 1);
+    }
+
+    /// Calls `claim` here and in whoever helps; it claims pieces of work until none is left, and all are done when this
+    /// returns.
+    pub(super) fn share(&self, claim: Open<'_>) {
+        /// Takes the address back even where the work panics: partners must not see it after its end.
+        struct Closing<'a>(&'a Team);
+        impl Drop for Closing<'_> {
+            fn drop(&mut self) {
+                self.0.open.store(std::ptr::null_mut(), Ordering::SeqCst);
+                wait_until(|| self.0.helping.load(Ordering::SeqCst) == 0);
             }
         }
-        self.gone.fetch_add(1, Ordering::Release);
-    }
-
-    /// Carries out `job` with everybody who has joined. Only the caller that made the team calls this. `job` must not
-    /// panic: its other members would wait for it.
-    pub(super) fn run(&self, job: Job<'_>) {
-        let most = (1 << MEMBER_BITS) - 1;
-        let members = (1 + (self.joined.load(Ordering::Acquire) & !CLOSED)).min(most);
-        self.finished.store(0, Ordering::Relaxed);
-        self.arrivals.store(0, Ordering::Relaxed);
-        self.job.store(std::ptr::from_ref(&job).cast_mut().cast(), Ordering::Relaxed);
-        let number = (self.ticket.load(Ordering::Relaxed) >> MEMBER_BITS).wrapping_add(1);
-        self.ticket.store(number << MEMBER_BITS | members, Ordering::Release);
-        job(0, members, &Meeting { team: self, members });
-        wait_until(|| self.finished.load(Ordering::Acquire) == members - 1);
-    }
-
-    /// Lets nobody join any more, and waits for those that did.
-    pub(super) fn close(&self) {
-        let joined = self.joined.fetch_or(CLOSED, Ordering::AcqRel) & !CLOSED;
-        wait_until(|| self.gone.load(Ordering::Acquire) == joined);
+        self.0.open.store(std::ptr::from_ref(&claim).cast_mut().cast(), Ordering::SeqCst);
+        let _closing = Closing(self.0);
+        claim();
     }
 }
 
@@ -145,7 +210,7 @@ impl Shared {
 
 /// `gemm::multiply` with the columns shared out.
 pub(super) fn multiply(
-    team: &Team,
+    team: &Held<'_>,
     rows: Rows<'_>,
     count: usize,
     matrix: &PackedMatrix,
@@ -162,7 +227,7 @@ pub(super) fn multiply(
 
 /// `unrolled::run` with the columns shared out.
 pub(super) fn steps(
-    team: &Team,
+    team: &Held<'_>,
     rnn: &PackedRnn,
     rows: &mut [f32],
     stride: usize,
@@ -188,18 +253,24 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
+    fn partners(team: &Arc<Team>, count: usize) -> Vec<std::thread::JoinHandle<()>> {
+        let partner = |_| {
+            let team = Arc::clone(team);
+            assert!(team.wants(count));
+            std::thread::spawn(move || team.take_part())
+        };
+        (0..count).map(partner).collect()
+    }
+
     #[test]
     fn every_member_takes_part_once_and_all_meet() {
-        let team = Arc::new(Team::new());
-        let partners: Vec<_> = (0..3)
-            .map(|_| {
-                let team = Arc::clone(&team);
-                std::thread::spawn(move || team.take_part())
-            })
-            .collect();
+        let team = Arc::new(Team::default());
+        let partners = partners(&team, 3);
+        let held = team.take().expect("nobody else has it");
+        assert!(team.take().is_none());
         for _ in 0..200 {
             let steps: Vec<AtomicUsize> = (0..50).map(|_| AtomicUsize::new(0)).collect();
-            team.run(&|_, members, meeting| {
+            held.run(&|_, members, meeting| {
                 for step in &steps {
                     step.fetch_add(1, Ordering::Relaxed);
                     meeting.wait();
@@ -207,8 +278,26 @@ mod tests {
                 }
             });
         }
-        team.close();
         partners.into_iter().for_each(|partner| partner.join().expect("a partner panicked"));
-        team.take_part();
+        assert_eq!(team.word.load(Ordering::Relaxed) & PARTNERS, 0, "all have left");
+        assert!(team.wants(1), "and may be asked again");
+    }
+
+    #[test]
+    fn every_piece_is_claimed_once() {
+        let team = Arc::new(Team::default());
+        let partners = partners(&team, 3);
+        let held = team.take().expect("nobody else has it");
+        for _ in 0..2000 {
+            let next = AtomicUsize::new(0);
+            let done: Vec<AtomicUsize> = (0..7).map(|_| AtomicUsize::new(0)).collect();
+            held.share(&|| {
+                while let Some(piece) = done.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    piece.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            assert!(done.iter().all(|piece| piece.load(Ordering::Relaxed) == 1));
+        }
+        partners.into_iter().for_each(|partner| partner.join().expect("a partner panicked"));
     }
 }

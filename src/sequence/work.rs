@@ -39,7 +39,7 @@ impl Mask<'_> {
     }
 
     #[inline]
-    fn uses(&self, row: usize, time: usize, steps: usize) -> bool {
+    pub(super) fn uses(&self, row: usize, time: usize, steps: usize) -> bool {
         let at = row * steps + time;
         self.given.is_none_or(|mask| mask[at] != 0)
             && self.lengths.is_none_or(|lengths| time < lengths[row])

@@ -1,0 +1,653 @@
+//! A stream: the states of some rows, kept from call to call, and the memory to go on from them.
+//!
+//! A stream walks the layers as a [`pipeline`](super::pipeline) does, in chunks of a few steps, and its memory is cut up
+//! once, when it is made: nothing is allocated, locked or asked of the system afterwards. Each recurrent layer's buffer
+//! begins with the states of all rows, in the order of the batch, so for one row and one step the work is the products
+//! and a copy of the new state to its place.
+//!
+//! # Masked steps
+//! A masked step repeats the output before it, and that is always what the layers above the last recurrent one make of
+//! its state: a row that has seen no step has zeros for both. So the states are all there is to keep. The repeated row
+//! is held besides, so that repeating is a copy.
+
+use super::network::Network;
+use super::pipeline::{fully_connected, keep_last};
+use super::run::Input;
+use super::work::Mask;
+use super::{looped, unrolled};
+use crate::error::{Error, Result};
+use crate::gemm::{Init, Rows, multiply};
+use crate::layers::{BuiltLayer, Layer, Packed, PackedDense, PackedRnn};
+use crate::memory::{Aligned, checked_product, row_stride};
+
+/// Rows that a chunk has at the most, where the batch is not larger: enough for full tiles, and little memory for a
+/// server that keeps thousands of streams.
+const CHUNK_ROWS: usize = 32;
+
+/// How a stream's memory is cut up, and what must be known of the network at every call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    batch: usize,
+    /// Steps of a chunk.
+    chunk: usize,
+    /// Floats that a row of the input has, or 0 where it is a token.
+    features: usize,
+    /// Floats of an output row.
+    columns: usize,
+    /// Whether there is an output for every step.
+    sequence: bool,
+    /// Whether steps can be masked.
+    masks: bool,
+    /// Whether masked steps emit zeros.
+    zero_output: bool,
+    /// Floats of the layers' buffers; behind them the head's, and those of masks.
+    body: usize,
+    head: usize,
+    floats: usize,
+    indices: usize,
+}
+
+/// The memory of a stream.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pub(crate) floats: Aligned<f32>,
+    pub(crate) indices: Aligned<usize>,
+}
+
+/// States kept between calls.
+#[derive(Debug)]
+pub(crate) struct Streaming {
+    plan: Plan,
+    memory: Memory,
+    /// Whether the next step has an odd number: large weights are walked forwards and backwards in turn.
+    odd: bool,
+}
+
+impl Plan {
+    /// # Errors
+    /// [`Error::Unsupported`] for a layer that needs the future, [`Error::InvalidArgument`] for a batch of 0 or one that
+    /// overflows.
+    pub(crate) fn new(network: &Network, batch: usize) -> Result<Self> {
+        if batch == 0 {
+            return Err(Error::InvalidArgument("batch must be at least 1, got 0".into()));
+        }
+        for (i, layer) in network.layers.iter().enumerate() {
+            match &layer.layer {
+                Layer::Bidirectional(_) => {
+                    return Err(Error::Unsupported(format!(
+                        "layer {i} is bidirectional: it needs the end of a sequence, and a stream has none"
+                    )));
+                }
+                Layer::SimpleRnn(rnn) if rnn.go_backwards => {
+                    return Err(Error::Unsupported(format!(
+                        "layer {i} has go_backwards: it begins at the end of a sequence, and a stream has none"
+                    )));
+                }
+                _ => {}
+            }
+        }
+        let recurrent = network.recurrent().next().is_some();
+        let masking = network.layers.iter().any(|layer| matches!(layer.layer, Layer::Masking(_)));
+        let embedding = network.embedding();
+        let masks = recurrent && (masking || embedding.is_some_and(|(layer, _)| layer.mask_zero));
+        let chunk = (CHUNK_ROWS / batch).max(1);
+        let sum = |sizes: &[Option<usize>]| {
+            let all = sizes.iter().try_fold(0_usize, |all, size| all.checked_add((*size)?));
+            all.filter(|&all| all <= isize::MAX as usize / size_of::<usize>())
+                .ok_or_else(|| Error::InvalidArgument(format!("a stream of {batch} rows: size overflows")))
+        };
+        let most = checked_product("rows of a chunk", &[batch, chunk])?;
+        let mut body = 0;
+        for layer in &network.layers[..network.head.start] {
+            let rows = match &layer.packed {
+                Packed::Rnn(_) => batch.checked_add(most),
+                Packed::Dense(_) => Some(most),
+                Packed::Plain | Packed::Both(_) => Some(0),
+            };
+            body = sum(&[
+                Some(body),
+                rows.and_then(|rows| rows.checked_mul(row_stride(layer.output.features))),
+            ])?;
+        }
+        let mut head = 0;
+        for layer in &network.layers[network.head.clone()] {
+            head = sum(&[Some(head), batch.checked_mul(row_stride(layer.output.features))])?;
+        }
+        let last = network.output.features;
+        let widest = network.recurrent().map(|(_, rnn)| row_stride(rnn.units())).max().unwrap_or(0);
+        // What a masked step repeats, by row and for a row of zeros; states on their way to and from their ranks.
+        let repeated = batch.checked_add(1).and_then(|rows| rows.checked_mul(row_stride(last)));
+        let aside = batch.checked_mul(widest);
+        let of_masks = if masks { sum(&[repeated, aside])? } else { 0 };
+        let ordering = batch.checked_mul(3).and_then(|rows| rows.checked_add(chunk + most));
+        let ordering = if masks { ordering } else { Some(0) };
+        Ok(Self {
+            batch,
+            chunk,
+            features: if embedding.is_some() { 0 } else { network.input.features },
+            columns: last,
+            sequence: network.output.sequence,
+            masks,
+            zero_output: network.stages.last().is_some_and(|stage| stage.zero_output),
+            body,
+            head,
+            floats: sum(&[Some(body), Some(head), Some(of_masks)])?,
+            indices: sum(&[Some(chunk), Some(most), ordering])?,
+        })
+    }
+
+    /// Floats of memory: whole cache lines.
+    pub(crate) fn floats(&self) -> usize {
+        self.floats
+    }
+
+    /// Indices of memory.
+    pub(crate) fn indices(&self) -> usize {
+        self.indices
+    }
+}
+
+impl Memory {
+    /// Memory of its own for `plan`.
+    pub(crate) fn new(plan: &Plan) -> Result<Self> {
+        Ok(Self { floats: Aligned::zeroed(plan.floats)?, indices: Aligned::zeroed(plan.indices)? })
+    }
+}
+
+/// The index arrays of a stream, cut from its memory.
+struct Indices<'a> {
+    /// The batch, for each step of a chunk: the counts of a chunk without masked steps.
+    full: &'a [usize],
+    /// Where the rows of a chunk begin in the input.
+    offsets: &'a mut [usize],
+    /// Those of masks; empty without.
+    ordering: &'a mut [usize],
+}
+
+/// A chunk of a call's steps.
+#[derive(Clone, Copy)]
+struct Span {
+    first: usize,
+    count: usize,
+    /// Of the whole call.
+    steps: usize,
+}
+
+/// A call's input: the values that rows are read from, and the tokens that choose them.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    values: &'a [f32],
+    /// Ids, and the columns of the table.
+    tokens: Option<(&'a [i32], usize)>,
+    mask: Mask<'a>,
+}
+
+impl Streaming {
+    /// A stream at its beginning, in memory of `plan`'s sizes.
+    pub(crate) fn new(network: &Network, plan: Plan, memory: Memory) -> Self {
+        assert!(
+            memory.floats.len() >= plan.floats && memory.indices.len() >= plan.indices,
+            "the plan asks for more"
+        );
+        let mut streaming = Self { plan, memory, odd: false };
+        streaming.memory.indices[..plan.chunk].fill(plan.batch);
+        if plan.masks {
+            // The row of zeros: what the layers above the last recurrent one make of a state of zeros.
+            streaming.repeat_states(network, 0..plan.batch);
+            let (_, rows) = streaming.repeated();
+            rows.copy_within(..row_stride(plan.columns), plan.batch * row_stride(plan.columns));
+        }
+        streaming
+    }
+
+    pub(crate) fn batch(&self) -> usize {
+        self.plan.batch
+    }
+
+    /// Floats of output for `steps` steps.
+    pub(crate) fn output_len(&self, steps: usize) -> Result<usize> {
+        let steps = if self.plan.sequence { steps } else { 1 };
+        checked_product("output", &[self.plan.batch, steps, self.plan.columns])
+    }
+
+    /// Puts rows back to their beginning.
+    pub(crate) fn reset(&mut self, network: &Network, rows: std::ops::Range<usize>) {
+        for (units, at) in states(network, self.plan) {
+            let stride = row_stride(units);
+            self.memory.floats[at + rows.start * stride..at + rows.end * stride].fill(0.0);
+        }
+        if self.plan.masks && self.plan.sequence {
+            let columns = row_stride(self.plan.columns);
+            let zeros = self.plan.batch * columns;
+            let (_, repeated) = self.repeated();
+            for row in rows {
+                repeated.copy_within(zeros..zeros + columns, row * columns);
+            }
+        }
+    }
+
+    /// Copies the states out: by recurrent layer `[batch, units]`.
+    pub(crate) fn get(&self, network: &Network, out: &mut [f32]) {
+        let mut out = out;
+        for (units, at) in states(network, self.plan) {
+            let (mine, others) = out.split_at_mut(self.plan.batch * units);
+            out = others;
+            let states = self.memory.floats[at..].chunks_exact(row_stride(units));
+            for (to, from) in mine.chunks_exact_mut(units).zip(states) {
+                to.copy_from_slice(&from[..units]);
+            }
+        }
+    }
+
+    /// Takes states in the form of [`get`](Self::get).
+    pub(crate) fn set(&mut self, network: &Network, values: &[f32]) {
+        let mut values = values;
+        for (units, at) in states(network, self.plan) {
+            let (mine, others) = values.split_at(self.plan.batch * units);
+            values = others;
+            let states = self.memory.floats[at..].chunks_exact_mut(row_stride(units));
+            for (to, from) in states.zip(mine.chunks_exact(units)) {
+                to[..units].copy_from_slice(from);
+            }
+        }
+        if self.plan.masks {
+            self.repeat_states(network, 0..self.plan.batch);
+        }
+    }
+
+    /// The layers' buffers, and the rows that masked steps repeat.
+    fn repeated(&mut self) -> (&mut [f32], &mut [f32]) {
+        let (body, rest) = self.memory.floats.split_at_mut(self.plan.body);
+        let len = (self.plan.batch + 1) * row_stride(self.plan.columns);
+        (body, &mut rest[self.plan.head..][..len])
+    }
+
+    /// Fills the repeated outputs of some rows from the states, where the output is a sequence.
+    fn repeat_states(&mut self, network: &Network, rows: std::ops::Range<usize>) {
+        if !self.plan.sequence {
+            return;
+        }
+        let plan = self.plan;
+        let columns = row_stride(plan.columns);
+        let (body, repeated) = self.repeated();
+        let layers = &network.layers[..network.head.start];
+        let Some(top) = layers.iter().rposition(|layer| matches!(layer.packed, Packed::Rnn(_))) else {
+            return;
+        };
+        let below: usize = layers[..top].iter().map(|layer| buffer_len(layer, &plan)).sum();
+        let units = layers[top].output.features;
+        let (states, above) = body[below..].split_at_mut(buffer_len(&layers[top], &plan));
+        for row in rows {
+            // One row at a time in the buffers of the dense layers, which hold nothing between calls.
+            let mut x = Rows::Strided {
+                values: &states[row * row_stride(units)..],
+                stride: row_stride(units),
+                count: 1,
+            };
+            let mut rest = &mut above[..];
+            for layer in &layers[top + 1..] {
+                let (buffer, others) = std::mem::take(&mut rest).split_at_mut(buffer_len(layer, &plan));
+                rest = others;
+                if let Packed::Dense(dense) = &layer.packed {
+                    let stride = row_stride(dense.kernel.columns());
+                    fully_connected(dense, x, 1, buffer, stride);
+                    x = Rows::Strided { values: buffer, stride, count: 1 };
+                }
+            }
+            repeated[row * columns..][..plan.columns].copy_from_slice(&x.row(0)[..plan.columns]);
+        }
+    }
+
+    /// Runs `steps` steps; every length fits, and ids are inside the vocabulary.
+    pub(crate) fn run(
+        &mut self,
+        network: &Network,
+        input: Input<'_>,
+        steps: usize,
+        y: &mut [f32],
+    ) -> Result<()> {
+        let plan = self.plan;
+        let source = source(network, &plan, input)?;
+        let (full, rest) = self.memory.indices.split_at_mut(plan.chunk);
+        let (offsets, ordering) = rest.split_at_mut(plan.batch * plan.chunk);
+        let mut indices = Indices { full, offsets, ordering };
+        let (body, rest) = self.memory.floats.split_at_mut(plan.body);
+        let (head, of_masks) = rest.split_at_mut(plan.head);
+        let mut first = 0;
+        while first < steps {
+            let span = Span { first, count: (steps - first).min(plan.chunk), steps };
+            if !plan.masks || indices.uses_all(&plan, &source, span) {
+                let counts = &indices.full[..span.count];
+                let rows = indices.offsets.len().min(plan.batch * span.count);
+                let input = unmasked_rows(&plan, &source, span, &mut indices.offsets[..rows]);
+                let out = walk(network, &plan, body, None, input, rows, counts, self.odd);
+                if plan.sequence {
+                    write(&plan, &out, span, y);
+                }
+            } else {
+                let (repeated, aside) = of_masks.split_at_mut((plan.batch + 1) * row_stride(plan.columns));
+                let order = indices.arrange(&plan, &source, span);
+                if let Some(rows) = order.counts.first().map(|_| order.offsets.len()) {
+                    let input = Rows::Scattered { values: source.values, offsets: order.offsets };
+                    let by_rank = Some((order.order, aside));
+                    let out = walk(network, &plan, body, by_rank, input, rows, order.counts, self.odd);
+                    if plan.sequence {
+                        write_masked(&plan, &out, &order, y);
+                    }
+                }
+                if plan.sequence {
+                    repeat(&plan, &source, span, repeated, y);
+                }
+            }
+            self.odd ^= span.count % 2 == 1;
+            first += span.count;
+        }
+        if !plan.sequence {
+            run_head(network, &plan, body, head, &source, steps, y);
+        } else if plan.masks {
+            let stride = row_stride(plan.columns);
+            for (row, to) in of_masks.chunks_exact_mut(stride).take(plan.batch).enumerate() {
+                to[..plan.columns]
+                    .copy_from_slice(&y[((row + 1) * steps - 1) * plan.columns..][..plan.columns]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Floats of a layer's buffer.
+fn buffer_len(layer: &BuiltLayer, plan: &Plan) -> usize {
+    let most = plan.batch * plan.chunk;
+    match &layer.packed {
+        Packed::Rnn(_) => (plan.batch + most) * row_stride(layer.output.features),
+        Packed::Dense(_) => most * row_stride(layer.output.features),
+        Packed::Plain | Packed::Both(_) => 0,
+    }
+}
+
+/// By recurrent layer: its units, and where its states begin, which is where its buffer does.
+fn states(network: &Network, plan: Plan) -> impl Iterator<Item = (usize, usize)> {
+    let mut at = 0;
+    network.layers[..network.head.start].iter().filter_map(move |layer| {
+        let here = at;
+        at += buffer_len(layer, &plan);
+        matches!(layer.packed, Packed::Rnn(_)).then_some((layer.output.features, here))
+    })
+}
+
+fn source<'a>(network: &'a Network, plan: &Plan, input: Input<'a>) -> Result<Source<'a>> {
+    let (values, tokens) = match (input, network.embedding()) {
+        (Input::Tokens(ids), Some((embedding, table))) => (table, Some((ids, embedding.size))),
+        (Input::Floats(x), None) => (x, None),
+        (Input::Floats(_), Some(_)) => {
+            return Err(Error::InvalidArgument(
+                "the model begins with an embedding: give it token ids".into(),
+            ));
+        }
+        (Input::Tokens(_), None) => {
+            return Err(Error::InvalidArgument("the model has no embedding: give it floats".into()));
+        }
+    };
+    let mut mask = Mask::default();
+    if plan.masks {
+        mask.tokens = tokens.map(|(ids, _)| ids);
+        mask.features = network.layers.iter().find_map(|layer| match &layer.layer {
+            Layer::Masking(masking) => Some((values, plan.features, masking.mask_value)),
+            _ => None,
+        });
+    }
+    Ok(Source { values, tokens, mask })
+}
+
+impl Source<'_> {
+    #[inline]
+    fn offset(&self, plan: &Plan, position: usize) -> usize {
+        match self.tokens {
+            // Ids were checked at the door.
+            Some((ids, size)) => ids[position] as usize * size,
+            None => position * plan.features,
+        }
+    }
+}
+
+/// The input rows of a chunk, step by step.
+fn unmasked_rows<'a>(plan: &Plan, source: &Source<'a>, span: Span, offsets: &'a mut [usize]) -> Rows<'a> {
+    if source.tokens.is_none() && (plan.batch == 1 || span.count == 1) {
+        let values = &source.values[span.first * plan.features..];
+        let (stride, count) = if plan.batch == 1 { (1, span.count) } else { (span.steps, plan.batch) };
+        return Rows::Strided { values, stride: stride * plan.features, count };
+    }
+    let mut to = offsets.iter_mut();
+    for step in 0..span.count {
+        for (row, to) in to.by_ref().take(plan.batch).enumerate() {
+            *to = source.offset(plan, row * span.steps + span.first + step);
+        }
+    }
+    Rows::Scattered { values: source.values, offsets }
+}
+
+/// Walks the layers over a chunk of `rows` rows, `counts[0]` of them, then `counts[1]`, and leaves the states where the
+/// next chunk finds them. `by_rank` says which row of the batch each rank is, and has room for the states of one layer;
+/// without, every row has every step. Gives the rows of the last layer.
+#[expect(clippy::too_many_arguments, reason = "a chunk's walk, called from two places beside each other")]
+fn walk<'a>(
+    network: &Network,
+    plan: &Plan,
+    body: &'a mut [f32],
+    by_rank: Option<(&[usize], &mut [f32])>,
+    input: Rows<'a>,
+    rows: usize,
+    counts: &[usize],
+    odd: bool,
+) -> Rows<'a> {
+    let mut input = input;
+    let mut rest = body;
+    let mut by_rank = by_rank;
+    for layer in &network.layers[..network.head.start] {
+        let len = buffer_len(layer, plan);
+        match &layer.packed {
+            Packed::Rnn(rnn) => {
+                let (buffer, others) = rest.split_at_mut(len);
+                rest = others;
+                let by_rank = by_rank.as_mut().map(|(order, aside)| (*order, &mut **aside));
+                input = recurrent(rnn, plan, buffer, by_rank, input, rows, counts, odd);
+            }
+            Packed::Dense(dense) => {
+                let (buffer, others) = rest.split_at_mut(len);
+                rest = others;
+                input = dense_rows(dense, buffer, input, rows);
+            }
+            Packed::Plain | Packed::Both(_) => {}
+        }
+    }
+    input
+}
+
+#[expect(clippy::too_many_arguments, reason = "as its caller")]
+fn recurrent<'a>(
+    rnn: &PackedRnn,
+    plan: &Plan,
+    buffer: &'a mut [f32],
+    by_rank: Option<(&[usize], &mut [f32])>,
+    input: Rows<'_>,
+    rows: usize,
+    counts: &[usize],
+    odd: bool,
+) -> Rows<'a> {
+    let stride = row_stride(rnn.units());
+    let carried = plan.batch * stride;
+    let drive = if rnn.unrolled { unrolled::run } else { looped::run };
+    let (states, sums) = buffer.split_at_mut(carried);
+    multiply(input, &rnn.kernel, Init::Bias(&rnn.bias), sums, stride);
+    match by_rank {
+        None => {
+            drive(rnn, buffer, stride, plan.batch, counts, usize::from(odd));
+            let last = carried + (rows - plan.batch) * stride;
+            buffer.copy_within(last..last + carried, 0);
+        }
+        Some((order, aside)) => {
+            let aside = &mut aside[..carried];
+            for (to, &row) in aside.chunks_exact_mut(stride).zip(order) {
+                to.copy_from_slice(&states[row * stride..][..stride]);
+            }
+            states.copy_from_slice(aside);
+            drive(rnn, buffer, stride, plan.batch, counts, usize::from(odd));
+            let (states, sums) = buffer.split_at_mut(carried);
+            keep_last(sums, stride, counts, 0, aside);
+            for (from, &row) in aside.chunks_exact(stride).zip(order) {
+                states[row * stride..][..stride].copy_from_slice(from);
+            }
+        }
+    }
+    Rows::Strided { values: &buffer[carried..], stride, count: rows }
+}
+
+fn dense_rows<'a>(dense: &PackedDense, buffer: &'a mut [f32], input: Rows<'_>, rows: usize) -> Rows<'a> {
+    let stride = row_stride(dense.kernel.columns());
+    fully_connected(dense, input, rows, buffer, stride);
+    Rows::Strided { values: buffer, stride, count: rows }
+}
+
+/// Puts the rows of a chunk without masked steps into the caller's sequence.
+fn write(plan: &Plan, rows: &Rows<'_>, span: Span, y: &mut [f32]) {
+    let columns = plan.columns;
+    for step in 0..span.count {
+        for row in 0..plan.batch {
+            let at = row * span.steps + span.first + step;
+            let from = &rows.row(step * plan.batch + row)[..columns];
+            y[at * columns..][..columns].copy_from_slice(from);
+        }
+    }
+}
+
+/// The order of a chunk's work: see [`Work`](super::work::Work).
+struct Order<'a> {
+    /// By rank: the row of the batch.
+    order: &'a [usize],
+    /// By compact step: how many ranks have it.
+    counts: &'a [usize],
+    /// By compact row: where its input begins.
+    offsets: &'a [usize],
+    /// By compact row: which row and step of the call it is.
+    positions: &'a [usize],
+}
+
+impl Indices<'_> {
+    fn uses_all(&self, plan: &Plan, source: &Source<'_>, span: Span) -> bool {
+        let mut times = span.first..span.first + span.count;
+        times.all(|time| (0..plan.batch).all(|row| source.mask.uses(row, time, span.steps)))
+    }
+
+    /// Orders the rows of a chunk by their number of used steps, the longest first.
+    fn arrange<'b>(&'b mut self, plan: &Plan, source: &Source<'_>, span: Span) -> Order<'b> {
+        let batch = plan.batch;
+        let end = span.first + span.count;
+        let (order, rest) = self.ordering.split_at_mut(batch);
+        let (lengths, rest) = rest.split_at_mut(batch);
+        let (next, rest) = rest.split_at_mut(batch);
+        let (counts, positions) = rest.split_at_mut(plan.chunk);
+        let uses = |row: usize, time: usize| source.mask.uses(row, time, span.steps);
+        for (row, (order, length)) in order.iter_mut().zip(lengths.iter_mut()).enumerate() {
+            *order = row;
+            *length = (span.first..end).filter(|&time| uses(row, time)).count();
+        }
+        order.sort_unstable_by_key(|&row| (std::cmp::Reverse(lengths[row]), row));
+        next.fill(span.first);
+        let mut compact = 0;
+        let mut steps = 0;
+        let mut running = batch;
+        loop {
+            while running > 0 && lengths[order[running - 1]] <= steps {
+                running -= 1;
+            }
+            if running == 0 {
+                break;
+            }
+            counts[steps] = running;
+            steps += 1;
+            for (&row, next) in order[..running].iter().zip(next.iter_mut()) {
+                while !uses(row, *next) {
+                    *next += 1;
+                }
+                let position = row * span.steps + *next;
+                (self.offsets[compact], positions[compact]) = (source.offset(plan, position), position);
+                *next += 1;
+                compact += 1;
+            }
+        }
+        Order {
+            order,
+            counts: &counts[..steps],
+            offsets: &self.offsets[..compact],
+            positions: &positions[..compact],
+        }
+    }
+}
+
+fn write_masked(plan: &Plan, rows: &Rows<'_>, order: &Order<'_>, y: &mut [f32]) {
+    for (i, &position) in order.positions.iter().enumerate() {
+        y[position * plan.columns..][..plan.columns].copy_from_slice(&rows.row(i)[..plan.columns]);
+    }
+}
+
+/// Fills the masked steps of a chunk: with the output before, or with that of zeros.
+fn repeat(plan: &Plan, source: &Source<'_>, span: Span, repeated: &[f32], y: &mut [f32]) {
+    let (columns, stride) = (plan.columns, row_stride(plan.columns));
+    let zeros = &repeated[plan.batch * stride..][..columns];
+    for row in 0..plan.batch {
+        for time in span.first..span.first + span.count {
+            if source.mask.uses(row, time, span.steps) {
+                continue;
+            }
+            let at = (row * span.steps + time) * columns;
+            if plan.zero_output {
+                y[at..at + columns].copy_from_slice(zeros);
+            } else if time == 0 {
+                y[at..at + columns].copy_from_slice(&repeated[row * stride..][..columns]);
+            } else {
+                y.copy_within(at - columns..at, at);
+            }
+        }
+    }
+}
+
+/// The layers above the last step.
+fn run_head(
+    network: &Network,
+    plan: &Plan,
+    body: &mut [f32],
+    head: &mut [f32],
+    source: &Source<'_>,
+    steps: usize,
+    y: &mut [f32],
+) {
+    // There is a recurrent layer: nothing else turns a sequence into its last step.
+    let Some((units, start)) = states(network, *plan).last() else { return };
+    let stride = row_stride(units);
+    // As in Keras, a row whose last step is masked gives zeros then. The chunk's own rows lie behind the states and are
+    // not needed any more.
+    let (states, spare) = body[start..].split_at_mut(plan.batch * stride);
+    let mut x = &*states;
+    if plan.masks && plan.zero_output {
+        let spare = &mut spare[..plan.batch * stride];
+        spare.copy_from_slice(states);
+        for (row, to) in spare.chunks_exact_mut(stride).enumerate() {
+            if !source.mask.uses(row, steps - 1, steps) {
+                to.fill(0.0);
+            }
+        }
+        x = spare;
+    }
+    let mut x = Rows::Strided { values: x, stride, count: plan.batch };
+    let mut rest = head;
+    for layer in &network.layers[network.head.clone()] {
+        let (buffer, others) = rest.split_at_mut(plan.batch * row_stride(layer.output.features));
+        rest = others;
+        if let Packed::Dense(dense) = &layer.packed {
+            x = dense_rows(dense, buffer, x, plan.batch);
+        }
+    }
+    for (row, to) in y.chunks_exact_mut(plan.columns).enumerate() {
+        to.copy_from_slice(&x.row(row)[..plan.columns]);
+    }
+}
