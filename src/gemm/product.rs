@@ -161,21 +161,15 @@ pub(crate) unsafe fn walk(
         unsafe { kernels.steps_of(block.b_stride)(&block, counts) };
         return;
     }
+    if small {
+        // SAFETY: the caller's promise.
+        unsafe { walk_plainly(matrix, &mut block, counts, state) };
+        return;
+    }
     for (step, &rows) in counts.iter().enumerate() {
         // SAFETY: the caller's promise for this step.
         unsafe {
-            if small {
-                panels_plainly(matrix, block, rows, in_registers);
-            } else {
-                panels(
-                    matrix,
-                    &block,
-                    rows,
-                    in_registers,
-                    (first + step) % 2 == 1,
-                    &(0..matrix.panel_count()),
-                );
-            }
+            panels(matrix, &block, rows, in_registers, (first + step) % 2 == 1, &(0..matrix.panel_count()));
             if let Some(function) = state
                 && !in_registers
             {
@@ -233,31 +227,52 @@ pub(crate) unsafe fn walk_share(
     }
 }
 
-/// One step over the panels of a small matrix, one after the other.
+/// [`walk`] over a small matrix: for every step one panel after the other.
+///
+/// The block's fields change in place and one by one: a kernel that reads a field waits for no more than the store of that
+/// field, where a copy of the block would wait for all of them.
 ///
 /// # Safety
 /// As [`walk`].
-#[inline(always)]
-unsafe fn panels_plainly(matrix: &PackedMatrix, mut block: Block, rows: usize, tanh_state: bool) {
+unsafe fn walk_plainly(matrix: &PackedMatrix, block: &mut Block, counts: &[usize], state: Option<Function>) {
     let kernels = matrix.kernels();
     let width = kernels.panel();
     let columns = matrix.padded_columns();
-    block.finish = if tanh_state { Finish::TanhState } else { Finish::Keep };
-    let mut column = 0;
-    while column < columns {
-        let abreast = rows == 1 && column + kernels.abreast * width <= columns;
-        block.b_stride = width.min(columns - column);
-        let steps = if abreast { kernels.steps_abreast } else { kernels.steps_of(block.b_stride) };
-        let panels = if abreast { kernels.abreast } else { 1 };
-        // SAFETY: the caller's promise, for the columns of these panels; what is added stays inside the matrix and its
-        // rows, or is not used.
-        unsafe {
-            steps(&block, &[rows]);
+    let in_registers = state == Some(Function::Tanh);
+    block.finish = if in_registers { Finish::TanhState } else { Finish::Keep };
+    let (first_panel, mut init, mut c) = (block.b, block.init, block.c);
+    for &rows in counts {
+        let mut column = 0;
+        block.b = first_panel;
+        while column < columns {
+            let abreast = rows == 1 && column + kernels.abreast * width <= columns;
+            block.b_stride = width.min(columns - column);
+            let steps = if abreast { kernels.steps_abreast } else { kernels.steps_of(block.b_stride) };
+            let panels = if abreast { kernels.abreast } else { 1 };
+            // SAFETY: the caller's promise, for the columns of these panels.
+            unsafe {
+                block.c = c.add(column);
+                block.init = init.add(column);
+                steps(block, &[rows]);
+            }
             block.b = block.b.wrapping_add(panels * block.panel_stride);
-            block.c = block.c.wrapping_add(panels * width);
-            block.init = block.init.wrapping_add(panels * width);
+            column += panels * width;
         }
-        column += panels * width;
+        // SAFETY: the caller's promise; the next step's sums follow, or this was the last step and the address is not
+        // used.
+        unsafe {
+            if let Some(function) = state
+                && !in_registers
+            {
+                (kernels.apply_state)(function, c, rows, columns, block.c_stride);
+            }
+            block.a = c;
+            c = c.add(rows * block.c_stride);
+        }
+        block.offsets = std::ptr::null();
+        block.a_stride = block.c_stride;
+        block.init_stride = block.c_stride;
+        init = c;
     }
 }
 
