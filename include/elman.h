@@ -41,6 +41,9 @@
 /// A network: layers one after another, from input to output. Made by elman_sequential_new, elman_sequential_load or
 /// elman_sequential_load_bytes, ended by elman_sequential_free. Add the layers, build, then set weights or predict.
 ///
+/// A network with stateful layers keeps their last states from one predict or run to the next, which begins with them
+/// unless it is given initial states. Such a network runs one call at a time: the others wait.
+///
 /// Threads: functions that take it const may run on any number of threads at once; the others need it alone.
 typedef struct elman_sequential elman_sequential;
 
@@ -49,6 +52,26 @@ typedef struct elman_sequential elman_sequential;
 ///
 /// Threads: functions that take it const may run on any number of threads at once; the others need it alone.
 typedef struct elman_simple_rnn_cell elman_simple_rnn_cell;
+
+/// The states of some rows, kept from call to call, for input that arrives piece by piece. Made by elman_stream_new or
+/// elman_stream_new_in, ended by elman_stream_free. It keeps the weights that the network had when the stream was made, and
+/// keeps them alive: the network may be changed or freed before the stream.
+///
+/// Threads: any number of streams of one network at once; each stream in one thread at a time.
+typedef struct elman_stream elman_stream;
+
+/// A recorder of forward passes, which can then be gone back for the gradients. Made by elman_tape_new, ended by
+/// elman_tape_free. It keeps the weights that the network had when the tape was made, and keeps them alive: the network
+/// may be changed or freed before the tape.
+///
+/// Threads: any number of tapes of one network at once; each tape in one thread at a time.
+typedef struct elman_tape elman_tape;
+
+/// A network's training: the optimizer's state and the buffers. Made by elman_trainer_new or elman_trainer_load,
+/// ended by elman_trainer_free.
+///
+/// Threads: one at a time.
+typedef struct elman_trainer elman_trainer;
 
 /// How a call ended: one of the ELMAN_STATUS_ constants. Codes are never reused; a newer library may have more.
 typedef uint32_t elman_status;
@@ -144,6 +167,55 @@ typedef struct {
 
 /// How a Bidirectional layer joins its two halves: one of the ELMAN_MERGE_MODE_ constants.
 typedef uint32_t elman_merge_mode;
+
+/// What moves the weights: one of the ELMAN_OPTIMIZER_ constants. Formulas and defaults are Keras's.
+typedef uint32_t elman_optimizer;
+
+/// What training makes small: one of the ELMAN_LOSS_ constants. A cross-entropy behind the network's own sigmoid or softmax
+/// is taken from the values before it, as Keras's fit does.
+typedef uint32_t elman_loss;
+
+/// How gradients are cut back: one of the ELMAN_CLIPPING_ constants.
+typedef uint32_t elman_clipping;
+
+/// How a network is trained. Fill it by elman_trainer_config_init, then change what you want. It is only read during a
+/// call.
+typedef struct {
+    /// Bytes of this struct that are filled; set by elman_trainer_config_init.
+    size_t struct_size;
+    /// Default Adam.
+    elman_optimizer optimizer;
+    /// Default mean squared error.
+    elman_loss loss;
+    /// Constant; default 0, which stands for Keras's default: 0.01 for SGD, 0.001 for the others.
+    float learning_rate;
+    /// Of SGD and RMSprop; default 0.
+    float momentum;
+    /// Of Adam and AdamW; default 0.9.
+    float beta_1;
+    /// Of Adam and AdamW; default 0, which stands for Keras's default: 0.999, and 0.9 for RMSprop's rho.
+    float beta_2;
+    /// Of all but SGD; default 1e-7.
+    float epsilon;
+    /// Of AdamW; default 0.004.
+    float weight_decay;
+    /// Default ELMAN_CLIPPING_NONE.
+    elman_clipping clipping;
+    /// For the clipping.
+    float clip_limit;
+    /// Times the sum of |w| over all kernels, added to the loss; default 0.
+    float l1;
+    /// Times the sum of w^2 over all kernels, added to the loss; default 0.
+    float l2;
+    /// 1: Nesterov's look ahead, of SGD; default 0.
+    uint8_t nesterov;
+    /// 1: the loss takes predictions as logits; default 0.
+    uint8_t from_logits;
+    /// 1: of an embedding only the rows move whose tokens a batch holds; default 0: all, by their momentum, as in Keras.
+    uint8_t lazy_embeddings;
+    /// What dropout masks are drawn from; default 0.
+    uint64_t seed;
+} elman_trainer_config;
 
 /// Done.
 #define ELMAN_STATUS_OK 0
@@ -288,6 +360,42 @@ typedef uint32_t elman_merge_mode;
 
 /// The identity matrix times a (the gain; Keras's default is 1).
 #define ELMAN_INITIALIZER_IDENTITY 12
+
+/// Gradient descent, with momentum and Nesterov's look ahead where set.
+#define ELMAN_OPTIMIZER_SGD 0
+
+/// RMSprop; beta_2 is its rho.
+#define ELMAN_OPTIMIZER_RMSPROP 1
+
+/// Adam.
+#define ELMAN_OPTIMIZER_ADAM 2
+
+/// Adam after a share of each weight is taken off.
+#define ELMAN_OPTIMIZER_ADAMW 3
+
+/// The mean of the squared differences.
+#define ELMAN_LOSS_MEAN_SQUARED_ERROR 0
+
+/// For targets 0 and 1 (or between).
+#define ELMAN_LOSS_BINARY_CROSSENTROPY 1
+
+/// For one-hot targets (or any distribution).
+#define ELMAN_LOSS_CATEGORICAL_CROSSENTROPY 2
+
+/// For one class number, as a float, in place of a row of targets.
+#define ELMAN_LOSS_SPARSE_CATEGORICAL_CROSSENTROPY 3
+
+/// Not at all.
+#define ELMAN_CLIPPING_NONE 0
+
+/// All by one factor, so that their common L2 norm is at most clip_limit.
+#define ELMAN_CLIPPING_GLOBAL_NORM 1
+
+/// Each weight's gradient by itself, so that its L2 norm is at most clip_limit.
+#define ELMAN_CLIPPING_NORM 2
+
+/// Each value to within clip_limit of 0.
+#define ELMAN_CLIPPING_VALUE 3
 
 #ifdef __cplusplus
 extern "C" {
@@ -566,13 +674,21 @@ elman_status elman_sequential_state_len(const elman_sequential *network,
                                         size_t batch,
                                         size_t *len);
 
+/// Forgets the states that stateful layers keep from one predict or run to the next: the next one begins with zeros, and
+/// may have another batch. Does nothing on a network without stateful layers, built or not.
+///
+/// Fails with nothing but what all functions may.
+///
+/// Threads: the network must not be in use by another thread.
+elman_status elman_sequential_reset_states(elman_sequential *network);
+
 /// Runs the network on floats: x is [batch, steps, input_size], y receives elman_sequential_output_len floats. States
-/// start at zero.
+/// start at zero, those of stateful layers where the last run ended.
 ///
 /// The bits of a row depend neither on the other rows nor on the number of threads.
 ///
-/// Fails with NOT_BUILT, INVALID_ARGUMENT (a zero size, an overflowed product, a network that reads tokens),
-/// LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (a zero size, an overflowed product, a network that reads tokens, another batch
+/// than the one whose states are kept), LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
 ///
 /// Threads: any number at once on one network.
 elman_status elman_sequential_predict(const elman_sequential *network,
@@ -664,6 +780,347 @@ elman_status elman_sequential_load_bytes(const uint8_t *bytes,
 ///
 /// Threads: the network must not be in use by another thread.
 void elman_sequential_free(elman_sequential *network);
+
+/// Makes a stream of `batch` rows at their beginning, their states zeros.
+///
+/// On success *out is the new stream, and yours to free.
+///
+/// Fails with NOT_BUILT, UNSUPPORTED (a Bidirectional layer, or one with go_backwards: a stream has no end to begin from),
+/// INVALID_ARGUMENT (batch is 0, an overflowed product), OUT_OF_MEMORY.
+///
+/// Threads: any number at once on one network.
+elman_status elman_stream_new(const elman_sequential *network,
+                              size_t batch,
+                              elman_stream **out);
+
+/// How much memory elman_stream_new_in needs for a stream of `batch` rows: *bytes of it, at an address that is a multiple of
+/// *alignment. It depends on the network's layers, not on its weights.
+///
+/// Fails with NOT_BUILT, UNSUPPORTED, INVALID_ARGUMENT as elman_stream_new does.
+///
+/// Threads: any number at once on one network.
+elman_status elman_stream_size(const elman_sequential *network,
+                               size_t batch,
+                               size_t *bytes,
+                               size_t *alignment);
+
+/// elman_stream_new in memory of yours: `bytes` bytes at `memory`, at least those that elman_stream_size asks for and
+/// aligned as it says. Neither this function nor any other one on the stream takes memory from the heap, refused calls
+/// aside, whose messages are kept there.
+///
+/// On success *out is the new stream, which lies in `memory`. The memory must stay, and be left alone, until
+/// elman_stream_free, and is yours again then.
+///
+/// Fails with NOT_BUILT, UNSUPPORTED, INVALID_ARGUMENT as elman_stream_new does, INVALID_ARGUMENT (memory is misaligned),
+/// LENGTH_MISMATCH (too few bytes).
+///
+/// Threads: any number at once on one network.
+elman_status elman_stream_new_in(const elman_sequential *network,
+                                 size_t batch,
+                                 void *memory,
+                                 size_t bytes,
+                                 elman_stream **out);
+
+/// How many floats elman_stream_run gives for `steps` steps: batch x steps x features where the last layer gives a
+/// sequence, else batch x features.
+///
+/// Fails with INVALID_ARGUMENT (steps is 0, an overflowed product).
+///
+/// Threads: the stream must not be changed by another thread meanwhile.
+elman_status elman_stream_output_len(const elman_stream *stream,
+                                     size_t steps,
+                                     size_t *len);
+
+/// Runs the next `steps` steps: x is [batch, steps, input_size], y receives elman_stream_output_len floats: what
+/// elman_sequential_predict gives for these steps where the past is the stream's state, with the same bits however a
+/// sequence is cut into calls.
+///
+/// Real-time safe: no allocation, no lock, no system call. Only a call that fails allocates, for its message.
+///
+/// Fails with INVALID_ARGUMENT (steps is 0, an overflowed product, a network that reads tokens), LENGTH_MISMATCH, OVERLAP;
+/// the states are unchanged then.
+///
+/// Threads: the stream must not be in use by another thread.
+elman_status elman_stream_run(elman_stream *stream,
+                              const float *x,
+                              size_t x_len,
+                              size_t steps,
+                              float *y,
+                              size_t y_len);
+
+/// elman_stream_run for a network that begins with an embedding: ids is [batch, steps], each 0 to vocabulary - 1.
+///
+/// Fails with INVALID_ARGUMENT (steps is 0, an overflowed product, an id outside the vocabulary, a network that does not
+/// begin with an embedding), LENGTH_MISMATCH, OVERLAP; the states are unchanged then.
+///
+/// Threads: the stream must not be in use by another thread.
+elman_status elman_stream_run_tokens(elman_stream *stream,
+                                     const int32_t *ids,
+                                     size_t ids_len,
+                                     size_t steps,
+                                     float *y,
+                                     size_t y_len);
+
+/// Puts all rows back to their beginning: their states become zeros.
+///
+/// Fails with nothing but what all functions may.
+///
+/// Threads: the stream must not be in use by another thread.
+elman_status elman_stream_reset(elman_stream *stream);
+
+/// Puts one row back to its beginning, for a row whose sequence has ended and is followed by another.
+///
+/// Fails with INVALID_ARGUMENT (there is no such row).
+///
+/// Threads: the stream must not be in use by another thread.
+elman_status elman_stream_reset_row(elman_stream *stream, size_t row);
+
+/// Copies the states to `state`, laid out as elman_sequential_state_len says for the stream's batch. They are all that a
+/// stream keeps: another stream that is given them goes on with the same bits.
+///
+/// Fails with LENGTH_MISMATCH.
+///
+/// Threads: the stream must not be changed by another thread meanwhile.
+elman_status elman_stream_get_state(const elman_stream *stream,
+                                    float *state,
+                                    size_t len);
+
+/// Goes on from `state`, laid out as by elman_stream_get_state. A masked step that comes next repeats the output that
+/// belongs to the state.
+///
+/// Fails with LENGTH_MISMATCH.
+///
+/// Threads: the stream must not be in use by another thread.
+elman_status elman_stream_set_state(elman_stream *stream,
+                                    const float *state,
+                                    size_t len);
+
+/// Frees a stream; memory that was given to elman_stream_new_in is yours again. NULL is fine; a second time is not. Not
+/// real-time safe: the last stream of a network that is freed already frees the weights.
+///
+/// Threads: the stream must not be in use by another thread.
+void elman_stream_free(elman_stream *stream);
+
+/// Makes a tape for batches of up to `batch` rows and up to `steps` steps.
+///
+/// On success *out is the new tape, and yours to free.
+///
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (batch or steps is 0, an overflowed product), UNSUPPORTED (a network without a
+/// layer that computes), OUT_OF_MEMORY.
+///
+/// Threads: any number at once on one network.
+elman_status elman_tape_new(const elman_sequential *network,
+                            size_t batch,
+                            size_t steps,
+                            elman_tape **out);
+
+/// Writes the output y for the input x [batch, steps, features], as elman_sequential_run does, and records what
+/// elman_tape_backward needs. With `training` dropout is active, its masks drawn from `seed`: one seed, the same masks on
+/// every machine. `options` may be NULL.
+///
+/// Fails like elman_sequential_run, and with INVALID_ARGUMENT where batch or steps exceed the tape's. The tape has no
+/// gradients then.
+///
+/// Threads: the tape must not be in use by another thread.
+elman_status elman_tape_forward(elman_tape *tape,
+                                const float *x,
+                                size_t x_len,
+                                size_t batch,
+                                size_t steps,
+                                const elman_run_options *options,
+                                bool training,
+                                uint64_t seed,
+                                float *y,
+                                size_t y_len);
+
+/// elman_tape_forward for token ids [batch, steps].
+///
+/// Fails like elman_tape_forward, and with INVALID_ARGUMENT where an id is outside the vocabulary.
+///
+/// Threads: the tape must not be in use by another thread.
+elman_status elman_tape_forward_tokens(elman_tape *tape,
+                                       const int32_t *ids,
+                                       size_t ids_len,
+                                       size_t batch,
+                                       size_t steps,
+                                       const elman_run_options *options,
+                                       bool training,
+                                       uint64_t seed,
+                                       float *y,
+                                       size_t y_len);
+
+/// Goes back through the last forward pass: dy is the loss's gradient by its output, as long as that; dx receives the
+/// gradient by the input x and may be NULL with dx_len 0. The gradients of an earlier call are overwritten.
+///
+/// Fails with LENGTH_MISMATCH, OVERLAP (dx and dy), INVALID_ARGUMENT (no forward pass yet, dx for a network that reads
+/// tokens), OUT_OF_MEMORY.
+///
+/// Threads: the tape must not be in use by another thread.
+elman_status elman_tape_backward(elman_tape *tape,
+                                 const float *dy,
+                                 size_t dy_len,
+                                 float *dx,
+                                 size_t dx_len);
+
+/// Writes the gradient of one weight, in its layout (elman_sequential_weight_shape).
+///
+/// Fails with INVALID_ARGUMENT (no backward pass yet, no such layer, the layer has no such weight), LENGTH_MISMATCH.
+///
+/// Threads: any number at once on one tape.
+elman_status elman_tape_get_gradient(const elman_tape *tape,
+                                     size_t layer,
+                                     elman_weight which,
+                                     float *values,
+                                     size_t len);
+
+/// Writes all gradients, one behind the other, in the order of elman_sequential_get_parameters.
+///
+/// Fails with INVALID_ARGUMENT (no backward pass yet), LENGTH_MISMATCH.
+///
+/// Threads: any number at once on one tape.
+elman_status elman_tape_get_gradients(const elman_tape *tape, float *values, size_t len);
+
+/// Writes the gradient by the initial states, laid out as elman_sequential_state_len says for the last batch.
+///
+/// Fails with INVALID_ARGUMENT (no backward pass yet), LENGTH_MISMATCH.
+///
+/// Threads: any number at once on one tape.
+elman_status elman_tape_get_initial_state_gradient(const elman_tape *tape, float *values, size_t len);
+
+/// Writes, for each step of the last forward pass, the L2 norm of the loss's gradient by a recurrent layer's states after
+/// that step, over batch and units: how it fades or explodes on its way back. A Bidirectional layer's directions count
+/// together.
+///
+/// Fails with INVALID_ARGUMENT (no backward pass yet, the layer is not recurrent), LENGTH_MISMATCH.
+///
+/// Threads: any number at once on one tape.
+elman_status elman_tape_gradient_norms(const elman_tape *tape,
+                                       size_t layer,
+                                       float *norms,
+                                       size_t len);
+
+/// Scales all gradients by one factor, so that their common L2 norm is at most max_norm; *norm_before receives the norm
+/// that they had and may be NULL.
+///
+/// Fails with INVALID_ARGUMENT (no backward pass yet, max_norm is not above 0), NOT_FINITE (a gradient is a NaN or an
+/// infinity); the gradients are unchanged then.
+///
+/// Threads: the tape must not be in use by another thread.
+elman_status elman_tape_clip_by_global_norm(elman_tape *tape,
+                                            float max_norm,
+                                            float *norm_before);
+
+/// Frees a tape. NULL is fine; a second time is not.
+///
+/// Threads: the tape must not be in use by another thread.
+void elman_tape_free(elman_tape *tape);
+
+/// *count receives the floats in all weights together.
+///
+/// Fails with NOT_BUILT.
+///
+/// Threads: any number at once on one network.
+elman_status elman_sequential_parameter_count(const elman_sequential *network, size_t *count);
+
+/// Writes all weights, one behind the other: layer by layer, and within a layer in the order of the ELMAN_WEIGHT_
+/// constants.
+///
+/// Fails with NOT_BUILT, LENGTH_MISMATCH.
+///
+/// Threads: any number at once on one network.
+elman_status elman_sequential_get_parameters(const elman_sequential *network,
+                                             float *values,
+                                             size_t len);
+
+/// Replaces all weights at once, laid out as elman_sequential_get_parameters gives them.
+///
+/// Fails with NOT_BUILT, LENGTH_MISMATCH, OUT_OF_MEMORY; the network is unchanged then.
+///
+/// Threads: the network must not be in use by another thread.
+elman_status elman_sequential_set_parameters(elman_sequential *network, const float *values, size_t len);
+
+/// Fills `config` with the defaults. struct_size is `sizeof *config` as your compiler sees it: no more bytes than that are
+/// written.
+///
+/// Fails with INVALID_ARGUMENT where struct_size does not even hold the loss.
+///
+/// Threads: any.
+elman_status elman_trainer_config_init(elman_trainer_config *config,
+                                       size_t struct_size);
+
+/// Makes a trainer for a built network, before the first step.
+///
+/// On success *out is the new trainer, and yours to free. The trainer changes the network in each step and keeps its address
+/// for that: the network must stay alive as long as steps are taken, and must not be in use by another thread during
+/// one.
+///
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (a number outside its range, an unknown enum value, a flag other than 0 and 1),
+/// UNSUPPORTED (the last layer gives two arrays), OUT_OF_MEMORY.
+///
+/// Threads: the network must not be in use by another thread.
+elman_status elman_trainer_new(elman_sequential *network,
+                               const elman_trainer_config *config,
+                               elman_trainer **out);
+
+/// One step on x [batch, steps, features] and target, which is laid out as the network's output (the sparse loss: one class
+/// number for each row of it). *loss receives the batch's loss before the weights moved. `options` may be NULL. Where the
+/// network gives sequences, masked steps do not count in the loss.
+///
+/// Fails like elman_sequential_run, and with NOT_FINITE where the loss or a gradient is a NaN or an infinity: weights and
+/// optimizer are unchanged then, as after any other failure.
+///
+/// Threads: neither the trainer nor its network may be in use by another thread.
+elman_status elman_trainer_step(elman_trainer *trainer,
+                                const float *x,
+                                size_t x_len,
+                                size_t batch,
+                                size_t steps,
+                                const float *target,
+                                size_t target_len,
+                                const elman_run_options *options,
+                                float *loss);
+
+/// elman_trainer_step for token ids [batch, steps].
+///
+/// Fails like elman_trainer_step, and with INVALID_ARGUMENT where an id is outside the vocabulary.
+///
+/// Threads: neither the trainer nor its network may be in use by another thread.
+elman_status elman_trainer_step_tokens(elman_trainer *trainer,
+                                       const int32_t *ids,
+                                       size_t ids_len,
+                                       size_t batch,
+                                       size_t steps,
+                                       const float *target,
+                                       size_t target_len,
+                                       const elman_run_options *options,
+                                       float *loss);
+
+/// Writes the training's state and its network's weights to a file, from which elman_trainer_load goes on to the same bits,
+/// replacing what is there. path is as in elman_sequential_save.
+///
+/// Fails with IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
+///
+/// Threads: neither the trainer nor its network may be changed by another thread.
+elman_status elman_trainer_save(const elman_trainer *trainer,
+                                const char *path);
+
+/// Reads what elman_trainer_save wrote: gives the network, which must be built and have the layers of the one that was
+/// trained, the weights, and makes the trainer to go on with.
+///
+/// On success *out is the new trainer, and yours to free; it keeps the network's address as elman_trainer_new says.
+///
+/// Fails with IO, BAD_FORMAT, NOT_BUILT, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be); the
+/// network is unchanged then.
+///
+/// Threads: the network must not be in use by another thread.
+elman_status elman_trainer_load(elman_sequential *network,
+                                const char *path,
+                                elman_trainer **out);
+
+/// Frees a trainer; its network stays. NULL is fine; a second time is not.
+///
+/// Threads: the trainer must not be in use by another thread.
+void elman_trainer_free(elman_trainer *trainer);
 
 #ifdef __cplusplus
 }  // extern "C"

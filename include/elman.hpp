@@ -188,6 +188,9 @@ public:
         check(elman_sequential_set_weight(get(), layer, which, values.data(), values.size()));
     }
 
+    /// Forgets the states that stateful layers keep.
+    void reset_states() { check(elman_sequential_reset_states(get())); }
+
     std::size_t output_len(std::size_t batch, std::size_t steps) const {
         std::size_t len = 0;
         check(elman_sequential_output_len(get(), batch, steps, &len));
@@ -237,6 +240,58 @@ private:
         void operator()(elman_sequential *network) const noexcept { elman_sequential_free(network); }
     };
     std::unique_ptr<elman_sequential, deleter> handle_;
+};
+
+/// States kept from call to call; run is real-time safe. One thread at a time. It keeps the network's weights alive.
+class stream {
+public:
+    stream(const sequential &network, std::size_t batch) {
+        elman_stream *stream = nullptr;
+        check(elman_stream_new(network.get(), batch, &stream));
+        handle_.reset(stream);
+    }
+    /// In memory of yours, of memory_for's size and alignment, which must outlive the stream. Takes nothing from the heap.
+    stream(const sequential &network, std::size_t batch, void *memory, std::size_t bytes) {
+        elman_stream *stream = nullptr;
+        check(elman_stream_new_in(network.get(), batch, memory, bytes, &stream));
+        handle_.reset(stream);
+    }
+
+    struct memory_size {
+        std::size_t bytes, alignment;
+    };
+    static memory_size memory_for(const sequential &network, std::size_t batch) {
+        memory_size size{};
+        check(elman_stream_size(network.get(), batch, &size.bytes, &size.alignment));
+        return size;
+    }
+
+    std::size_t output_len(std::size_t steps) const {
+        std::size_t len = 0;
+        check(elman_stream_output_len(get(), steps, &len));
+        return len;
+    }
+    void run(view<const float> x, std::size_t steps, view<float> y) {
+        check(elman_stream_run(get(), x.data(), x.size(), steps, y.data(), y.size()));
+    }
+    void run_tokens(view<const std::int32_t> ids, std::size_t steps, view<float> y) {
+        check(elman_stream_run_tokens(get(), ids.data(), ids.size(), steps, y.data(), y.size()));
+    }
+    void reset() { check(elman_stream_reset(get())); }
+    void reset_row(std::size_t row) { check(elman_stream_reset_row(get(), row)); }
+    /// Laid out as sequential::state_len says.
+    void get_state(view<float> state) const { check(elman_stream_get_state(get(), state.data(), state.size())); }
+    void set_state(view<const float> state) { check(elman_stream_set_state(get(), state.data(), state.size())); }
+
+    /// The handle, for functions of elman.h; it stays this object's. NULL after a move.
+    elman_stream *get() noexcept { return handle_.get(); }
+    const elman_stream *get() const noexcept { return handle_.get(); }
+
+private:
+    struct deleter {
+        void operator()(elman_stream *stream) const noexcept { elman_stream_free(stream); }
+    };
+    std::unique_ptr<elman_stream, deleter> handle_;
 };
 
 }  // namespace elman

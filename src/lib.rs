@@ -39,4 +39,7 @@ pub use sequence::activate;
 pub use sequential::{Padding, RunOptions, Sequential};
 pub use stream::Stream;
 pub use tape::Tape;
-pub use training::{Batch, Clipping, Loss, Optimizer, OptimizerState, Schedule, Step};
+pub use training::{
+    Batch, Clipping, Epoch, Examples, Fit, Loss, Optimizer, OptimizerState, Schedule, Score, Step, Trainer,
+    TrainerConfig,
+};

@@ -102,6 +102,12 @@ impl Stream {
         positive(steps)?;
         check_len("x", x.len(), "batch x steps x features", &[self.batch(), steps, self.input_size()])?;
         self.check_output(steps, y.len())?;
+        self.run_checked(x, steps, y)
+    }
+
+    /// [`run`](Self::run) where steps and lengths are known to fit: the C ABI has checked them, and at one sample a call
+    /// checking again would be felt.
+    pub(crate) fn run_checked(&mut self, x: &[f32], steps: usize, y: &mut [f32]) -> Result<()> {
         self.streaming.run(&self.network, Input::Floats(x), steps, y)
     }
 

@@ -13,7 +13,7 @@ use crate::sequential::{RunOptions, Sequential};
 /// The tape keeps the weights that the model had when the tape was made. Masks, lengths, states and every layer work as in
 /// [`Sequential::run`]; steps that are masked cost nothing in either direction. A loss's gradient by the output goes in,
 /// gradients by weights come out: for a training loop of your own, or to average gradients between processes
-/// (a trainer does the rest otherwise).
+/// ([`Trainer`](crate::Trainer) does the rest otherwise).
 ///
 /// ```
 /// use elman::{RunOptions, Sequential, SimpleRnn, Tape, Weight};
@@ -181,6 +181,16 @@ impl Tape {
         }
         scale(gradients, clip_factor(norm, max_norm));
         Ok(norm as f32)
+    }
+
+    /// The model as it was when the tape was made.
+    pub(crate) fn model(&self) -> &Sequential {
+        &self.model
+    }
+
+    /// Batch and steps of the last forward pass.
+    pub(crate) fn sizes(&self) -> Result<[usize; 2]> {
+        self.tape.sizes()
     }
 
     /// Bytes that the tape holds, the model's weights not counted.

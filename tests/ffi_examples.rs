@@ -96,6 +96,19 @@ fn check_sentiment(output: &str) {
     assert!(figure(output, "sentences per second") > 0.0, "{output}");
 }
 
+/// The examples of padded batches, taggers and streams say themselves whether their bits are right.
+fn check_streams(run: impl Fn(&str, &[&str]) -> String) {
+    let padded = run("padded", &[]);
+    assert!(padded.contains("each row is equal bit for bit to itself alone"), "{padded}");
+    let tagger = run("tagger", &[]);
+    assert!(tagger.contains("every word has its label"), "{tagger}");
+    let audio = run("audio", &["5000"]);
+    assert!(audio.contains("samples and blocks are equal bit for bit"), "{audio}");
+    assert!(figure(&audio, "median ns") > 0.0, "{audio}");
+    let server = run("server", &["5"]);
+    assert!(server.contains("11 of 11 conversations are equal bit for bit"), "{server}");
+}
+
 fn score_of(line: &str, sentence: &str) -> f64 {
     let (score, rest) = line.split_once('\t').unwrap_or_else(|| panic!("no tab in {line:?}"));
     assert_eq!(rest, sentence);
@@ -125,6 +138,8 @@ fn the_examples_build_and_run() {
             assert!(cells.contains("the results are equal bit for bit"), "{cells}");
             let sequential = run(&mut program("sequential"));
             assert!(sequential.contains("as it should be, LENGTH_MISMATCH: x: expected 36"), "{sequential}");
+
+            check_streams(|name, arguments| run(program(name).args(arguments)));
 
             let sentences = ["A warm, funny and moving film.", "Dull, slow and far too long.", ""];
             let sentiment = run(program("sentiment").args(sentences));
@@ -187,6 +202,9 @@ fn the_cmake_project_builds_and_runs() {
         check_sentiment(&run(&mut Command::new(build.path().join(format!("sentiment-{link}")))));
         run(&mut Command::new(build.path().join(format!("cells-{link}"))));
         run(&mut Command::new(build.path().join(format!("sequential-{link}"))));
+        check_streams(|name, arguments| {
+            run(Command::new(build.path().join(format!("{name}-{link}"))).args(arguments))
+        });
     }
 }
 
@@ -232,6 +250,7 @@ static_assert(!std::is_convertible_v<std::vector<double> &, floats>);
 static_assert(!std::is_convertible_v<std::vector<int> &, const_floats>);
 static_assert(!std::is_copy_constructible_v<elman::sequential> && std::is_nothrow_move_constructible_v<elman::sequential>);
 static_assert(!std::is_copy_constructible_v<elman::simple_rnn_cell>);
+static_assert(!std::is_copy_constructible_v<elman::stream> && std::is_nothrow_move_constructible_v<elman::stream>);
 static_assert(std::is_nothrow_move_assignable_v<elman::simple_rnn_cell>);
 static_assert(std::is_base_of_v<std::exception, elman::error>);
 "#;

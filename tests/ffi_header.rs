@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// The files with C items, in the order of the header.
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 10] = [
     "status.rs",
     "library.rs",
     "enums.rs",
@@ -15,6 +15,8 @@ const SOURCES: [&str; 8] = [
     "options.rs",
     "sequential.rs",
     "stream.rs",
+    "tape.rs",
+    "trainer.rs",
 ];
 
 /// The files without; cbindgen follows the modules of `mod.rs`, and would find everything twice.

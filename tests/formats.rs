@@ -213,24 +213,29 @@ fn missing_fields_take_the_defaults_of_keras() {
     assert_eq!(network.weight(0, Weight::Kernel).unwrap().values(), [-1.0, -0.75, -0.5, -0.25, 0.0, 0.25]);
 
     let config = r#"{"input_size": 1, "layers": [{"type": "embedding", "vocabulary": 4, "size": 3},
-        {"type": "masking"}, {"type": "bidirectional", "simple_rnn": {"units": 2}}, {"type": "dense", "units": 1},
+        {"type": "bidirectional", "simple_rnn": {"units": 2}}, {"type": "dense", "units": 1},
         {"type": "dropout", "rate": 0.25}]}"#;
     let half = |prefix: &str| {
         [("kernel", vec![3, 2]), ("recurrent_kernel", vec![2, 2]), ("bias", vec![2])]
-            .map(|(name, shape)| f32s(&format!("layers.2.{prefix}{name}"), &shape))
+            .map(|(name, shape)| f32s(&format!("layers.1.{prefix}{name}"), &shape))
     };
     let mut tensors = vec![f32s("layers.0.embedding", &[4, 3])];
     tensors.extend(half("").into_iter().chain(half("backward_")));
-    tensors.extend([f32s("layers.3.kernel", &[4, 1]), f32s("layers.3.bias", &[1])]);
+    tensors.extend([f32s("layers.2.kernel", &[4, 1]), f32s("layers.2.bias", &[1])]);
     let network = Sequential::load_bytes(&file(&metadata(config), &tensors)).unwrap();
-    let expected: [Layer; 5] = [
+    let expected: [Layer; 4] = [
         Embedding::new(4, 3).into(),
-        Masking::new(0.0).into(),
         Bidirectional::new(SimpleRnn::new(2)).into(),
         Dense::new(1).into(),
         Dropout::new(0.25).into(),
     ];
     assert_eq!(network.layers(), expected);
+
+    let config = r#"{"input_size": 3, "layers": [{"type": "masking"}, {"type": "simple_rnn", "units": 2}]}"#;
+    let tensors = [("kernel", vec![3, 2]), ("recurrent_kernel", vec![2, 2]), ("bias", vec![2])]
+        .map(|(name, shape)| f32s(&format!("layers.1.{name}"), &shape));
+    let network = Sequential::load_bytes(&file(&metadata(config), &tensors)).unwrap();
+    assert_eq!(network.layers()[0], Masking::new(0.0).into());
 }
 
 #[test]

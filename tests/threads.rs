@@ -9,7 +9,7 @@ use common::network::{Network, Rnn, Spec};
 use common::numbers::{Choices, assert_same_bits, tokens, values};
 use common::reference::{Call, Input};
 use common::vectors::run_elman;
-use elman::{Activation, MergeMode, Sequential, SimpleRnnCell};
+use elman::{Activation, MergeMode, Sequential, SimpleRnn, SimpleRnnCell};
 
 const CALLERS: usize = 8;
 const ROUNDS: usize = 12;
@@ -114,6 +114,39 @@ fn eight_callers_on_one_cell() {
             });
         }
     });
+}
+
+/// Layers so large that threads share their columns, and meet after every step: eight callers on a pool of two must
+/// neither wait for each other forever nor differ in a bit; three threads leave the machine's two cores oversubscribed.
+#[test]
+fn eight_callers_share_columns() {
+    let relu = SimpleRnn::new(523).activation(Activation::Relu).return_sequences(true);
+    let layers = |model: Sequential| model.add(relu).add(SimpleRnn::new(600)).build(5);
+    let mut model = layers(Sequential::new(13)).expect("the model is valid");
+    let question = |caller: usize| (values(caller as u64, (caller + 1) * 9 * 13, 1.0), caller + 1, 9);
+    let ask = |model: &Sequential, caller: usize| {
+        let (x, batch, steps) = question(caller);
+        model.predict(&x, batch, steps).expect("the call is right")
+    };
+    let answers: Vec<Vec<f32>> = (0..CALLERS).map(|caller| ask(&model, caller)).collect();
+    for threads in [2, 3] {
+        model.set_threads(threads).expect("threads can be started");
+        let (model, start) = (&model, &Barrier::new(CALLERS));
+        std::thread::scope(|scope| {
+            for (caller, answer) in answers.iter().enumerate() {
+                scope.spawn(move || {
+                    start.wait();
+                    for _ in 0..ROUNDS {
+                        assert_same_bits(
+                            &format!("{threads} threads, caller {caller}"),
+                            &ask(model, caller),
+                            answer,
+                        );
+                    }
+                });
+            }
+        });
+    }
 }
 
 /// A compiler's proof: what is shared may be shared.

@@ -3,7 +3,7 @@
 //! A function here stops panics, checks what C can get wrong, makes one call into the library and turns its answer
 //! into a status. The rooms: `status` has the codes and each thread's last failure; `boundary` stops panics;
 //! `raw` looks at C's pointers; `enums` and the two struct modules `config` and `options` read what C wrote
-//! into memory; `library` says what runs; `cell`, `sequential` and `stream` are the functions, each beside its handle.
+//! into memory; `library` says what runs; `cell`, `sequential`, `stream`, `tape` and `trainer` are the functions, each beside its handle.
 //!
 //! The documentation of every public item is the header's: cbindgen copies it, so it is written for readers of C.
 //! What a caller owes to all functions alike, valid pointers for the lengths given, is said once at the top of the
@@ -26,6 +26,8 @@ mod raw;
 mod sequential;
 mod status;
 mod stream;
+mod tape;
+mod trainer;
 
 pub use cell::*;
 pub use config::*;
@@ -35,3 +37,5 @@ pub use options::*;
 pub use sequential::*;
 pub use status::*;
 pub use stream::*;
+pub use tape::*;
+pub use trainer::*;

@@ -194,7 +194,7 @@ pub unsafe extern "C" fn elman_stream_run(
         let x = x.expect("batch x steps x input_size", &dims)?;
         let y = output(stream, steps, y, y_len, x.span())?;
         // SAFETY: as long as C says: the contract at the top of the header.
-        unsafe { stream.run(x.slice(), steps, y.slice()) }?;
+        unsafe { stream.run_checked(x.slice(), steps, y.slice()) }?;
         Ok(())
     })
 }

@@ -120,12 +120,12 @@ impl Sequential {
     }
 }
 
-fn bad(message: impl fmt::Display) -> Error {
+pub(super) fn bad(message: impl fmt::Display) -> Error {
     Error::BadFormat(message.to_string())
 }
 
 /// What is an invalid argument in a program is a bad format in a file.
-fn as_bad_format(error: Error) -> Error {
+pub(super) fn as_bad_format(error: Error) -> Error {
     match error {
         Error::InvalidArgument(message) => Error::BadFormat(message),
         other => other,
@@ -145,7 +145,7 @@ fn tensor_shape(which: Weight, shape: [usize; 2]) -> Vec<usize> {
 }
 
 /// Serialising our own plain structures into a string has no way to fail; if it did, it would be no format's fault.
-fn to_json(value: &impl Serialize) -> Result<String> {
+pub(super) fn to_json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| Error::InvalidArgument(format!("cannot be saved: {error}")))
 }
 
@@ -190,7 +190,7 @@ impl Serialize for Header<'_> {
 }
 
 /// A parsed file: the header, and the bytes it speaks about.
-struct Tensors<'a> {
+pub(super) struct Tensors<'a> {
     metadata: Metadata,
     data: &'a [u8],
 }
@@ -205,7 +205,7 @@ struct Found<'a> {
 impl<'a> Tensors<'a> {
     /// Splits a file by hand and leaves only the header to the safetensors crate: its own reader adds up sizes from
     /// the file unchecked, and its errors do not carry them.
-    fn parse(bytes: &'a [u8]) -> Result<Self> {
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self> {
         let total = bytes.len();
         let Some((size, rest)) = bytes.split_first_chunk() else {
             return Err(bad(format_args!(
@@ -233,11 +233,16 @@ impl<'a> Tensors<'a> {
         Ok(Self { metadata, data })
     }
 
+    /// The value of a metadata key.
+    pub(super) fn metadata_entry(&self, key: &str) -> Result<&str> {
+        let value = self.metadata.metadata().as_ref().and_then(|metadata| metadata.get(key));
+        value
+            .map(String::as_str)
+            .ok_or_else(|| bad(format_args!("not an elman file: the metadata has no \"{key}\"")))
+    }
+
     fn config(&self) -> Result<Config> {
-        let get = |key: &str| {
-            let value = self.metadata.metadata().as_ref().and_then(|metadata| metadata.get(key));
-            value.ok_or_else(|| bad(format_args!("not an elman file: the metadata has no \"{key}\"")))
-        };
+        let get = |key| self.metadata_entry(key);
         for (key, expected) in [("format", FORMAT), ("version", VERSION)] {
             let value = get(key)?;
             if value != expected {
@@ -278,7 +283,7 @@ impl<'a> Tensors<'a> {
     }
 
     /// The bytes of a tensor of this name, F32 and of this shape.
-    fn bytes(&self, name: &str, shape: &[usize]) -> Result<&'a [u8]> {
+    pub(super) fn bytes(&self, name: &str, shape: &[usize]) -> Result<&'a [u8]> {
         let Some(info) = self.metadata.info(name) else {
             return Err(bad(format_args!("tensor \"{name}\" of shape {shape:?} is missing")));
         };

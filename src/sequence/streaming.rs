@@ -328,7 +328,7 @@ impl Streaming {
                 let (repeated, aside) = of_masks.split_at_mut((plan.batch + 1) * row_stride(plan.columns));
                 let order = indices.arrange(&plan, &source, span);
                 if let Some(rows) = order.counts.first().map(|_| order.offsets.len()) {
-                    let input = Rows::Scattered { values: source.values, offsets: order.offsets };
+                    let input = Below { values: source.values, stride: 0, offsets: order.offsets };
                     let by_rank = Some((order.order, aside));
                     let out = walk(network, &plan, body, by_rank, input, rows, order.counts, self.odd);
                     if plan.sequence {
@@ -410,12 +410,42 @@ impl Source<'_> {
     }
 }
 
+/// The rows that a layer reads. [`Rows`] are made of them where they are used: handed on from layer to layer, the enum goes
+/// through memory in pieces and is read back whole, which stalls for as long as a small layer's product takes.
+#[derive(Clone, Copy)]
+struct Below<'a> {
+    values: &'a [f32],
+    /// Floats from row to row, where there are no offsets.
+    stride: usize,
+    /// Where each row begins; empty where rows follow each other.
+    offsets: &'a [usize],
+}
+
+impl<'a> Below<'a> {
+    #[inline(always)]
+    fn rows(&self, count: usize) -> Rows<'a> {
+        let Self { values, stride, offsets } = *self;
+        if offsets.is_empty() {
+            Rows::Strided { values, stride, count }
+        } else {
+            Rows::Scattered { values, offsets }
+        }
+    }
+
+    #[inline(always)]
+    fn row(&self, index: usize) -> &'a [f32] {
+        let at = self.offsets.get(index).copied().unwrap_or(index * self.stride);
+        &self.values[at..]
+    }
+}
+
 /// The input rows of a chunk, step by step.
-fn unmasked_rows<'a>(plan: &Plan, source: &Source<'a>, span: Span, offsets: &'a mut [usize]) -> Rows<'a> {
+#[inline(always)]
+fn unmasked_rows<'a>(plan: &Plan, source: &Source<'a>, span: Span, offsets: &'a mut [usize]) -> Below<'a> {
     if source.tokens.is_none() && (plan.batch == 1 || span.count == 1) {
         let values = &source.values[span.first * plan.features..];
-        let (stride, count) = if plan.batch == 1 { (1, span.count) } else { (span.steps, plan.batch) };
-        return Rows::Strided { values, stride: stride * plan.features, count };
+        let stride = if plan.batch == 1 { 1 } else { span.steps };
+        return Below { values, stride: stride * plan.features, offsets: &[] };
     }
     let mut to = offsets.iter_mut();
     for step in 0..span.count {
@@ -423,7 +453,7 @@ fn unmasked_rows<'a>(plan: &Plan, source: &Source<'a>, span: Span, offsets: &'a 
             *to = source.offset(plan, row * span.steps + span.first + step);
         }
     }
-    Rows::Scattered { values: source.values, offsets }
+    Below { values: source.values, stride: 0, offsets }
 }
 
 /// Walks the layers over a chunk of `rows` rows, `counts[0]` of them, then `counts[1]`, and leaves the states where the
@@ -435,11 +465,11 @@ fn walk<'a>(
     plan: &Plan,
     body: &'a mut [f32],
     by_rank: Option<(&[usize], &mut [f32])>,
-    input: Rows<'a>,
+    input: Below<'a>,
     rows: usize,
     counts: &[usize],
     odd: bool,
-) -> Rows<'a> {
+) -> Below<'a> {
     let mut input = input;
     let mut rest = body;
     let mut by_rank = by_rank;
@@ -450,12 +480,12 @@ fn walk<'a>(
                 let (buffer, others) = rest.split_at_mut(len);
                 rest = others;
                 let by_rank = by_rank.as_mut().map(|(order, aside)| (*order, &mut **aside));
-                input = recurrent(rnn, plan, buffer, by_rank, input, rows, counts, odd);
+                input = recurrent(rnn, plan, buffer, by_rank, input.rows(rows), rows, counts, odd);
             }
             Packed::Dense(dense) => {
                 let (buffer, others) = rest.split_at_mut(len);
                 rest = others;
-                input = dense_rows(dense, buffer, input, rows);
+                input = dense_rows(dense, buffer, input.rows(rows), rows);
             }
             Packed::Plain | Packed::Both(_) => {}
         }
@@ -464,6 +494,7 @@ fn walk<'a>(
 }
 
 #[expect(clippy::too_many_arguments, reason = "as its caller")]
+#[inline(always)]
 fn recurrent<'a>(
     rnn: &PackedRnn,
     plan: &Plan,
@@ -473,7 +504,7 @@ fn recurrent<'a>(
     rows: usize,
     counts: &[usize],
     odd: bool,
-) -> Rows<'a> {
+) -> Below<'a> {
     let stride = row_stride(rnn.units());
     let carried = plan.batch * stride;
     let drive = if rnn.unrolled { unrolled::run } else { looped::run };
@@ -499,17 +530,18 @@ fn recurrent<'a>(
             }
         }
     }
-    Rows::Strided { values: &buffer[carried..], stride, count: rows }
+    Below { values: &buffer[carried..], stride, offsets: &[] }
 }
 
-fn dense_rows<'a>(dense: &PackedDense, buffer: &'a mut [f32], input: Rows<'_>, rows: usize) -> Rows<'a> {
+#[inline(always)]
+fn dense_rows<'a>(dense: &PackedDense, buffer: &'a mut [f32], input: Rows<'_>, rows: usize) -> Below<'a> {
     let stride = row_stride(dense.kernel.columns());
     fully_connected(dense, input, rows, buffer, stride);
-    Rows::Strided { values: buffer, stride, count: rows }
+    Below { values: buffer, stride, offsets: &[] }
 }
 
 /// Puts the rows of a chunk without masked steps into the caller's sequence.
-fn write(plan: &Plan, rows: &Rows<'_>, span: Span, y: &mut [f32]) {
+fn write(plan: &Plan, rows: &Below<'_>, span: Span, y: &mut [f32]) {
     let columns = plan.columns;
     for step in 0..span.count {
         for row in 0..plan.batch {
@@ -584,7 +616,7 @@ impl Indices<'_> {
     }
 }
 
-fn write_masked(plan: &Plan, rows: &Rows<'_>, order: &Order<'_>, y: &mut [f32]) {
+fn write_masked(plan: &Plan, rows: &Below<'_>, order: &Order<'_>, y: &mut [f32]) {
     for (i, &position) in order.positions.iter().enumerate() {
         y[position * plan.columns..][..plan.columns].copy_from_slice(&rows.row(i)[..plan.columns]);
     }
@@ -638,13 +670,13 @@ fn run_head(
         }
         x = spare;
     }
-    let mut x = Rows::Strided { values: x, stride, count: plan.batch };
+    let mut x = Below { values: x, stride, offsets: &[] };
     let mut rest = head;
     for layer in &network.layers[network.head.clone()] {
         let (buffer, others) = rest.split_at_mut(plan.batch * row_stride(layer.output.features));
         rest = others;
         if let Packed::Dense(dense) = &layer.packed {
-            x = dense_rows(dense, buffer, x, plan.batch);
+            x = dense_rows(dense, buffer, x.rows(plan.batch), plan.batch);
         }
     }
     for (row, to) in y.chunks_exact_mut(plan.columns).enumerate() {

@@ -54,6 +54,8 @@ pub(super) struct Team {
     arrivals: AtomicUsize,
     /// The address of the current [`Open`] reference, or null.
     open: AtomicPtr<()>,
+    /// How many there have been: a partner that found nothing left to claim waits for the next.
+    opened: AtomicUsize,
     /// Partners that may be looking at `open`.
     helping: AtomicUsize,
 }
@@ -99,7 +101,8 @@ impl Drop for Held<'_> {
 impl Team {
     /// The team, unless another caller has it.
     pub(super) fn take(&self) -> Option<Held<'_>> {
-        (!self.taken.swap(true, Ordering::Acquire)).then_some(Held(self))
+        // Lazily: a hold made and dropped here would give away somebody else's.
+        (!self.taken.swap(true, Ordering::Acquire)).then(|| Held(self))
     }
 
     /// Whether one more partner should be asked to [`take_part`](Self::take_part); counts it as expected if so.
@@ -114,6 +117,8 @@ impl Team {
         let before = self.word.fetch_add(1, Ordering::AcqRel);
         let me = (before & PARTNERS) + 1;
         let mut seen = before >> PARTNER_BITS;
+        // Work that was opened before may still be helped with.
+        let mut helped = self.opened.load(Ordering::Acquire).wrapping_sub(1);
         let mut since = Instant::now();
         let mut spins = 0;
         loop {
@@ -126,7 +131,8 @@ impl Team {
                 // the job lives, until this partner has finished.
                 unsafe { (*job)(me, members, &Meeting { team: self, members }) };
                 self.finished.fetch_add(1, Ordering::Release);
-            } else if !self.open.load(Ordering::Relaxed).is_null() {
+            } else if self.opened.load(Ordering::Acquire) != helped {
+                helped = self.opened.load(Ordering::Acquire);
                 self.helping.fetch_add(1, Ordering::SeqCst);
                 let open = self.open.load(Ordering::SeqCst).cast::<Open<'_>>();
                 if !open.is_null() {
@@ -191,6 +197,7 @@ impl Held<'_> {
             }
         }
         self.0.open.store(std::ptr::from_ref(&claim).cast_mut().cast(), Ordering::SeqCst);
+        self.0.opened.fetch_add(1, Ordering::Release);
         let _closing = Closing(self.0);
         claim();
     }

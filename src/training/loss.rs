@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 use crate::memory::check_len;
 
 /// What training makes small.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Loss {
     /// The mean of the squared differences of a row.

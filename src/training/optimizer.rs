@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 use crate::memory::AlignedVec;
 
 /// How gradients move the weights. The learning rate is the [`Schedule`](super::Schedule)'s.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Optimizer {
     /// `w -= rate · g`; with momentum `m = momentum · m - rate · g`, then `w += m`, or with Nesterov's look ahead

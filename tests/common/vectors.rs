@@ -81,6 +81,7 @@ impl Case {
         for call in 0..self.calls {
             if self.reset_before.contains(&call) {
                 state.fill(0.0);
+                model.reset_states();
             }
             let input = match &data {
                 Data::Floats(x) => Input::Floats(&x[call * row..][..row]),
@@ -94,7 +95,9 @@ impl Case {
             let initial_state = (self.initial_state || call > 0).then_some(&state[..]);
             let given = Call { mask, initial_state, ..Call::new(input, self.batch, self.steps) };
             let oracle = reference::run(&network, given);
-            let (output, next) = run_elman(&model, given);
+            // The oracle is handed the states of the call before; a model with stateful layers keeps them itself.
+            let kept = Call { initial_state: initial_state.filter(|_| call == 0), ..given };
+            let (output, next) = run_elman(&model, kept);
 
             let mut expected = self.expected(tensors, "y", call);
             if let Some(Spec::Bidirectional { merge_mode: MergeMode::None, .. }) = layers.last() {

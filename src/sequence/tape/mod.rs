@@ -397,6 +397,23 @@ impl Tape {
         Ok(&self.gradients()?[place.offset..][..place.shape[0] * place.shape[1]])
     }
 
+    /// The rows of the embedding that the last batch met; the gradients of the others are zero.
+    pub(crate) fn touched(&self) -> &[u32] {
+        &self.touched
+    }
+
+    /// Which steps the last forward pass used, `[batch, steps]`; false, and nothing written, where it used all.
+    pub(crate) fn used_steps(&self, used: &mut Vec<u8>) -> bool {
+        let work = &self.plan.work;
+        if work.is_full() {
+            return false;
+        }
+        used.clear();
+        used.resize(work.batch * work.steps, 0);
+        steps::each_place(work, Layout::Compact { reversed: false }, |place| used[place] = 1);
+        true
+    }
+
     /// By recurrent direction `[batch, units]`: the gradients of the initial states.
     pub(crate) fn initial_state_gradient(&self) -> Result<&[f32]> {
         self.after_backward().map(|()| &self.initial[..self.plan.work.batch * self.state_width])
@@ -466,7 +483,7 @@ fn unroll(network: &Network) -> Result<(Vec<Op>, Vec<Value>)> {
         let features = built.output.features;
         let here = values[at].layout;
         match &built.layer {
-            Layer::Embedding(_) => values[at].features = features,
+            Layer::Embedding(_) => values[at] = Value::new(Layout::Source, features),
             Layer::Masking(_) => {}
             Layer::Dropout(dropout) if dropout.rate == 0.0 => {}
             Layer::Dense(_) | Layer::Dropout(_) => {

@@ -1,0 +1,400 @@
+//! Training by whole steps.
+
+use std::ffi::c_char;
+use std::mem::offset_of;
+
+use super::boundary::{boundary, guarded};
+use super::config::{check_struct_size, field};
+use super::options::{Options, elman_run_options};
+use super::raw::{Input, Output, Place, Span, check_pointer, flag, path, shared, unshared};
+use super::sequential::elman_sequential;
+use super::status::{Failure, elman_status};
+use crate::sequential::Sequential;
+use crate::training::{Clipping, Examples, Loss, Optimizer, Schedule, Trainer, TrainerConfig};
+
+/// What moves the weights: one of the ELMAN_OPTIMIZER_ constants. Formulas and defaults are Keras's.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct elman_optimizer(pub u32);
+
+/// Gradient descent, with momentum and Nesterov's look ahead where set.
+pub const ELMAN_OPTIMIZER_SGD: elman_optimizer = elman_optimizer(0);
+/// RMSprop; beta_2 is its rho.
+pub const ELMAN_OPTIMIZER_RMSPROP: elman_optimizer = elman_optimizer(1);
+/// Adam.
+pub const ELMAN_OPTIMIZER_ADAM: elman_optimizer = elman_optimizer(2);
+/// Adam after a share of each weight is taken off.
+pub const ELMAN_OPTIMIZER_ADAMW: elman_optimizer = elman_optimizer(3);
+
+/// What training makes small: one of the ELMAN_LOSS_ constants. A cross-entropy behind the network's own sigmoid or softmax
+/// is taken from the values before it, as Keras's fit does.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct elman_loss(pub u32);
+
+/// The mean of the squared differences.
+pub const ELMAN_LOSS_MEAN_SQUARED_ERROR: elman_loss = elman_loss(0);
+/// For targets 0 and 1 (or between).
+pub const ELMAN_LOSS_BINARY_CROSSENTROPY: elman_loss = elman_loss(1);
+/// For one-hot targets (or any distribution).
+pub const ELMAN_LOSS_CATEGORICAL_CROSSENTROPY: elman_loss = elman_loss(2);
+/// For one class number, as a float, in place of a row of targets.
+pub const ELMAN_LOSS_SPARSE_CATEGORICAL_CROSSENTROPY: elman_loss = elman_loss(3);
+
+/// How gradients are cut back: one of the ELMAN_CLIPPING_ constants.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct elman_clipping(pub u32);
+
+/// Not at all.
+pub const ELMAN_CLIPPING_NONE: elman_clipping = elman_clipping(0);
+/// All by one factor, so that their common L2 norm is at most clip_limit.
+pub const ELMAN_CLIPPING_GLOBAL_NORM: elman_clipping = elman_clipping(1);
+/// Each weight's gradient by itself, so that its L2 norm is at most clip_limit.
+pub const ELMAN_CLIPPING_NORM: elman_clipping = elman_clipping(2);
+/// Each value to within clip_limit of 0.
+pub const ELMAN_CLIPPING_VALUE: elman_clipping = elman_clipping(3);
+
+/// How a network is trained. Fill it by elman_trainer_config_init, then change what you want. It is only read during a
+/// call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct elman_trainer_config {
+    /// Bytes of this struct that are filled; set by elman_trainer_config_init.
+    pub struct_size: usize,
+    /// Default Adam.
+    pub optimizer: elman_optimizer,
+    /// Default mean squared error.
+    pub loss: elman_loss,
+    /// Constant; default 0, which stands for Keras's default: 0.01 for SGD, 0.001 for the others.
+    pub learning_rate: f32,
+    /// Of SGD and RMSprop; default 0.
+    pub momentum: f32,
+    /// Of Adam and AdamW; default 0.9.
+    pub beta_1: f32,
+    /// Of Adam and AdamW; default 0, which stands for Keras's default: 0.999, and 0.9 for RMSprop's rho.
+    pub beta_2: f32,
+    /// Of all but SGD; default 1e-7.
+    pub epsilon: f32,
+    /// Of AdamW; default 0.004.
+    pub weight_decay: f32,
+    /// Default ELMAN_CLIPPING_NONE.
+    pub clipping: elman_clipping,
+    /// For the clipping.
+    pub clip_limit: f32,
+    /// Times the sum of |w| over all kernels, added to the loss; default 0.
+    pub l1: f32,
+    /// Times the sum of w^2 over all kernels, added to the loss; default 0.
+    pub l2: f32,
+    /// 1: Nesterov's look ahead, of SGD; default 0.
+    pub nesterov: u8,
+    /// 1: the loss takes predictions as logits; default 0.
+    pub from_logits: u8,
+    /// 1: of an embedding only the rows move whose tokens a batch holds; default 0: all, by their momentum, as in Keras.
+    pub lazy_embeddings: u8,
+    /// What dropout masks are drawn from; default 0.
+    pub seed: u64,
+}
+
+/// A network's training: the optimizer's state and the buffers. Made by elman_trainer_new or elman_trainer_load,
+/// ended by elman_trainer_free.
+///
+/// Threads: one at a time.
+pub struct elman_trainer {
+    trainer: Trainer,
+    network: *mut elman_sequential,
+}
+
+/// Fills `config` with the defaults. struct_size is `sizeof *config` as your compiler sees it: no more bytes than that are
+/// written.
+///
+/// Fails with INVALID_ARGUMENT where struct_size does not even hold the loss.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_trainer_config_init(
+    config: *mut elman_trainer_config,
+    struct_size: usize,
+) -> elman_status {
+    boundary(|| {
+        check_pointer("config", config)?;
+        check_struct_size(struct_size, offset_of!(elman_trainer_config, learning_rate))?;
+        let filled = struct_size.min(size_of::<elman_trainer_config>());
+        let defaults = elman_trainer_config { struct_size: filled, ..DEFAULTS };
+        // SAFETY: the caller's config has struct_size bytes to write, and `filled` is neither more than that nor more
+        // than the defaults have. Bytes, because the caller's struct may be shorter than ours.
+        unsafe {
+            std::ptr::copy_nonoverlapping((&raw const defaults).cast::<u8>(), config.cast::<u8>(), filled)
+        };
+        Ok(())
+    })
+}
+
+const DEFAULTS: elman_trainer_config = elman_trainer_config {
+    struct_size: size_of::<elman_trainer_config>(),
+    optimizer: ELMAN_OPTIMIZER_ADAM,
+    loss: ELMAN_LOSS_MEAN_SQUARED_ERROR,
+    learning_rate: 0.0,
+    momentum: 0.0,
+    beta_1: 0.9,
+    beta_2: 0.0,
+    epsilon: 1e-7,
+    weight_decay: 0.004,
+    clipping: ELMAN_CLIPPING_NONE,
+    clip_limit: 0.0,
+    l1: 0.0,
+    l2: 0.0,
+    nesterov: 0,
+    from_logits: 0,
+    lazy_embeddings: 0,
+    seed: 0,
+};
+
+/// The configuration that C wrote.
+///
+/// # Safety
+/// `config` is NULL or points to as many readable bytes as its first field says.
+unsafe fn read_config(config: *const elman_trainer_config) -> Result<TrainerConfig, Failure> {
+    check_pointer("config", config)?;
+    // SAFETY: not NULL and aligned, checked above; a config of any version begins with its size.
+    let struct_size = unsafe { (&raw const (*config).struct_size).read() };
+    check_struct_size(struct_size, offset_of!(elman_trainer_config, learning_rate))?;
+    let mut given = DEFAULTS;
+    macro_rules! read {
+        ($($name:ident),*) => {$(
+            // SAFETY: aligned, checked above; readable for struct_size bytes: the caller's duty.
+            given.$name = unsafe { field!(elman_trainer_config, config, struct_size, $name, given.$name) };
+        )*};
+    }
+    read!(optimizer, loss, learning_rate, momentum, beta_1, beta_2, epsilon, weight_decay);
+    read!(clipping, clip_limit, l1, l2, nesterov, from_logits, lazy_embeddings, seed);
+    let or = |value: f32, default: f32| if value == 0.0 { default } else { value };
+    let elman_trainer_config { momentum, beta_1, epsilon, weight_decay, clip_limit, .. } = given;
+    let beta_2 = or(given.beta_2, 0.999);
+    let optimizer = match given.optimizer {
+        ELMAN_OPTIMIZER_SGD => Optimizer::Sgd { momentum, nesterov: flag("nesterov", given.nesterov)? },
+        ELMAN_OPTIMIZER_RMSPROP => {
+            Optimizer::RmsProp { rho: or(given.beta_2, 0.9), momentum, epsilon, centered: false }
+        }
+        ELMAN_OPTIMIZER_ADAM => Optimizer::Adam { beta_1, beta_2, epsilon, amsgrad: false },
+        ELMAN_OPTIMIZER_ADAMW => Optimizer::AdamW { beta_1, beta_2, epsilon, amsgrad: false, weight_decay },
+        elman_optimizer(other) => return Err(unknown("optimizer", other)),
+    };
+    let from_logits = flag("from_logits", given.from_logits)?;
+    let loss = match given.loss {
+        ELMAN_LOSS_MEAN_SQUARED_ERROR => Loss::MeanSquaredError,
+        ELMAN_LOSS_BINARY_CROSSENTROPY => Loss::BinaryCrossentropy { from_logits },
+        ELMAN_LOSS_CATEGORICAL_CROSSENTROPY => Loss::CategoricalCrossentropy { from_logits },
+        ELMAN_LOSS_SPARSE_CATEGORICAL_CROSSENTROPY => Loss::SparseCategoricalCrossentropy { from_logits },
+        elman_loss(other) => return Err(unknown("loss", other)),
+    };
+    let clipping = match given.clipping {
+        ELMAN_CLIPPING_NONE => Clipping::None,
+        ELMAN_CLIPPING_GLOBAL_NORM => Clipping::GlobalNorm(clip_limit),
+        ELMAN_CLIPPING_NORM => Clipping::Norm(clip_limit),
+        ELMAN_CLIPPING_VALUE => Clipping::Value(clip_limit),
+        elman_clipping(other) => return Err(unknown("clipping", other)),
+    };
+    Ok(TrainerConfig {
+        schedule: Schedule::Constant(or(given.learning_rate, optimizer.default_rate())),
+        clipping,
+        l1: given.l1,
+        l2: given.l2,
+        lazy_embeddings: flag("lazy_embeddings", given.lazy_embeddings)?,
+        seed: given.seed,
+        ..TrainerConfig::new(optimizer, loss)
+    })
+}
+
+fn unknown(what: &str, value: u32) -> Failure {
+    Failure::invalid(format!("{what} {value} is not one of the constants"))
+}
+
+/// Makes a trainer for a built network, before the first step.
+///
+/// On success *out is the new trainer, and yours to free. The trainer changes the network in each step and keeps its address
+/// for that: the network must stay alive as long as steps are taken, and must not be in use by another thread during
+/// one.
+///
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (a number outside its range, an unknown enum value, a flag other than 0 and 1),
+/// UNSUPPORTED (the last layer gives two arrays), OUT_OF_MEMORY.
+///
+/// Threads: the network must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_trainer_new(
+    network: *mut elman_sequential,
+    config: *const elman_trainer_config,
+    out: *mut *mut elman_trainer,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
+        let elman_sequential(model) = unsafe { unshared("network", network) }?;
+        // SAFETY: readable for its struct_size bytes: the contract at the top of the header.
+        let config = unsafe { read_config(config) }?;
+        let out = Place::new("out", out)?;
+        let trainer = Trainer::new(model, config)?;
+        // SAFETY: valid for a write: the contract at the top of the header.
+        unsafe { out.put_handle(elman_trainer { trainer, network }) };
+        Ok(())
+    })
+}
+
+/// One step on x [batch, steps, features] and target, which is laid out as the network's output (the sparse loss: one class
+/// number for each row of it). *loss receives the batch's loss before the weights moved. `options` may be NULL. Where the
+/// network gives sequences, masked steps do not count in the loss.
+///
+/// Fails like elman_sequential_run, and with NOT_FINITE where the loss or a gradient is a NaN or an infinity: weights and
+/// optimizer are unchanged then, as after any other failure.
+///
+/// Threads: neither the trainer nor its network may be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_trainer_step(
+    trainer: *mut elman_trainer,
+    x: *const f32,
+    x_len: usize,
+    batch: usize,
+    steps: usize,
+    target: *const f32,
+    target_len: usize,
+    options: *const elman_run_options,
+    loss: *mut f32,
+) -> elman_status {
+    boundary(|| {
+        let x = Input::new("x", x, x_len)?;
+        // SAFETY: the contract at the top of the header is `step`'s.
+        unsafe {
+            step(trainer, (batch, steps), x.span(), (target, target_len), options, loss, |model, target| {
+                let x = x.expect("batch x steps x features", &[batch, steps, model.input_size()])?;
+                Ok(Examples::floats(x.slice(), batch, steps, target))
+            })
+        }
+    })
+}
+
+/// elman_trainer_step for token ids [batch, steps].
+///
+/// Fails like elman_trainer_step, and with INVALID_ARGUMENT where an id is outside the vocabulary.
+///
+/// Threads: neither the trainer nor its network may be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_trainer_step_tokens(
+    trainer: *mut elman_trainer,
+    ids: *const i32,
+    ids_len: usize,
+    batch: usize,
+    steps: usize,
+    target: *const f32,
+    target_len: usize,
+    options: *const elman_run_options,
+    loss: *mut f32,
+) -> elman_status {
+    boundary(|| {
+        let ids = Input::new("ids", ids, ids_len)?;
+        // SAFETY: the contract at the top of the header is `step`'s.
+        unsafe {
+            step(trainer, (batch, steps), ids.span(), (target, target_len), options, loss, |_, target| {
+                let ids = ids.expect("batch x steps", &[batch, steps])?;
+                Ok(Examples::tokens(ids.slice(), batch, steps, target))
+            })
+        }
+    })
+}
+
+/// A step on what `examples` makes of the network and the targets.
+///
+/// # Safety
+/// What the header asks of its callers.
+unsafe fn step<'a>(
+    trainer: *mut elman_trainer,
+    (batch, steps): (usize, usize),
+    input: Span,
+    (target, target_len): (*const f32, usize),
+    options: *const elman_run_options,
+    loss: *mut f32,
+    examples: impl FnOnce(&Sequential, &'a [f32]) -> Result<Examples<'a>, Failure>,
+) -> Result<(), Failure> {
+    // SAFETY: a live handle that nobody else uses meanwhile: the caller's duty.
+    let elman_trainer { trainer, network } = unsafe { unshared("trainer", trainer) }?;
+    // SAFETY: the trainer's network is alive and nobody else uses it meanwhile: the caller's duty.
+    let elman_sequential(model) = unsafe { unshared("network", *network) }?;
+    let loss = Output::new("loss", loss, 1)?;
+    let target = Input::new("target", target, target_len)?;
+    let outputs = model.output_len(batch, steps)?;
+    let columns = model.network("trainer")?.output.features;
+    let target = target.expect(
+        "rows x target columns",
+        &[outputs / columns, trainer.config().loss.target_columns(columns)],
+    )?;
+    // SAFETY: readable for its struct_size bytes: the caller's duty.
+    let options = unsafe { Options::read(options, model, batch, steps) }?;
+    options.check_overlap(input, &loss)?;
+    options.check_overlap(target.span(), &loss)?;
+    // SAFETY: as long as C says: the caller's duty.
+    let target = unsafe { target.slice() };
+    let examples = examples(model, target)?;
+    // SAFETY: as long as C says: the caller's duty; apart, checked above.
+    let value = trainer.step(model, examples, unsafe { options.into_run_options() })?;
+    // SAFETY: valid for a write: the caller's duty.
+    unsafe { loss.copy_from(&[value]) };
+    Ok(())
+}
+
+/// Writes the training's state and its network's weights to a file, from which elman_trainer_load goes on to the same bits,
+/// replacing what is there. path is as in elman_sequential_save.
+///
+/// Fails with IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
+///
+/// Threads: neither the trainer nor its network may be changed by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_trainer_save(
+    trainer: *const elman_trainer,
+    path: *const c_char,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: live handles that nobody changes meanwhile: the contract at the top of the header.
+        let elman_trainer { trainer, network } = unsafe { shared("trainer", trainer) }?;
+        // SAFETY: as above.
+        let elman_sequential(model) = unsafe { shared("network", network.cast_const()) }?;
+        // SAFETY: nul-terminated: the contract at the top of the header.
+        trainer.save(model, unsafe { self::path(path) }?)?;
+        Ok(())
+    })
+}
+
+/// Reads what elman_trainer_save wrote: gives the network, which must be built and have the layers of the one that was
+/// trained, the weights, and makes the trainer to go on with.
+///
+/// On success *out is the new trainer, and yours to free; it keeps the network's address as elman_trainer_new says.
+///
+/// Fails with IO, BAD_FORMAT, NOT_BUILT, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be); the
+/// network is unchanged then.
+///
+/// Threads: the network must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_trainer_load(
+    network: *mut elman_sequential,
+    path: *const c_char,
+    out: *mut *mut elman_trainer,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
+        let elman_sequential(model) = unsafe { unshared("network", network) }?;
+        let out = Place::new("out", out)?;
+        // SAFETY: nul-terminated: the contract at the top of the header.
+        let trainer = Trainer::load(model, unsafe { self::path(path) }?)?;
+        // SAFETY: valid for a write: the contract at the top of the header.
+        unsafe { out.put_handle(elman_trainer { trainer, network }) };
+        Ok(())
+    })
+}
+
+/// Frees a trainer; its network stays. NULL is fine; a second time is not.
+///
+/// Threads: the trainer must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_trainer_free(trainer: *mut elman_trainer) {
+    if !trainer.is_null() {
+        // SAFETY: made by `put_handle`, not freed before and not in use: the contract at the top of the header.
+        guarded(|| drop(unsafe { Box::from_raw(trainer) }));
+    }
+}
