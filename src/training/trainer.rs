@@ -63,6 +63,9 @@ impl TrainerConfig {
 /// A step either does all of its work or changes nothing: a NaN or an infinity in the loss or in a gradient is
 /// [`Error::NotFinite`], and weights and optimizer are as before.
 ///
+/// Truncated backward: hand the pieces of long sequences to one step each, a piece's
+/// [`RunOptions::final_state`] being the next one's `initial_state`. The state is carried over, gradients stop at the seams.
+///
 /// ```
 /// use elman::{Dense, Examples, Loss, Optimizer, Sequential, SimpleRnn, Trainer, TrainerConfig};
 ///
