@@ -11,10 +11,12 @@
 //! error of the fits: at most 0.55 · 2^-24. The centre `c_i` of an interval is a float near its middle whose tanh is
 //! a float to 1/1000 ULP, so the constant term costs nothing; `|x| - c_i` is exact. In the first interval
 //! [0, 0.25) the centre and the constant are 0 and the linear term is 1: exact for subnormals, and -0 stays -0.
-//! The maximum over all 2^32 inputs is measured by the ignored test in `tests/activations.rs`.
+//! Over all 2^32 inputs: at most 1.094 ULP with fused multiply-add, 1.140 ULP on the portable arm, never down by more
+//! than 1 ULP where the argument goes up (the ignored tests in `tests/activations.rs`).
 //!
 //! # Sigmoid
-//! `e = exp(-|x|)`, then `1 / (1 + e)` or `e / (1 + e)`: relative accuracy on both sides, down into the subnormals.
+//! `e = exp(-|x|)`, then `1 / (1 + e)` or `e / (1 + e)`: relative accuracy on both sides, down into the subnormals. Over all
+//! 2^32 inputs: at most 2.402 ULP on every arm.
 
 use crate::simd::{Simd, Table};
 
