@@ -541,7 +541,7 @@ fn run_head(
         let last = |back: usize, units: usize, reversed: bool, zero_output: bool| {
             let blank = work.ends_blank(rank, reversed, zero_output);
             let state = &states[states.len() - back].0[rank * row_stride(units)..][..units];
-            if blank { &ZEROS[..0] } else { state }
+            (!blank).then_some(state)
         };
         match &top.layer {
             Layer::SimpleRnn(rnn) => {
@@ -587,8 +587,9 @@ fn run_head(
     Ok(())
 }
 
-const ZEROS: [f32; 0] = [];
-
-fn copy_or_zero(to: &mut [f32], from: &[f32]) {
-    if from.is_empty() { to.fill(0.0) } else { to.copy_from_slice(from) }
+fn copy_or_zero(to: &mut [f32], from: Option<&[f32]>) {
+    match from {
+        Some(from) => to.copy_from_slice(from),
+        None => to.fill(0.0),
+    }
 }
