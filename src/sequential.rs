@@ -609,3 +609,43 @@ fn assemble(input_size: usize, layers: &[Layer], variables: Vec<Variables>) -> R
         .collect::<Result<Vec<_>>>()?;
     Network::new(built).map(Arc::new)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::{Bidirectional, SimpleRnn};
+
+    const FEATURES: usize = 40;
+
+    /// Calls `model` until its threads have helped often, each time for the bits that one thread gives.
+    fn helps(mut model: Sequential, batch: usize, steps: usize) {
+        let x: Vec<f32> = (0..batch * steps * FEATURES).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect();
+        let alone = model.predict(&x, batch, steps).expect("the input fits");
+        model.set_threads(3).expect("threads can be started");
+        let mut calls = 0;
+        while model.threads.helped() < 20 {
+            let together = model.predict(&x, batch, steps).expect("the input fits");
+            assert!(alone.iter().zip(&together).all(|(a, b)| a.to_bits() == b.to_bits()), "other bits");
+            calls += 1;
+            assert!(calls < 20_000, "nobody helped with {batch} rows of {steps} steps");
+        }
+    }
+
+    fn stack(layers: usize, units: usize) -> Sequential {
+        let rnn = |_| SimpleRnn::new(units).return_sequences(true);
+        (0..layers)
+            .map(rnn)
+            .fold(Sequential::new(FEATURES), Sequential::add)
+            .build(5)
+            .expect("the layers fit")
+    }
+
+    #[test]
+    fn threads_share_rows_columns_halves_and_layers() {
+        helps(stack(1, 64), 33, 40);
+        helps(stack(1, 600), 1, 20);
+        helps(stack(4, 65), 1, 300);
+        let both = Bidirectional::new(SimpleRnn::new(70).return_sequences(true));
+        helps(Sequential::new(FEATURES).add(both).build(5).expect("the layer fits"), 2, 200);
+    }
+}

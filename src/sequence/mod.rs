@@ -12,10 +12,14 @@
 //! first (one that walks backwards above another recurrent layer, a Bidirectional) begins a stage of its own, fed
 //! from a whole sequence in memory. The layers above the last step are the head.
 //!
+//! Threads share the rows of a batch; where there are too few, they share the columns of large layers, the halves of
+//! a Bidirectional layer, or the layers of a stack on different chunks.
+//!
 //! A [`Streaming`] goes on from where its last call ended, in memory of its own.
 //!
 //! A masked step's output repeats the one before (or is blank); that is filled in only where somebody reads it.
 
+mod layered;
 mod looped;
 mod network;
 mod parallel;

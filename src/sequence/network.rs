@@ -132,6 +132,13 @@ impl Network {
         matches!(last, Some(Layer::Bidirectional(both)) if both.merge_mode == MergeMode::None)
     }
 
+    /// Whether every recurrent layer is a Bidirectional one.
+    pub(super) fn is_bidirectional(&self) -> bool {
+        let mut packed = self.layers.iter().map(|layer| &layer.packed);
+        !packed.clone().any(|packed| matches!(packed, Packed::Rnn(_)))
+            && packed.any(|packed| matches!(packed, Packed::Both(_)))
+    }
+
     /// Floats of state a row.
     pub(crate) fn state_width(&self) -> usize {
         self.recurrent().map(|(_, rnn)| rnn.units()).sum()

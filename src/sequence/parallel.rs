@@ -45,6 +45,12 @@ impl Threads {
         self.0.as_ref().map_or(1, |(pool, _)| pool.current_num_threads() + 1)
     }
 
+    /// How often threads other than a caller's have done something.
+    #[cfg(test)]
+    pub(crate) fn helped(&self) -> usize {
+        self.0.as_ref().map_or(0, |(_, team)| team.helped.load(Ordering::Relaxed))
+    }
+
     /// Into how many parts to cut `rows` rows that cost `work` multiply-adds together.
     pub(super) fn parts(&self, rows: usize, work: usize) -> usize {
         self.count().min(rows).min(work / WORK_A_THREAD).max(1)

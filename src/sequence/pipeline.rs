@@ -1,10 +1,11 @@
 //! One stage: its layers run chunk by chunk, each right behind the one below.
 
 use super::network::{Network, Stage};
-use super::scratch::Buffer;
+use super::parallel::Threads;
+use super::scratch::{Buffer, Lane};
 use super::team::{self, Held};
 use super::work::Work;
-use super::{looped, unrolled};
+use super::{layered, looped, unrolled};
 use crate::dispatch::{Function, KernelSet, kernels};
 use crate::error::Result;
 use crate::gemm::{Init, Rows, multiply, recur};
@@ -64,16 +65,22 @@ pub(super) struct Chunk<'a> {
     pub(super) rows: Rows<'a>,
 }
 
+/// Who helps with a stage.
+#[derive(Clone, Copy)]
+pub(super) enum Help<'a> {
+    Nobody,
+    /// A team that shares the columns of large layers.
+    Columns(&'a Held<'a>),
+    /// Threads for the halves of a Bidirectional layer, or for layers on different chunks, at the same time.
+    Threads(&'a Threads),
+}
+
 /// The buffers that a stage works in.
 pub(super) struct Buffers<'a> {
-    /// By layer of the network.
-    pub(super) chunks: &'a mut [Buffer],
+    pub(super) lane: &'a mut Lane,
     /// By recurrent direction, from the stage's first on: initial states on entry, last states on return, by rank.
     pub(super) states: &'a mut [Buffer],
-    pub(super) offsets: &'a mut Vec<usize>,
-    pub(super) gathered: &'a mut Buffer,
-    /// Threads that share the columns of large layers.
-    pub(super) team: Option<&'a Held<'a>>,
+    pub(super) help: Help<'a>,
 }
 
 /// Runs a stage over all steps, `half` saying which direction where it is a Bidirectional layer, and hands every
@@ -85,22 +92,32 @@ pub(super) fn run(
     source: Source<'_>,
     work: &Work,
     buffers: Buffers<'_>,
-    mut sink: impl FnMut(Chunk<'_>),
+    mut sink: impl FnMut(Chunk<'_>) + Send,
 ) -> Result<()> {
     let layers = &network.layers[stage.layers.clone()];
-    let Buffers { chunks, states, offsets, gathered, team } = buffers;
+    let Buffers { lane, states, help } = buffers;
+    let Lane { chunks, offsets, gathered, handed } = lane;
+    chunks.resize_with(network.layers.len(), Buffer::default);
     let chunks = &mut chunks[stage.layers.clone()];
-    let reversed = half.map_or(stage.reversed, |half| half == 1);
+    let recurrent =
+        layers.iter().filter(|layer| matches!(Step::of(&layer.packed, half), Step::Rnn(_))).count();
+    let cost: usize = layers.iter().map(|layer| Step::of(&layer.packed, half).cost()).sum();
+    let team = match help {
+        Help::Threads(threads) if recurrent > 1 && cost * work.total() >= layered::LAYERS_FROM => {
+            threads.team()
+        }
+        _ => None,
+    };
     let bytes: usize = layers.iter().map(|layer| row_stride(layer.output.features) * size_of::<f32>()).sum();
-    let target = (CHUNK_BYTES / bytes.max(1)).max(CHUNK_ROWS);
+    let target = match team {
+        Some(_) => work.total() / layered::CHUNKS,
+        None => (CHUNK_BYTES / bytes.max(1)).max(CHUNK_ROWS),
+    };
     let most = target.min(work.total()).max(work.batch);
     for (layer, chunk) in layers.iter().zip(chunks.iter_mut()) {
-        let (stride, carried) = match Step::of(&layer.packed, half) {
-            Step::Rnn(rnn) => (row_stride(rnn.units()), work.batch),
-            Step::Dense(dense) => (row_stride(dense.kernel.columns()), 0),
-            Step::Skip => continue,
-        };
-        chunk.0.reserve_scratch((carried + most) * stride)?;
+        let step = Step::of(&layer.packed, half);
+        let carried = if matches!(step, Step::Rnn(_)) { work.batch } else { 0 };
+        chunk.0.reserve_scratch((carried + most) * step.stride())?;
     }
     // Rows that lie a power of two apart compete for the same few cache ways, and each is read once for every panel.
     let first_kernel = layers.iter().find_map(|layer| match Step::of(&layer.packed, half) {
@@ -112,95 +129,185 @@ pub(super) fn run(
     if let Some(columns) = gather {
         gathered.0.reserve_scratch(most * row_stride(columns))?;
     }
+    let walk = Walk { source, work, reversed: half.map_or(stage.reversed, |half| half == 1), most, gather };
+    let mut states = states.iter_mut();
+    let mut lanes = Vec::with_capacity(layers.len());
+    for (layer, buffer) in layers.iter().zip(chunks) {
+        let step = Step::of(&layer.packed, half);
+        let state = match step {
+            Step::Skip => continue,
+            Step::Dense(_) => None,
+            Step::Rnn(_) => states.next(),
+        };
+        lanes.push(LayerLane { step, buffer: &mut buffer.0, state: state.map(|state| &mut state.0) });
+    }
+    if let Some(team) = team {
+        return layered::run(&team, &walk, lanes, (offsets, gathered, handed), sink);
+    }
+    let columns = match help {
+        Help::Columns(team) => Some(team),
+        _ => None,
+    };
     let mut first = 0;
-    while first < work.counts.len() {
-        let mut rows = 0;
-        let counts = &work.counts[first..];
-        let fitting = counts.iter().take_while(|&&count| {
-            rows += count;
-            rows <= most
-        });
-        let counts = &counts[..fitting.count().max(1)];
-        let rows: usize = counts.iter().sum();
-        let last = first + counts.len() == work.counts.len();
-        offsets.clear();
-        for (step, &count) in counts.iter().enumerate() {
-            let place =
-                |rank: usize| source.offset(work.order[rank], work.time(rank, first + step, reversed));
-            offsets.extend((0..count).map(place));
+    while let Some(span) = walk.span(first) {
+        let mut input = walk.input(&span, offsets, gathered);
+        for lane in &mut lanes {
+            input = lane.run(&walk, &span, input, columns);
         }
-        let mut input = Rows::Scattered { values: source.values, offsets };
-        if let Some(columns) = gather {
-            let stride = row_stride(columns);
-            for (to, &from) in gathered.0.chunks_exact_mut(stride).zip(offsets.iter()) {
-                to[..columns].copy_from_slice(&source.values[from..from + columns]);
-            }
-            input = Rows::Strided { values: &gathered.0, stride, count: rows };
-        }
-        let mut recurrent = 0;
-        let mut rest = &mut chunks[..];
-        for layer in layers {
-            let Some((buffer, others)) = rest.split_first_mut() else { break };
-            rest = others;
-            match Step::of(&layer.packed, half) {
-                Step::Rnn(rnn) => {
-                    let stride = row_stride(rnn.units());
-                    let carried = work.batch;
-                    let state = &mut states[recurrent].0;
-                    recurrent += 1;
-                    let (before, sums) = buffer.0.split_at_mut(carried * stride);
-                    if first == 0 {
-                        before.copy_from_slice(&state[..carried * stride]);
-                    }
-                    let init = Init::Bias(&rnn.bias);
-                    match team.filter(|_| rnn.recurrent.bytes() >= SHARED_FROM) {
-                        Some(team) => {
-                            team::multiply(team, input, rows, &rnn.kernel, init, sums, stride);
-                            team::steps(team, rnn, &mut buffer.0, stride, carried, counts, first);
-                        }
-                        None => {
-                            multiply(input, &rnn.kernel, init, sums, stride);
-                            let drive = if rnn.unrolled { unrolled::run } else { looped::run };
-                            drive(rnn, &mut buffer.0, stride, carried, counts, first);
-                        }
-                    }
-                    let (before, sums) = buffer.0.split_at_mut(carried * stride);
-                    let after = work.counts.get(first + counts.len()).copied().unwrap_or(0);
-                    keep_last(sums, stride, counts, after, state);
-                    if !last {
-                        let from = (rows - counts[counts.len() - 1]) * stride;
-                        before[..after * stride].copy_from_slice(&sums[from..][..after * stride]);
-                    }
-                    input = Rows::Strided { values: sums, stride, count: rows };
-                }
-                Step::Dense(dense) => {
-                    let stride = row_stride(dense.kernel.columns());
-                    fully_connected(dense, input, rows, &mut buffer.0, stride);
-                    input = Rows::Strided { values: &buffer.0, stride, count: rows };
-                }
-                Step::Skip => {}
-            }
-        }
-        sink(Chunk { first, counts, rows: input });
-        first += counts.len();
+        sink(Chunk { first, counts: span.counts, rows: input });
+        first += span.counts.len();
     }
     Ok(())
 }
 
-enum Step<'a> {
+/// The way over a stage's chunks.
+pub(super) struct Walk<'a> {
+    source: Source<'a>,
+    work: &'a Work,
+    reversed: bool,
+    /// Rows of a chunk, at most.
+    most: usize,
+    /// Floats of an input row, where rows are copied side by side.
+    gather: Option<usize>,
+}
+
+/// Some compact steps.
+pub(super) struct Span<'a> {
+    pub(super) first: usize,
+    pub(super) counts: &'a [usize],
+    pub(super) rows: usize,
+    /// Rows of the step behind.
+    after: usize,
+}
+
+impl<'a> Walk<'a> {
+    /// The chunk that begins with compact step `first`.
+    pub(super) fn span(&self, first: usize) -> Option<Span<'a>> {
+        let counts = self.work.counts.get(first..).filter(|counts| !counts.is_empty())?;
+        let mut rows = 0;
+        let fitting = counts.iter().take_while(|&&count| {
+            rows += count;
+            rows <= self.most
+        });
+        let (counts, behind) = counts.split_at(fitting.count().max(1));
+        let after = behind.first().copied().unwrap_or(0);
+        Some(Span { first, counts, rows: counts.iter().sum(), after })
+    }
+
+    /// The rows that the first layer reads.
+    pub(super) fn input<'b>(
+        &self,
+        span: &Span<'_>,
+        offsets: &'b mut Vec<usize>,
+        gathered: &'b mut Buffer,
+    ) -> Rows<'b>
+    where
+        'a: 'b,
+    {
+        let Self { source, work, reversed, .. } = *self;
+        offsets.clear();
+        for (step, &count) in span.counts.iter().enumerate() {
+            let place =
+                |rank: usize| source.offset(work.order[rank], work.time(rank, span.first + step, reversed));
+            offsets.extend((0..count).map(place));
+        }
+        let Some(columns) = self.gather else { return Rows::Scattered { values: source.values, offsets } };
+        let stride = row_stride(columns);
+        for (to, &from) in gathered.0.chunks_exact_mut(stride).zip(offsets.iter()) {
+            to[..columns].copy_from_slice(&source.values[from..from + columns]);
+        }
+        Rows::Strided { values: &gathered.0, stride, count: span.rows }
+    }
+}
+
+/// A layer and its buffers.
+pub(super) struct LayerLane<'a> {
+    pub(super) step: Step<'a>,
+    pub(super) buffer: &'a mut AlignedVec,
+    /// Of a recurrent layer, by rank: the state before the first step, then the last one.
+    pub(super) state: Option<&'a mut AlignedVec>,
+}
+
+impl LayerLane<'_> {
+    /// Carries the layer over a chunk, and gives its rows.
+    pub(super) fn run(
+        &mut self,
+        walk: &Walk<'_>,
+        span: &Span<'_>,
+        input: Rows<'_>,
+        team: Option<&Held<'_>>,
+    ) -> Rows<'_> {
+        let Span { first, counts, rows, after } = *span;
+        let buffer = &mut *self.buffer;
+        match (&self.step, &mut self.state) {
+            (Step::Rnn(rnn), Some(state)) => {
+                let stride = row_stride(rnn.units());
+                let carried = walk.work.batch;
+                let (before, sums) = buffer.split_at_mut(carried * stride);
+                if first == 0 {
+                    before.copy_from_slice(&state[..carried * stride]);
+                }
+                let init = Init::Bias(&rnn.bias);
+                match team.filter(|_| rnn.recurrent.bytes() >= SHARED_FROM) {
+                    Some(team) => {
+                        team::multiply(team, input, rows, &rnn.kernel, init, sums, stride);
+                        team::steps(team, rnn, buffer, stride, carried, counts, first);
+                    }
+                    None => {
+                        multiply(input, &rnn.kernel, init, sums, stride);
+                        let drive = if rnn.unrolled { unrolled::run } else { looped::run };
+                        drive(rnn, buffer, stride, carried, counts, first);
+                    }
+                }
+                let (before, sums) = buffer.split_at_mut(carried * stride);
+                keep_last(sums, stride, counts, after, state);
+                let from = (rows - counts[counts.len() - 1]) * stride;
+                before[..after * stride].copy_from_slice(&sums[from..][..after * stride]);
+                Rows::Strided { values: sums, stride, count: rows }
+            }
+            (Step::Dense(dense), _) => {
+                let stride = row_stride(dense.kernel.columns());
+                fully_connected(dense, input, rows, buffer, stride);
+                Rows::Strided { values: buffer, stride, count: rows }
+            }
+            _ => unreachable!("a lane is of a layer that computes"),
+        }
+    }
+}
+
+/// How a layer takes part in a stage.
+pub(super) enum Step<'a> {
     Rnn(&'a PackedRnn),
     Dense(&'a PackedDense),
     Skip,
 }
 
 impl<'a> Step<'a> {
-    /// How a layer takes part in a stage; `half` is the direction of a Bidirectional layer.
+    /// `half` is the direction of a Bidirectional layer.
     fn of(packed: &'a Packed, half: Option<usize>) -> Self {
         match (packed, half) {
             (Packed::Rnn(rnn), _) => Step::Rnn(rnn),
             (Packed::Both(both), Some(half)) => Step::Rnn(&both[half]),
             (Packed::Dense(dense), _) => Step::Dense(dense),
             (Packed::Plain | Packed::Both(_), _) => Step::Skip,
+        }
+    }
+
+    /// Floats from row to row of what the layer gives.
+    pub(super) fn stride(&self) -> usize {
+        match self {
+            Step::Rnn(rnn) => row_stride(rnn.units()),
+            Step::Dense(dense) => row_stride(dense.kernel.columns()),
+            Step::Skip => 0,
+        }
+    }
+
+    /// Multiply-adds a row.
+    pub(super) fn cost(&self) -> usize {
+        match self {
+            Step::Rnn(rnn) => (rnn.kernel.terms() + rnn.units()) * rnn.units(),
+            Step::Dense(dense) => dense.kernel.terms() * dense.kernel.columns(),
+            Step::Skip => 0,
         }
     }
 }

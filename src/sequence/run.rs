@@ -2,9 +2,8 @@
 
 use super::network::{Network, Stage};
 use super::parallel::Threads;
-use super::pipeline::{self, Buffers, Chunk, Map, SHARED_FROM, Source, fully_connected};
-use super::scratch::{Buffer, Scratch, ScratchPool, Whole};
-use super::team::Held;
+use super::pipeline::{self, Buffers, Chunk, Help, Map, SHARED_FROM, Source, fully_connected};
+use super::scratch::{Buffer, Lane, Scratch, ScratchPool, Whole};
 use super::work::{Mask, Work};
 use crate::error::{Error, Result};
 use crate::gemm::Rows;
@@ -75,7 +74,10 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
     let shares_columns = threads.count() > 1
         && batch < ROWS_A_THREAD * threads.count()
         && network.recurrent().any(|(_, rnn)| rnn.recurrent.bytes() >= SHARED_FROM);
-    let count = if network.is_unmerged() || shares_columns { 1 } else { threads.parts(batch, work) };
+    let helpers = threads.parts(usize::MAX, work);
+    let by_halves = batch < ROWS_A_THREAD * helpers && network.is_bidirectional();
+    let is_whole = network.is_unmerged() || shares_columns || by_halves || batch < helpers;
+    let count = if is_whole { 1 } else { threads.parts(batch, work) };
     let mut parts = Vec::with_capacity(count);
     let mut output = output;
     let row_len = output.len() / batch;
@@ -102,14 +104,19 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
             outcome: Ok(()),
         });
     }
-    let run_part = |part: &mut Part<'_>, team: Option<&Held<'_>>| {
-        part.outcome = run_part(network, part, batch, steps, padding, initial_state, team);
+    let run_part = |part: &mut Part<'_>, help: Help<'_>| {
+        part.outcome = run_part(network, part, batch, steps, padding, initial_state, help);
     };
-    if shares_columns {
-        let team = threads.team();
-        parts.iter_mut().for_each(|part| run_part(part, team.as_ref()));
+    if count > 1 {
+        threads.for_each(&mut parts, |part| run_part(part, Help::Nobody));
     } else {
-        threads.for_each(&mut parts, |part| run_part(part, None));
+        let team = if shares_columns { threads.team() } else { None };
+        let help = match &team {
+            Some(team) => Help::Columns(team),
+            None if helpers > 1 => Help::Threads(threads),
+            None => Help::Nobody,
+        };
+        parts.iter_mut().for_each(|part| run_part(part, help));
     }
     let mut final_state = final_state;
     let mut outcome = Ok(());
@@ -191,6 +198,15 @@ pub(super) fn arrange(
     Ok(())
 }
 
+/// One direction of a Bidirectional layer.
+struct Half<'a> {
+    half: usize,
+    whole: &'a mut Whole,
+    lane: &'a mut Lane,
+    states: &'a mut [Buffer],
+    outcome: Result<()>,
+}
+
 fn run_part(
     network: &Network,
     part: &mut Part<'_>,
@@ -198,14 +214,13 @@ fn run_part(
     steps: usize,
     padding: Padding,
     initial_state: Option<&[f32]>,
-    team: Option<&Held<'_>>,
+    help: Help<'_>,
 ) -> Result<()> {
-    let Scratch { work, chunks, states, offsets, gathered, wholes, halves, blank, head } = &mut part.scratch;
+    let Scratch { work, lanes, states, wholes, halves, blank, head } = &mut part.scratch;
     let rows = part.rows.len();
     let (values, map) = values_of(network, part.input)?;
     arrange(network, work, part.input, (rows, steps), (part.mask, part.lengths, padding))?;
 
-    chunks.resize_with(network.layers.len(), Buffer::default);
     states.resize_with(network.recurrent().count(), Buffer::default);
     let mut base = 0;
     for ((_, rnn), state) in network.recurrent().zip(states.iter_mut()) {
@@ -247,24 +262,34 @@ fn run_part(
             .sum::<usize>();
         let blank_between = work.blank_between(stage.zero_output);
         if stage.both {
-            for (half, whole) in halves.iter_mut().enumerate() {
-                let width = stage_width(network, stage, Some(half));
-                let buffers = Buffers {
-                    chunks: &mut *chunks,
-                    states: &mut stage_states[half..],
-                    offsets,
-                    gathered,
-                    team,
-                };
-                if output.sequence {
-                    let mut keep = Keep::new(whole, work, width, half == 1, blank_between, None)?;
-                    pipeline::run(network, stage, Some(half), source, work, buffers, |chunk| {
-                        keep.take(chunk)
-                    })?;
-                } else {
-                    pipeline::run(network, stage, Some(half), source, work, buffers, |_| {})?;
-                }
+            let (first, second) = stage_states.split_at_mut(1);
+            let states = [first, &mut second[..1]];
+            let mut both = Vec::with_capacity(2);
+            for (((half, whole), lane), states) in halves.iter_mut().enumerate().zip(&mut *lanes).zip(states)
+            {
+                both.push(Half { half, whole, lane, states, outcome: Ok(()) });
             }
+            let run_half = |it: &mut Half<'_>, help: Help<'_>| {
+                let width = stage_width(network, stage, Some(it.half));
+                let buffers = Buffers { lane: it.lane, states: it.states, help };
+                let half = Some(it.half);
+                it.outcome = if output.sequence {
+                    Keep::new(it.whole, work, width, it.half == 1, blank_between, None).and_then(
+                        |mut keep| {
+                            pipeline::run(network, stage, half, source, work, buffers, |chunk| {
+                                keep.take(chunk)
+                            })
+                        },
+                    )
+                } else {
+                    pipeline::run(network, stage, half, source, work, buffers, |_| {})
+                };
+            };
+            match help {
+                Help::Threads(threads) => threads.for_each(&mut both, |half| run_half(half, Help::Nobody)),
+                _ => both.iter_mut().for_each(|half| run_half(half, help)),
+            }
+            both.into_iter().try_for_each(|half| half.outcome)?;
             let Layer::Bidirectional(both) = &layers[0].layer else { continue };
             if output.sequence {
                 let units = both.layer.units;
@@ -276,7 +301,7 @@ fn run_part(
             }
         } else {
             let blank_row = blank_output(network, stage, work, blank)?;
-            let buffers = Buffers { chunks: &mut *chunks, states: stage_states, offsets, gathered, team };
+            let buffers = Buffers { lane: &mut lanes[0], states: stage_states, help };
             if !output.sequence {
                 pipeline::run(network, stage, None, source, work, buffers, |_| {})?;
             } else if is_last {

@@ -25,18 +25,28 @@ impl Default for Buffer {
     }
 }
 
-/// The buffers of one run.
+/// The buffers of one walk over the chunks of a stage.
 #[derive(Debug, Default)]
-pub(crate) struct Scratch {
-    pub(super) work: Work,
+pub(super) struct Lane {
     /// By layer: the rows of a chunk.
     pub(super) chunks: Vec<Buffer>,
-    /// By direction of a recurrent layer: the last state of each rank.
-    pub(super) states: Vec<Buffer>,
     /// Where the rows of a chunk begin in the input.
     pub(super) offsets: Vec<usize>,
     /// The rows of a chunk of the input side by side, where that pays.
     pub(super) gathered: Buffer,
+    /// By layer, where another thread runs the layer above: what it gave for a chunk and for the one before, and what of it
+    /// has arrived.
+    pub(super) handed: Vec<[Buffer; 3]>,
+}
+
+/// The buffers of one run.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub(super) work: Work,
+    /// What a walk over the chunks needs; the halves of a Bidirectional layer may walk at the same time.
+    pub(super) lanes: [Lane; 2],
+    /// By direction of a recurrent layer: the last state of each rank.
+    pub(super) states: Vec<Buffer>,
     /// What the stage before gave, and what this one gives.
     pub(super) wholes: [Whole; 2],
     /// The halves of a Bidirectional layer.

@@ -58,6 +58,9 @@ pub(super) struct Team {
     opened: AtomicUsize,
     /// Partners that may be looking at `open`.
     helping: AtomicUsize,
+    /// How often a partner has carried out a job or looked for open work.
+    #[cfg(test)]
+    pub(super) helped: AtomicUsize,
 }
 
 /// Where the members of a job meet.
@@ -68,7 +71,7 @@ pub(super) struct Meeting<'a> {
 
 impl Meeting<'_> {
     /// Waits until every member has called this as often as this one. What they wrote before is visible after.
-    pub(super) fn wait(&self) {
+    fn wait(&self) {
         let arrivals = &self.team.arrivals;
         let mine = arrivals.fetch_add(1, Ordering::AcqRel) + 1;
         let all = mine.next_multiple_of(self.members);
@@ -76,7 +79,7 @@ impl Meeting<'_> {
     }
 }
 
-fn wait_until(done: impl Fn() -> bool) {
+pub(super) fn wait_until(done: impl Fn() -> bool) {
     let mut spins = 0;
     while !done() {
         if spins < SPINS {
@@ -158,6 +161,8 @@ impl Team {
                     return;
                 }
             }
+            #[cfg(test)]
+            self.helped.fetch_add(1, Ordering::Relaxed);
             (since, spins) = (Instant::now(), 0);
         }
     }
@@ -165,7 +170,7 @@ impl Team {
 
 impl Held<'_> {
     /// Carries out `job` with everybody who has joined. `job` must not panic: its other members would wait for it.
-    fn run(&self, job: Job<'_>) {
+    pub(super) fn run(&self, job: Job<'_>) {
         let team = self.0;
         team.finished.store(0, Ordering::Relaxed);
         team.arrivals.store(0, Ordering::Relaxed);
