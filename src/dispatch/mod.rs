@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 pub(crate) use crate::kernels::activation::Function;
-pub(crate) use crate::kernels::gradient::{LIFT, Outer, SQUARE_LANES};
+pub(crate) use crate::kernels::gradient::{LIFT, Outer, SQUARE_LANES, even_split};
 pub(crate) use crate::kernels::tile::{Block, Finish};
 
 /// An instruction set that elman has kernels for.
@@ -75,6 +75,8 @@ pub(crate) struct KernelSet {
     pub(crate) apply: ApplyFn,
     pub(crate) apply_state: ApplyFn,
     pub(crate) outer: OuterFn,
+    /// By vectors in the panel, less one: the most rows of a tile of `outer`.
+    pub(crate) outer_rows: [usize; MAX_WIDTH],
     pub(crate) through: ThroughFn,
 }
 

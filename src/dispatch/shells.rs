@@ -89,6 +89,12 @@ macro_rules! shells {
                 by_vectors
             }
 
+            const fn outer_rows() -> [usize; MAX_WIDTH] {
+                let mut by_vectors = [0; MAX_WIDTH];
+                $(by_vectors[$nv - 1] = gradient::most_rows(<$simd as Simd>::ACCUMULATORS, $nv);)*
+                by_vectors
+            }
+
             pub(super) static KERNELS: KernelSet = KernelSet {
                 isa: Isa::$isa,
                 lanes: LANES,
@@ -100,6 +106,7 @@ macro_rules! shells {
                 apply: apply::<false>,
                 apply_state: apply::<true>,
                 outer,
+                outer_rows: outer_rows(),
                 through,
             };
         }

@@ -14,4 +14,4 @@ mod transposed;
 
 pub(crate) use packed::PackedMatrix;
 pub(crate) use product::{Init, Rows, block_of, multiply, recur, walk, walk_share};
-pub(crate) use transposed::multiply_over_rows;
+pub(crate) use transposed::{Copies, Terms, multiply_over_rows};

@@ -32,6 +32,21 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// The first `count` rows, and the others.
+    fn split_at(self, count: usize) -> (Self, Self) {
+        match self {
+            _ if self.count() <= count => (self, Rows::Scattered { values: &[], offsets: &[] }),
+            Rows::Strided { values, stride, count: all } => (
+                Rows::Strided { values, stride, count },
+                Rows::Strided { values: &values[count * stride..], stride, count: all - count },
+            ),
+            Rows::Scattered { values, offsets } => {
+                let (first, others) = offsets.split_at(count);
+                (Rows::Scattered { values, offsets: first }, Rows::Scattered { values, offsets: others })
+            }
+        }
+    }
+
     pub(super) fn count(&self) -> usize {
         match *self {
             Rows::Strided { count, .. } => count,
@@ -52,6 +67,11 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// Bytes of the left-hand rows that go together through all panels: a quarter of a second-level cache.
+const ROWS_BYTES: usize = 512 << 10;
+/// Rows that go together at the least, so that fetching large matrices pays.
+const ROWS_LEAST: usize = 256;
+
 /// `c = init + rows·matrix`, whole vectors written, rows of `c` being `c_stride` apart.
 pub(crate) fn multiply(
     rows: Rows<'_>,
@@ -60,11 +80,22 @@ pub(crate) fn multiply(
     c: &mut [f32],
     c_stride: usize,
 ) {
-    let count = rows.count();
-    if let Some(block) = block_of(rows, matrix, init, c, c_stride) {
-        // SAFETY: `block_of` checked that every row has `terms` floats, that `c` has whole vectors at each row, and that
-        // the bias, which a shared reference keeps apart from `c`, is as wide.
-        unsafe { walk(matrix, block, &[count], None, 0) };
+    let mut rows = rows;
+    let mut c = c;
+    // So many rows at once stay in the second cache while all panels pass over them.
+    let most = (ROWS_BYTES / size_of::<f32>() / matrix.terms().max(1)).max(ROWS_LEAST);
+    loop {
+        let (here, rest) = rows.split_at(most);
+        if let Some(block) = block_of(here, matrix, init, c, c_stride) {
+            // SAFETY: `block_of` checked that every row has `terms` floats, that `c` has whole vectors at each row, and that
+            // the bias, which a shared reference keeps apart from `c`, is as wide.
+            unsafe { walk(matrix, block, &[here.count()], None, 0) };
+        }
+        if rest.count() == 0 {
+            return;
+        }
+        rows = rest;
+        c = &mut c[most * c_stride..];
     }
 }
 

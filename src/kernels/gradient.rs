@@ -3,7 +3,9 @@
 //! # The product over rows
 //! A weight's gradient is `c[f, u] = Σ_n a[n, f] · b[n, u]`: the sum runs over rows (every step of every sequence), which
 //! both factors have side by side. So a tile of `MR` by `NV` vectors of sums reads, for each n, `MR` neighbouring
-//! floats of one row of `a` and `NV` vectors of the packed `b`; one running sum an element, in the order of n.
+//! floats of one row of `a` and `NV` vectors of the packed `b`; one running sum an element, in the order of n. Where the
+//! rows of `a` are long, a tile's floats of each lie packed beside each other: read in place, every term is a cache line
+//! of its own, of which a tile uses six floats, and lines a power of two apart push each other out of the first cache.
 //!
 //! # Activations backwards
 //! Every derivative is a function of the activation's own result, so backward needs the states and nothing else. What is
@@ -18,12 +20,16 @@ use crate::simd::Simd;
 /// A product over rows, for the columns of one panel: `c += Σ_n a[n]ᵀ·b[n]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Outer {
-    /// Row 0 of the left factor where `offsets` is null; otherwise what the offsets count from.
+    /// Row 0 of the left factor where `offsets` is null, otherwise what the offsets count from; or the packed tiles.
     pub(crate) a: *const f32,
-    /// For each term its row's distance from `a` in floats; null where rows lie `a_stride` apart.
+    /// For each term its row's distance from `a` in floats; null where rows lie `a_stride` apart, or are packed.
     pub(crate) offsets: *const usize,
-    /// Floats from row to row, where `offsets` is null.
+    /// Floats from term to term, where `offsets` is null.
     pub(crate) a_stride: usize,
+    /// Whether `a` holds, for each tile of an [`even_split`] and each term, `a_stride` floats, of which the tile's are used.
+    pub(crate) packed: bool,
+    /// Rows of a tile, at most: what the kernel set says for the panel's vectors, or less.
+    pub(crate) tile_rows: usize,
     /// Terms of each sum: rows of both factors.
     pub(crate) terms: usize,
     /// The right factor's columns, term by term without gaps: whole vectors.
@@ -39,15 +45,27 @@ pub(crate) struct Outer {
 }
 
 /// As many rows as the registers hold, and at most eight.
-const fn most_rows(accumulators: usize, vectors: usize) -> usize {
+pub(crate) const fn most_rows(accumulators: usize, vectors: usize) -> usize {
     let rows = accumulators / vectors;
     if rows > 8 { 8 } else { rows }
+}
+
+/// The tiles of `rows` rows, as even as possible and at most `most` high.
+#[inline(always)]
+pub(crate) fn even_split(rows: usize, most: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let tiles = rows.div_ceil(most);
+    let (least, more) = (rows / tiles.max(1), rows % tiles.max(1));
+    (0..tiles).map(move |tile| {
+        let start = tile * least + tile.min(more);
+        start..start + least + usize::from(tile < more)
+    })
 }
 
 /// Carries out `outer`, whose panel has at most `WIDTH` vectors.
 ///
 /// # Safety
-/// Every pointer of `outer` must be valid for what its field says: `a` for `rows` floats at each term, `b` for `terms`
+/// Every pointer of `outer` must be valid for what its field says: `a` for `rows` floats at each term (packed: `a_stride`
+/// floats for each term of each tile), `b` for `terms`
 /// times `vectors` vectors, `c` for as many vectors at each of `rows` rows, overlapping nothing else.
 #[inline(always)]
 pub(crate) unsafe fn outer<S: Simd, const WIDTH: usize>(s: S, outer: &Outer) {
@@ -69,41 +87,34 @@ pub(crate) unsafe fn outer<S: Simd, const WIDTH: usize>(s: S, outer: &Outer) {
 /// As [`outer`], `NV` being the panel's vectors.
 #[inline(always)]
 unsafe fn panel<S: Simd, const NV: usize>(s: S, outer: &Outer) {
-    let most = most_rows(S::ACCUMULATORS, NV);
-    let tiles = outer.rows.div_ceil(most);
-    if tiles == 0 {
-        return;
-    }
-    let (least, more) = (outer.rows / tiles, outer.rows % tiles);
-    let mut row = 0;
-    for index in 0..tiles {
-        let rows = least + usize::from(index < more);
+    for (index, tile) in even_split(outer.rows, outer.tile_rows).enumerate() {
+        let a = if outer.packed { index * outer.terms * outer.a_stride } else { tile.start };
         macro_rules! tile {
             ($($mr:literal)*) => {
-                match rows {
-                    // SAFETY: the rows row..row + rows are rows of `c`; the rest is the caller's promise.
-                    // The condition is a constant: it drops tiles that this arm's registers cannot hold.
-                    $($mr if $mr <= most_rows(S::ACCUMULATORS, NV) => unsafe { tile::<S, $mr, NV>(s, outer, row) },)*
-                    _ => unreachable!("a tile of {rows} rows and {} vectors", NV),
+                match tile.len() {
+                    // SAFETY: the tile's rows are rows of `c`, and `a` is where its floats begin; the rest is the
+                    // caller's promise. The condition is a constant: it drops tiles that this arm's registers cannot
+                    // hold.
+                    $($mr if $mr <= most_rows(S::ACCUMULATORS, NV) => unsafe {
+                        self::tile::<S, $mr, NV>(s, outer, outer.a.add(a), outer.c.add(tile.start * outer.c_stride))
+                    },)*
+                    rows => unreachable!("a tile of {rows} rows and {} vectors", NV),
                 }
             };
         }
         tile!(1 2 3 4 5 6 7 8);
-        row += rows;
     }
 }
 
 /// One tile of [`outer`].
 ///
 /// # Safety
-/// As [`outer`], with `row + MR <= outer.rows`.
+/// As [`outer`]; `a` is the tile's first float of the first term, `c` its first row.
 #[inline(always)]
-unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(s: S, outer: &Outer, row: usize) {
-    // SAFETY: for the whole block: row + r is a row of `c` and a float of every row of `a`, k stays below `terms`.
+unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(s: S, outer: &Outer, a: *const f32, c: *mut f32) {
+    // SAFETY: for the whole block: the tile has MR rows of `c` and as many floats of every term, k stays below `terms`.
     unsafe {
         let Outer { offsets, a_stride, terms, c_stride, .. } = *outer;
-        let a = outer.a.add(row);
-        let c = outer.c.add(row * c_stride);
         let mut sums = [[s.splat(0.0); NV]; MR];
         unroll!(r < MR, {
             unroll!(v < NV, { sums[r][v] = s.load(c.add(r * c_stride + v * S::LANES)) });

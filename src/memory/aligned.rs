@@ -3,6 +3,7 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::ALIGNMENT;
 use crate::error::{Error, Result};
@@ -21,6 +22,8 @@ unsafe impl Number for usize {}
 pub(crate) struct Aligned<T: Number> {
     start: NonNull<T>,
     len: usize,
+    /// Numbers between the beginning of the allocation and `start`; see [`colour`].
+    skipped: usize,
     lent: bool,
 }
 
@@ -32,17 +35,37 @@ unsafe impl<T: Number> Send for Aligned<T> {}
 // SAFETY: as above; shared access only reads.
 unsafe impl<T: Number> Sync for Aligned<T> {}
 
+/// Bytes that a buffer of `bytes` is moved by from where the allocator puts it: another multiple of a cache line for each
+/// of 64 buffers that follow each other.
+///
+/// Allocators put large buffers at the same place of a page, and a layer's input rows and output rows have the same
+/// strides. A load then looks like one of the store before it to the core, which compares the lower twelve bits only, and
+/// waits; and equal rows compete for the same few cache ways.
+fn colour(bytes: usize) -> usize {
+    const LINES_A_PAGE: usize = 4096 / ALIGNMENT;
+    /// Odd, so that all lines have their turn, and neighbours in time are far apart.
+    const STEP: usize = 25;
+    static BUFFERS: AtomicUsize = AtomicUsize::new(0);
+    if bytes < 4 * 4096 {
+        return 0;
+    }
+    BUFFERS.fetch_add(STEP, Ordering::Relaxed) % LINES_A_PAGE * ALIGNMENT
+}
+
 impl<T: Number> Aligned<T> {
     /// `len` zeros.
     pub(crate) fn zeroed(len: usize) -> Result<Self> {
         if len == 0 {
             return Ok(Self::empty());
         }
-        let layout = Self::layout(len).ok_or(Error::OutOfMemory { bytes: usize::MAX })?;
+        let skipped = colour(len.saturating_mul(size_of::<T>())) / size_of::<T>();
+        let whole = len.checked_add(skipped).and_then(Self::layout);
+        let layout = whole.ok_or(Error::OutOfMemory { bytes: usize::MAX })?;
         // SAFETY: the layout is not empty, since len > 0.
         let start = unsafe { alloc_zeroed(layout) }.cast::<T>();
         match NonNull::new(start) {
-            Some(start) => Ok(Self { start, len, lent: false }),
+            // SAFETY: the allocation has `skipped` numbers and `len` more.
+            Some(start) => Ok(Self { start: unsafe { start.add(skipped) }, len, skipped, lent: false }),
             None => Err(Error::OutOfMemory { bytes: layout.size() }),
         }
     }
@@ -55,12 +78,12 @@ impl<T: Number> Aligned<T> {
     pub(crate) unsafe fn lent(start: NonNull<T>, len: usize) -> Self {
         // SAFETY: valid for writing: the caller's duty; all bits zero are a number.
         unsafe { start.write_bytes(0, len) };
-        Self { start, len, lent: true }
+        Self { start, len, skipped: 0, lent: true }
     }
 
     /// No elements, no allocation.
     pub(crate) const fn empty() -> Self {
-        Self { start: NonNull::dangling(), len: 0, lent: false }
+        Self { start: NonNull::dangling(), len: 0, skipped: 0, lent: false }
     }
 
     /// A copy of `values`.
@@ -89,10 +112,10 @@ impl<T: Number> Drop for Aligned<T> {
     fn drop(&mut self) {
         if self.len > 0
             && !self.lent
-            && let Some(layout) = Self::layout(self.len)
+            && let Some(layout) = Self::layout(self.len + self.skipped)
         {
-            // SAFETY: allocated in `zeroed` with this same layout, and not freed before.
-            unsafe { dealloc(self.start.as_ptr().cast(), layout) }
+            // SAFETY: allocated in `zeroed` with this same layout, `skipped` numbers before `start`, and not freed before.
+            unsafe { dealloc(self.start.sub(self.skipped).as_ptr().cast(), layout) }
         }
     }
 }

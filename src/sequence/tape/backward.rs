@@ -11,7 +11,7 @@ use super::{
 };
 use crate::dispatch::{Function, SQUARE_LANES};
 use crate::error::Result;
-use crate::gemm::{Init, Rows, multiply, multiply_over_rows};
+use crate::gemm::{Copies, Init, Rows, Terms, multiply, multiply_over_rows};
 use crate::layers::{Activation, MergeMode, Weight};
 use crate::memory::{AlignedVec, row_stride};
 
@@ -230,17 +230,17 @@ fn weight_gradient(
     order: Option<&[usize]>,
     (a, features): (Rows<'_>, usize),
     (b, columns): (Rows<'_>, usize),
-    scratch: [&mut AlignedVec; 2],
+    (product, copies): (&mut AlignedVec, &mut Copies),
     places: [&mut Vec<usize>; 2],
     to: Option<&mut [f32]>,
 ) -> Result<()> {
     let Some(to) = to else { return Ok(()) };
-    let [product, panel] = scratch;
     let [places_a, places_b] = places;
     let stride = row_stride(columns);
     product.reserve_scratch(features * stride)?;
     let (a, b) = (ordered(a, order, places_a), ordered(b, order, places_b));
-    multiply_over_rows(plan.kernels, (a, features), (b, columns), product, stride, panel)?;
+    let (a, b) = (Terms::Rows(a), Terms::Rows(b));
+    multiply_over_rows(plan.kernels, (a, 0..features), (b, columns), product, stride, copies)?;
     for (to, from) in to.chunks_exact_mut(columns).zip(product.chunks_exact(stride)) {
         to.copy_from_slice(&from[..columns]);
     }
@@ -279,12 +279,12 @@ impl RnnOp {
         let dz_rows = Rows::Strided { values: &dz[batch * stride..], stride, count: total };
         let order = plan.order(self.layout());
         let input = &values[self.input];
-        let Scratch { masked, rows: handed, product, panel, previous, places_a, places_b } = scratch;
+        let Scratch { masked, rows: handed, product, copies, previous, places_a, places_b } = scratch;
         {
             let x = self.input_rows(plan, source, input, masked)?;
             let to = results.of(self.layer, of_half(Weight::Kernel, self.half));
             let (x, b) = ((x, input.features), (dz_rows, units));
-            weight_gradient(plan, order, x, b, [product, panel], [places_a, places_b], to)?;
+            weight_gradient(plan, order, x, b, (product, copies), [places_a, places_b], to)?;
         }
         {
             // The states before each step, one slot up; where rows end early the slots differ in length.
@@ -303,7 +303,7 @@ impl RnnOp {
             }
             let to = results.of(self.layer, of_half(Weight::RecurrentKernel, self.half));
             let (h, b) = ((h, units), (dz_rows, units));
-            weight_gradient(plan, order, h, b, [product, panel], [places_a, places_b], to)?;
+            weight_gradient(plan, order, h, b, (product, copies), [places_a, places_b], to)?;
         }
         bias_gradient(order, dz_rows, total, results.of(self.layer, of_half(Weight::Bias, self.half)));
 
@@ -474,11 +474,11 @@ impl DenseOp {
         let dz_rows = Rows::Strided { values: &dz, stride, count };
         let order = plan.order(layout);
         let input = &values[self.input];
-        let Scratch { rows: handed, product, panel, places_a, places_b, .. } = scratch;
+        let Scratch { rows: handed, product, copies, places_a, places_b, .. } = scratch;
         let x = self.input_rows(plan, source, input);
         let to = results.of(self.layer, Weight::Kernel);
         let (x, b) = ((x, input.features), (dz_rows, columns));
-        weight_gradient(plan, order, x, b, [product, panel], [places_a, places_b], to)?;
+        weight_gradient(plan, order, x, b, (product, copies), [places_a, places_b], to)?;
         bias_gradient(order, dz_rows, count, results.of(self.layer, Weight::Bias));
         if is_wanted(input, source, results) {
             let in_stride = input.stride;

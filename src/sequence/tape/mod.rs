@@ -28,7 +28,7 @@ use super::run::{Input, values_of};
 use super::work::Work;
 use crate::dispatch::{KernelSet, LIFT, SQUARE_LANES, kernels};
 use crate::error::{Error, Result};
-use crate::gemm::PackedMatrix;
+use crate::gemm::{Copies, PackedMatrix};
 use crate::layers::{BuiltLayer, Dense, Layer, MergeMode, Packed, PackedDense, PackedRnn, Weight};
 use crate::memory::{AlignedVec, checked_product, row_stride};
 
@@ -181,7 +181,7 @@ struct Scratch {
     rows: AlignedVec,
     /// The gradient of a weight, with padded rows.
     product: AlignedVec,
-    panel: AlignedVec,
+    copies: Copies,
     previous: Vec<usize>,
     places_a: Vec<usize>,
     places_b: Vec<usize>,
@@ -298,7 +298,7 @@ impl Tape {
                 masked: AlignedVec::empty(),
                 rows: AlignedVec::empty(),
                 product: AlignedVec::empty(),
-                panel: AlignedVec::empty(),
+                copies: Copies::empty(),
                 previous: Vec::new(),
                 places_a: Vec::new(),
                 places_b: Vec::new(),
@@ -452,9 +452,9 @@ impl Tape {
         let values = self.values.iter();
         let floats: usize =
             values.map(|value| value.rows.len() + value.gradient.len() + value.ends.len()).sum();
-        let Scratch { masked, rows, product, panel, .. } = &self.scratch;
-        let shared = [&self.kept.x, masked, rows, product, panel, &self.gradients];
-        let shared: usize = shared.iter().map(|buffer| buffer.len()).sum();
+        let Scratch { masked, rows, product, copies, .. } = &self.scratch;
+        let shared = [&self.kept.x, masked, rows, product, &self.gradients];
+        let shared = shared.iter().map(|buffer| buffer.len()).sum::<usize>() + copies.len();
         (floats + shared) * size_of::<f32>() + self.kept.ids.len() * size_of::<i32>()
     }
 }
