@@ -169,6 +169,11 @@ impl Sequential {
         Ok(Self { layers: self.layers.clone(), network: Some(network), ..Self::new(self.input_size) })
     }
 
+    /// The threads that calls may use.
+    pub(crate) fn threads(&self) -> &Threads {
+        &self.threads
+    }
+
     /// Whether the model has weights.
     pub fn is_built(&self) -> bool {
         self.network.is_some()

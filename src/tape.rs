@@ -49,7 +49,7 @@ impl Tape {
     /// without a layer that computes; [`Error::OutOfMemory`].
     pub fn new(model: &Sequential, batch: usize, steps: usize) -> Result<Self> {
         model.output_len(batch, steps)?;
-        let tape = sequence::Tape::new(model.network("tape")?, batch, steps)?;
+        let tape = sequence::Tape::new(model.network("tape")?, model.threads(), batch, steps)?;
         Ok(Self { model: model.snapshot()?, tape })
     }
 

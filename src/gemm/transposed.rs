@@ -30,8 +30,9 @@ pub(crate) enum Terms<'a> {
 }
 
 impl<'a> Terms<'a> {
+    /// From the first float of term `n` on.
     #[inline]
-    fn row(&self, n: usize) -> &'a [f32] {
+    pub(crate) fn row(&self, n: usize) -> &'a [f32] {
         match *self {
             Terms::Rows(rows) => rows.row(n),
             Terms::Parts { parts, order } => {
@@ -41,7 +42,8 @@ impl<'a> Terms<'a> {
         }
     }
 
-    fn count(&self) -> usize {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
         match *self {
             Terms::Rows(rows) => rows.count(),
             Terms::Parts { order, .. } => order.len(),

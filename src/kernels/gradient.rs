@@ -10,8 +10,9 @@
 //! # Activations backwards
 //! Every derivative is a function of the activation's own result, so backward needs the states and nothing else. What is
 //! stored for the step before becomes zero below 2^-100, as states do in the forward pass. The squares that the norm of
-//! `dLoss/dh` is made of are summed on the way, in 16 columns side by side whatever the vectors' width, those of
-//! small values apart and lifted, so that neither an exploding nor a vanishing gradient leaves the range of `f32` early.
+//! `dLoss/dh` is made of are summed on the way, row by row, so that no bit depends on which rows a thread has, in 16
+//! columns side by side whatever the vectors' width, those of small values apart and lifted, so that neither an exploding
+//! nor a vanishing gradient leaves the range of `f32` early.
 
 use super::activation::{Function, TINY};
 use super::tile::unroll;
@@ -144,11 +145,12 @@ const SMALL: f32 = f32::from_bits((127 - 40) << 23);
 pub(crate) const LIFT: f32 = f32::from_bits((127 + 80) << 23);
 
 /// Multiplies `rows` rows of gradients by the derivative of `function`, whose results are `h`, in place; results below
-/// [`TINY`] become zero. `squares` are 16 sums of the squares of the gradients that came in, and 16 of the small ones.
+/// [`TINY`] become zero. `squares`, where it is not null, receives two sums a row: of the squares of the gradients that
+/// came in, and of the small ones.
 ///
 /// # Safety
 /// Both arrays must be valid for `columns` floats, rounded up to 16, at each of `rows` rows `stride` apart, and `squares`
-/// for 32 floats; none overlaps another.
+/// null or valid for two floats a row; none overlaps another.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "a kernel's arguments travel in registers")]
 pub(crate) unsafe fn through<S: Simd>(
@@ -162,23 +164,18 @@ pub(crate) unsafe fn through<S: Simd>(
     squares: *mut f32,
 ) {
     let one = s.splat(1.0);
-    let mut big = [s.splat(0.0); 4];
-    let mut small = [s.splat(0.0); 4];
-    // SAFETY: for the whole block: all offsets lie inside what the caller vouched for.
-    unsafe {
-        unroll!(p < 4, {
-            if p * S::LANES < SQUARE_LANES {
-                big[p] = s.load(squares.add(p * S::LANES));
-                small[p] = s.load(squares.add(SQUARE_LANES + p * S::LANES));
-            }
-        });
-        macro_rules! each {
-            ($g:ident, $h:ident => $passed:expr) => {
-                for row in 0..rows {
-                    for column in (0..columns).step_by(SQUARE_LANES) {
-                        unroll!(p < 4, {
-                            if p * S::LANES < SQUARE_LANES {
-                                let at = row * stride + column + p * S::LANES;
+    let zero = s.splat(0.0);
+    macro_rules! each {
+        ($g:ident, $h:ident => $passed:expr) => {
+            for row in 0..rows {
+                let mut big = [zero; 4];
+                let mut small = [zero; 4];
+                for column in (0..columns).step_by(SQUARE_LANES) {
+                    unroll!(p < 4, {
+                        if p * S::LANES < SQUARE_LANES {
+                            let at = row * stride + column + p * S::LANES;
+                            // SAFETY: inside the row rounded up to 16 floats, which the caller vouched for.
+                            unsafe {
                                 let $g = s.load(gradient.add(at));
                                 let $h = s.load(h.add(at));
                                 let large = s.flush_below($g, SMALL);
@@ -187,24 +184,44 @@ pub(crate) unsafe fn through<S: Simd>(
                                 small[p] = s.fma(lifted, lifted, small[p]);
                                 s.store(gradient.add(at), s.flush_below($passed, TINY));
                             }
-                        });
+                        }
+                    });
+                }
+                if !squares.is_null() {
+                    // SAFETY: two floats a row: the caller's promise.
+                    unsafe {
+                        *squares.add(2 * row) = total(s, &big);
+                        *squares.add(2 * row + 1) = total(s, &small);
                     }
                 }
-            };
-        }
-        let zero = s.splat(0.0);
-        match function {
-            Function::Tanh => each!(g, y => s.mul(g, s.fma(s.sub(zero, y), y, one))),
-            Function::Sigmoid => each!(g, y => s.mul(g, s.mul(y, s.sub(one, y)))),
-            // Nothing passes where the result is not above 0.
-            Function::Relu => each!(g, y => s.select_ge_zero(s.sub(zero, y), zero, g)),
-            Function::Linear | Function::Exp => each!(g, _y => g),
-        }
-        unroll!(p < 4, {
-            if p * S::LANES < SQUARE_LANES {
-                s.store(squares.add(p * S::LANES), big[p]);
-                s.store(squares.add(SQUARE_LANES + p * S::LANES), small[p]);
             }
-        });
+        };
     }
+    match function {
+        Function::Tanh => each!(g, y => s.mul(g, s.fma(s.sub(zero, y), y, one))),
+        Function::Sigmoid => each!(g, y => s.mul(g, s.mul(y, s.sub(one, y)))),
+        // Nothing passes where the result is not above 0.
+        Function::Relu => each!(g, y => s.select_ge_zero(s.sub(zero, y), zero, g)),
+        Function::Linear | Function::Exp => each!(g, _y => g),
+    }
+}
+
+/// The sum of 16 lanes, halves added to halves: the same order whatever the vectors' width.
+#[inline(always)]
+fn total<S: Simd>(s: S, parts: &[S::V; 4]) -> f32 {
+    let mut lanes = [0.0f32; SQUARE_LANES];
+    unroll!(p < 4, {
+        if p * S::LANES < SQUARE_LANES {
+            // SAFETY: the vector ends at or before the sixteenth lane.
+            unsafe { s.store(lanes.as_mut_ptr().add(p * S::LANES), parts[p]) };
+        }
+    });
+    let mut half = SQUARE_LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] += lanes[i + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
 }

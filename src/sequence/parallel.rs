@@ -14,9 +14,9 @@ use crate::error::{Error, Result};
 /// what waking a thread takes.
 const WORK_A_THREAD: usize = 1 << 20;
 
-/// How many threads a model may use, and the pool they come from.
-#[derive(Debug, Default)]
-pub(crate) struct Threads(Option<(rayon::ThreadPool, Arc<Team>)>);
+/// How many threads a model may use, and the pool they come from; clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Threads(Option<Arc<(rayon::ThreadPool, Arc<Team>)>>);
 
 impl Threads {
     /// The caller and `threads - 1` others; 0 means one for each core. One thread needs no pool.
@@ -36,19 +36,19 @@ impl Threads {
             .num_threads(threads - 1)
             .thread_name(|i| format!("elman-{i}"))
             .build()
-            .map(|pool| Self(Some((pool, Arc::default()))))
+            .map(|pool| Self(Some(Arc::new((pool, Arc::default())))))
             .map_err(|why| Error::Unsupported(format!("could not start {} threads: {why}", threads - 1)))
     }
 
     /// Threads, the caller included.
     pub(crate) fn count(&self) -> usize {
-        self.0.as_ref().map_or(1, |(pool, _)| pool.current_num_threads() + 1)
+        self.0.as_ref().map_or(1, |threads| threads.0.current_num_threads() + 1)
     }
 
     /// How often threads other than a caller's have done something.
     #[cfg(test)]
     pub(crate) fn helped(&self) -> usize {
-        self.0.as_ref().map_or(0, |(_, team)| team.helped.load(Ordering::Relaxed))
+        self.0.as_ref().map_or(0, |threads| threads.1.helped.load(Ordering::Relaxed))
     }
 
     /// Into how many parts to cut `rows` rows that cost `work` multiply-adds together.
@@ -58,7 +58,7 @@ impl Threads {
 
     /// The team of all threads, for one caller at a time; none where there is one thread or another caller has it.
     pub(super) fn team(&self) -> Option<Held<'_>> {
-        let Some((pool, team)) = &self.0 else { return None };
+        let (pool, team) = &**self.0.as_ref()?;
         let held = team.take()?;
         while team.wants(pool.current_num_threads()) {
             let partner = Arc::clone(team);

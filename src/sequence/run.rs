@@ -49,12 +49,33 @@ pub(crate) struct Call<'a> {
     pub(crate) output: &'a mut [f32],
 }
 
+/// What a call reads, for all of its rows or some.
+#[derive(Clone, Copy)]
+pub(super) struct Inputs<'a> {
+    pub(super) input: Input<'a>,
+    pub(super) mask: Option<&'a [u8]>,
+    pub(super) lengths: Option<&'a [usize]>,
+}
+
+impl<'a> Inputs<'a> {
+    /// Of some rows of `steps` steps of `features` floats.
+    pub(super) fn of_rows(&self, rows: &std::ops::Range<usize>, steps: usize, features: usize) -> Self {
+        let places = rows.start * steps..rows.end * steps;
+        Self {
+            input: match self.input {
+                Input::Floats(x) => Input::Floats(&x[places.start * features..places.end * features]),
+                Input::Tokens(ids) => Input::Tokens(&ids[places.clone()]),
+            },
+            mask: self.mask.map(|mask| &mask[places]),
+            lengths: self.lengths.map(|lengths| &lengths[rows.clone()]),
+        }
+    }
+}
+
 /// Some rows of a call.
 struct Part<'a> {
-    input: Input<'a>,
+    inputs: Inputs<'a>,
     rows: std::ops::Range<usize>,
-    mask: Option<&'a [u8]>,
-    lengths: Option<&'a [usize]>,
     output: &'a mut [f32],
     scratch: Scratch,
     outcome: Result<()>,
@@ -78,6 +99,7 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
     let by_halves = batch < ROWS_A_THREAD * helpers && network.is_bidirectional();
     let is_whole = network.is_unmerged() || shares_columns || by_halves || batch < helpers;
     let count = if is_whole { 1 } else { threads.parts(batch, work) };
+    let inputs = Inputs { input: call.input, mask: call.mask, lengths: call.lengths };
     let mut parts = Vec::with_capacity(count);
     let mut output = output;
     let row_len = output.len() / batch;
@@ -87,17 +109,8 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
         first = rows.end;
         let (mine, others) = output.split_at_mut(rows.len() * row_len);
         output = others;
-        let input = match call.input {
-            Input::Floats(x) => {
-                let row = steps * network.input.features;
-                Input::Floats(&x[rows.start * row..rows.end * row])
-            }
-            Input::Tokens(ids) => Input::Tokens(&ids[rows.start * steps..rows.end * steps]),
-        };
         parts.push(Part {
-            input,
-            mask: call.mask.map(|mask| &mask[rows.start * steps..rows.end * steps]),
-            lengths: call.lengths.map(|lengths| &lengths[rows.clone()]),
+            inputs: inputs.of_rows(&rows, steps, network.input.features),
             rows,
             output: mine,
             scratch: pool.take(),
@@ -173,10 +186,11 @@ pub(super) fn values_of<'a>(network: &'a Network, input: Input<'a>) -> Result<(&
 pub(super) fn arrange(
     network: &Network,
     work: &mut Work,
-    input: Input<'_>,
+    inputs: Inputs<'_>,
     (rows, steps): (usize, usize),
-    (given, lengths, padding): (Option<&[u8]>, Option<&[usize]>, Padding),
+    padding: Padding,
 ) -> Result<()> {
+    let Inputs { input, mask: given, lengths } = inputs;
     let embedding = network.embedding();
     let (values, _) = values_of(network, input)?;
     let masking = network.layers.iter().find_map(|layer| match &layer.layer {
@@ -218,8 +232,8 @@ fn run_part(
 ) -> Result<()> {
     let Scratch { work, lanes, states, wholes, halves, blank, head } = &mut part.scratch;
     let rows = part.rows.len();
-    let (values, map) = values_of(network, part.input)?;
-    arrange(network, work, part.input, (rows, steps), (part.mask, part.lengths, padding))?;
+    let (values, map) = values_of(network, part.inputs.input)?;
+    arrange(network, work, part.inputs, (rows, steps), padding)?;
 
     states.resize_with(network.recurrent().count(), Buffer::default);
     let mut base = 0;

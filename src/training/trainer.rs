@@ -241,7 +241,7 @@ impl Trainer {
                 let most = old.as_ref().map_or([0, 0], |(_, most)| *most);
                 let most = [most[0].max(batch), most[1].max(steps)];
                 *old = None;
-                &mut old.insert((sequence::Tape::new(network, most[0], most[1])?, most)).0
+                &mut old.insert((sequence::Tape::new(network, model.threads(), most[0], most[1])?, most)).0
             }
         };
         let (loss, logits) = from_logits(self.config.loss, model.layers());
@@ -359,7 +359,7 @@ impl Trainer {
         let mut prediction = zeros(len / batch * most)?;
         let mut gradient = zeros(len / batch * most)?;
         let (loss, logits) = from_logits(self.config.loss, model.layers());
-        let mut tape = sequence::Tape::new(network, most, steps)?;
+        let mut tape = sequence::Tape::new(network, model.threads(), most, steps)?;
         let mut used = Vec::new();
         let (mut total, mut right, mut all) = (0.0f64, Some(0.0f64), 0.0f64);
         for first in (0..batch).step_by(most) {

@@ -4,32 +4,35 @@ use super::super::network::Network;
 use super::super::pipeline::{Map, Source};
 use super::dropout::{Kind, Masks};
 use super::forward::{each_pair, mask_rows};
-use super::steps::{each_place, ordered};
+use super::steps::each_place;
 use super::{
-    DenseOp, Layout, Op, Place, Plan, RnnOp, Scratch, Tape, Value, add_row, dense_of, of_half, put_row,
-    rnn_of, taken,
+    Back, DenseOp, Layout, Op, Part, Plan, RnnOp, Scratch, Tape, Value, add_row, dense_of, put_row, rnn_of,
+    taken,
 };
 use crate::dispatch::{Function, SQUARE_LANES};
 use crate::error::Result;
-use crate::gemm::{Copies, Init, Rows, Terms, multiply, multiply_over_rows};
-use crate::layers::{Activation, MergeMode, Weight};
+use crate::gemm::{Init, PackedMatrix, Rows, multiply};
+use crate::layers::{Activation, MergeMode};
 use crate::memory::{AlignedVec, row_stride};
+use crate::sequence::Padding;
 
-/// What an operation's backward writes beside values' gradients.
-struct Results<'a, 'b> {
-    gradients: &'a mut [f32],
-    places: &'a [Place],
-    initial: &'a mut [f32],
-    touched: &'a mut Vec<u32>,
-    dx: Option<&'b mut [f32]>,
-    /// `[batch, units]` by direction: the gradient of the final states.
-    final_state: Option<&'a [f32]>,
+/// Some rows on their way back.
+pub(super) struct Job<'a> {
+    pub(super) part: &'a mut Part,
+    dx: Option<&'a mut [f32]>,
 }
 
-impl Results<'_, '_> {
-    fn of(&mut self, layer: usize, which: Weight) -> Option<&mut [f32]> {
-        let place = self.places.iter().find(|place| place.layer == layer && place.which == which)?;
-        Some(&mut self.gradients[place.offset..][..place.shape[0] * place.shape[1]])
+/// The gradient of the final states of the whole batch, where there is one.
+#[derive(Clone, Copy)]
+struct Final<'a> {
+    states: Option<&'a [f32]>,
+    batch: usize,
+}
+
+impl Final<'_> {
+    /// Of a direction whose states begin `base` units in, for a row of the whole batch.
+    fn of(&self, base: usize, row: usize, units: usize) -> Option<&[f32]> {
+        self.states.map(|states| &states[self.batch * base + row * units..][..units])
     }
 }
 
@@ -45,85 +48,164 @@ impl Tape {
         dx: Option<&mut [f32]>,
     ) -> Result<()> {
         let [batch, steps] = self.sizes()?;
-        let mut dx = dx;
         self.backward_done = false;
-        for value in &mut self.values {
-            (value.filled, value.has_ends) = (false, false);
+        let final_state = Final { states: final_state, batch };
+        let Self { parts, threads, backs, sums, places, gradients, touched, active, .. } = self;
+        sums.begin(network, places, gradients, touched);
+        let mut dx = dx;
+        let (row_of_dy, row_of_dx) = (dy.len() / batch, steps * network.input.features);
+        let mut jobs = parts[..*active].iter_mut().map(|part| {
+            let rows = part.rows.clone();
+            part.begin_back(&dy[rows.start * row_of_dy..rows.end * row_of_dy]);
+            let dx = dx.take().map(|all| {
+                let (mine, others) = all.split_at_mut(rows.len() * row_of_dx);
+                dx = Some(others);
+                mine.fill(0.0);
+                mine
+            });
+            Job { part, dx }
+        });
+        let (mut one, mut many);
+        let jobs: &mut [Job<'_>] = if *active == 1 {
+            one = jobs.next();
+            one.as_mut_slice()
+        } else {
+            many = jobs.collect::<Vec<_>>();
+            &mut many
+        };
+        for (at, back) in backs.iter().enumerate().rev() {
+            threads.for_each(jobs, |job| {
+                job.part.outcome = job.part.one_back(network, at, back.as_ref(), final_state, &mut job.dx);
+            });
+            for job in jobs.iter_mut() {
+                std::mem::replace(&mut job.part.outcome, Ok(()))?;
+            }
+            sums.make(network, threads, jobs, at, (places, gradients, touched))?;
         }
         let states = batch * self.state_width;
         if self.initial.len() < states {
             self.initial.resize(states, 0.0);
         }
-        if let Some(dx) = &mut dx {
-            dx.fill(0.0);
-        }
-        let Self { ops, values, plan, kept, scratch, places, gradients, touched, initial, .. } = self;
-        if let (Some((embedding, _)), Some(place)) = (network.embedding(), places.first()) {
-            for &row in touched.iter() {
-                gradients[place.offset + row as usize * embedding.size..][..embedding.size].fill(0.0);
+        for part in &self.parts[..self.active] {
+            let rows = part.rows.len();
+            for op in &part.ops {
+                let Op::Rnn(op) = op else { continue };
+                let units = part.values[op.output].features;
+                self.initial[batch * op.state_base + part.rows.start * units..][..rows * units]
+                    .copy_from_slice(&part.initial[rows * op.state_base..][..rows * units]);
             }
-            touched.clear();
         }
-        if let Some(last) = values.last_mut() {
+        self.backward_done = true;
+        Ok(())
+    }
+}
+
+impl Part {
+    /// Takes the gradient of the output.
+    fn begin_back(&mut self, dy: &[f32]) {
+        for value in &mut self.values {
+            (value.filled, value.has_ends) = (false, false);
+        }
+        if let Some(last) = self.values.last_mut() {
             let (columns, stride) = (last.features, last.stride);
             for (to, from) in last.gradient.chunks_exact_mut(stride).zip(dy.chunks_exact(columns)) {
                 put_row(to, from);
             }
             last.filled = true;
         }
-        let source = kept.source(network, steps)?;
-        let mut results =
-            Results { gradients, places, initial: &mut initial[..states], touched, dx, final_state };
-        for op in ops.iter_mut().rev() {
-            match op {
-                Op::Rnn(op) => op.backward(network, plan, source, values, scratch, &mut results)?,
-                Op::Dense(op) => op.backward(network, plan, source, values, scratch, &mut results)?,
-                Op::Expand { input, output, reversed, zero_output } => {
-                    gather_expanded(&plan.work, values, [*input, *output], *reversed, *zero_output);
-                }
-                Op::Last { input, output, reversed, zero_output } => {
-                    let gradient = taken(&mut values[*output].gradient);
-                    let to = &mut values[*input];
-                    to.has_ends = true;
-                    for (rank, &row) in plan.work.order.iter().enumerate() {
-                        let at = rank * to.stride;
-                        if plan.work.ends_blank(rank, *reversed, *zero_output) {
-                            to.ends[at..][..to.stride].fill(0.0);
-                        } else {
-                            to.ends[at..][..to.stride]
-                                .copy_from_slice(&gradient[row * to.stride..][..to.stride]);
-                        }
+    }
+
+    /// The way back through operation `at`, the gradients of weights left out.
+    fn one_back(
+        &mut self,
+        network: &Network,
+        at: usize,
+        back: Option<&Back>,
+        final_state: Final<'_>,
+        dx: &mut Option<&mut [f32]>,
+    ) -> Result<()> {
+        let Self { rows, ops, values, plan, kept, scratch, initial, .. } = self;
+        let source = kept.source(network, plan.work.steps)?;
+        let mut to = To { first: rows.start, back, initial, final_state, dx };
+        match &mut ops[at] {
+            Op::Rnn(op) => op.backward(network, plan, source, values, scratch, &mut to),
+            Op::Dense(op) => op.backward(network, plan, source, values, scratch, &mut to),
+            Op::Expand { input, output, reversed, zero_output } => {
+                gather_expanded(&plan.work, values, [*input, *output], *reversed, *zero_output);
+                Ok(())
+            }
+            Op::Last { input, output, reversed, zero_output } => {
+                let gradient = taken(&mut values[*output].gradient);
+                let to = &mut values[*input];
+                to.has_ends = true;
+                for (rank, &row) in plan.work.order.iter().enumerate() {
+                    let at = rank * to.stride;
+                    if plan.work.ends_blank(rank, *reversed, *zero_output) {
+                        to.ends[at..][..to.stride].fill(0.0);
+                    } else {
+                        to.ends[at..][..to.stride].copy_from_slice(&gradient[row * to.stride..][..to.stride]);
                     }
-                    values[*output].gradient = gradient;
                 }
-                Op::Merge { mode, inputs, output } => part(&plan.work, *mode, values, *inputs, *output),
-                Op::Dropout { layer, rate, input, output } => {
-                    // In place: the masked gradients replace those that came in.
-                    if plan.mode.training {
-                        let value = &mut values[*output];
-                        let mut masks = Masks::new(plan.mode.seed, *layer, Kind::Layer, 0, *rate);
-                        let mut mask = taken(&mut scratch.rows);
-                        mask.reserve_scratch(value.stride)?;
-                        let mut n = 0;
-                        each_place(&plan.work, value.layout, |place| {
-                            masks.fill(place * value.features, &mut mask[..value.features]);
-                            let row = &mut value.gradient[n * value.stride..][..value.features];
-                            row.iter_mut().zip(&mask[..]).for_each(|(to, mask)| *to *= mask);
-                            n += 1;
-                        });
-                        scratch.rows = mask;
-                    }
-                    let from = taken(&mut values[*output].gradient);
-                    let (layout, stride) = (values[*output].layout, values[*output].stride);
-                    let count = values[*output].count(&plan.work);
-                    let rows = Rows::Strided { values: &from, stride, count };
-                    hand_down(plan, source, values, *input, layout, rows, &mut results);
-                    values[*output].gradient = from;
+                values[*output].gradient = gradient;
+                Ok(())
+            }
+            Op::Merge { mode, inputs, output } => {
+                part(&plan.work, *mode, values, *inputs, *output);
+                Ok(())
+            }
+            Op::Dropout { layer, rate, input, output } => {
+                // In place: the masked gradients replace those that came in.
+                if plan.mode.training {
+                    let value = &mut values[*output];
+                    let mut masks = Masks::new(plan.mode.seed, *layer, Kind::Layer, 0, *rate);
+                    let mut mask = taken(&mut scratch.rows);
+                    mask.reserve_scratch(value.stride)?;
+                    let mut n = 0;
+                    let first = to.first * plan.work.steps;
+                    each_place(&plan.work, value.layout, |place| {
+                        masks.fill((first + place) * value.features, &mut mask[..value.features]);
+                        let row = &mut value.gradient[n * value.stride..][..value.features];
+                        row.iter_mut().zip(&mask[..]).for_each(|(to, mask)| *to *= mask);
+                        n += 1;
+                    });
+                    scratch.rows = mask;
                 }
+                let from = taken(&mut values[*output].gradient);
+                let (layout, stride) = (values[*output].layout, values[*output].stride);
+                let count = values[*output].count(&plan.work);
+                let rows = Rows::Strided { values: &from, stride, count };
+                hand_down(plan, source, values, *input, layout, rows, &mut to);
+                values[*output].gradient = from;
+                Ok(())
             }
         }
-        self.backward_done = true;
-        Ok(())
+    }
+}
+
+/// What an operation's way back takes and gives beside values.
+struct To<'a, 'b, 'c> {
+    /// The part's first row.
+    first: usize,
+    /// Where the operation has weights.
+    back: Option<&'a Back>,
+    initial: &'a mut Vec<f32>,
+    final_state: Final<'a>,
+    dx: &'b mut Option<&'c mut [f32]>,
+}
+
+impl To<'_, '_, '_> {
+    fn kernel(&self) -> &PackedMatrix {
+        match self.back {
+            Some(back) => &back.kernel,
+            None => unreachable!("an operation without weights"),
+        }
+    }
+
+    fn recurrent(&self) -> &PackedMatrix {
+        match self.back.and_then(|back| back.recurrent.as_ref()) {
+            Some(recurrent) => recurrent,
+            None => unreachable!("an operation without recurrent weights"),
+        }
     }
 }
 
@@ -134,23 +216,18 @@ fn through(
     gradient: &mut [f32],
     h: &[f32],
     [count, columns, stride]: [usize; 3],
-    squares: &mut [f32],
+    squares: Option<&mut [f32]>,
 ) {
     let padded = columns.next_multiple_of(SQUARE_LANES);
     let end = count.saturating_sub(1) * stride + padded;
     assert!(count == 0 || (padded <= stride && end <= gradient.len() && end <= h.len()), "rows too short");
-    assert!(squares.len() >= 2 * SQUARE_LANES, "no room for the squares");
+    let squares = squares.map_or(std::ptr::null_mut(), |squares| {
+        assert!(squares.len() >= 2 * count, "no room for the squares");
+        squares.as_mut_ptr()
+    });
     // SAFETY: the asserts; the three are borrowed apart; the kernels are this process's.
     unsafe {
-        (plan.kernels.through)(
-            function,
-            gradient.as_mut_ptr(),
-            h.as_ptr(),
-            count,
-            columns,
-            stride,
-            squares.as_mut_ptr(),
-        );
+        (plan.kernels.through)(function, gradient.as_mut_ptr(), h.as_ptr(), count, columns, stride, squares);
     }
 }
 
@@ -162,30 +239,15 @@ fn hand_down(
     input: usize,
     layout: Layout,
     rows: Rows<'_>,
-    results: &mut Results<'_, '_>,
+    results: &mut To<'_, '_, '_>,
 ) {
     let work = &plan.work;
     let value = &mut values[input];
     let features = value.features;
     match value.layout {
         Layout::Source => match source.map {
-            Map::Tokens(ids, size) => {
-                let (touched, places) = (&mut *results.touched, results.places);
-                let Some(place) = places.first() else { return };
-                let table = &mut results.gradients[place.offset..];
-                let mut add = |n: usize, id: usize| {
-                    touched.push(id as u32);
-                    add_row(&mut table[id * size..][..size], &rows.row(n)[..size]);
-                };
-                let mut read: Vec<usize> = Vec::with_capacity(work.total());
-                each_place(work, layout, |place| read.push(ids[place] as usize));
-                match plan.order(layout) {
-                    Some(order) => order.iter().for_each(|&n| add(n, read[n])),
-                    None => read.iter().enumerate().for_each(|(n, &id)| add(n, id)),
-                }
-                touched.sort_unstable();
-                touched.dedup();
-            }
+            // A table's gradient is summed over all parts; see `weights`.
+            Map::Tokens(..) => {}
             Map::Features(_) | Map::Offsets(_) => {
                 if let Some(dx) = results.dx.as_deref_mut() {
                     let mut n = 0;
@@ -220,41 +282,8 @@ fn hand_down(
 }
 
 /// Whether anybody wants the gradient of what an operation reads.
-fn is_wanted(value: &Value, source: Source<'_>, results: &Results<'_, '_>) -> bool {
+fn is_wanted(value: &Value, source: Source<'_>, results: &To<'_, '_, '_>) -> bool {
     value.layout != Layout::Source || results.dx.is_some() || matches!(source.map, Map::Tokens(..))
-}
-
-/// The gradient of a weight into its place: `aᵀ·b` for rows in the caller's order.
-fn weight_gradient(
-    plan: &Plan,
-    order: Option<&[usize]>,
-    (a, features): (Rows<'_>, usize),
-    (b, columns): (Rows<'_>, usize),
-    (product, copies): (&mut AlignedVec, &mut Copies),
-    places: [&mut Vec<usize>; 2],
-    to: Option<&mut [f32]>,
-) -> Result<()> {
-    let Some(to) = to else { return Ok(()) };
-    let [places_a, places_b] = places;
-    let stride = row_stride(columns);
-    product.reserve_scratch(features * stride)?;
-    let (a, b) = (ordered(a, order, places_a), ordered(b, order, places_b));
-    let (a, b) = (Terms::Rows(a), Terms::Rows(b));
-    multiply_over_rows(plan.kernels, (a, 0..features), (b, columns), product, stride, copies)?;
-    for (to, from) in to.chunks_exact_mut(columns).zip(product.chunks_exact(stride)) {
-        to.copy_from_slice(&from[..columns]);
-    }
-    Ok(())
-}
-
-/// The gradient of a bias: column sums in the caller's order.
-fn bias_gradient(order: Option<&[usize]>, rows: Rows<'_>, count: usize, to: Option<&mut [f32]>) {
-    let Some(to) = to else { return };
-    to.fill(0.0);
-    match order {
-        Some(order) => order.iter().for_each(|&n| add_row(to, rows.row(n))),
-        None => (0..count).for_each(|n| add_row(to, rows.row(n))),
-    }
 }
 
 impl RnnOp {
@@ -265,56 +294,44 @@ impl RnnOp {
         source: Source<'_>,
         values: &mut [Value],
         scratch: &mut Scratch,
-        results: &mut Results<'_, '_>,
+        results: &mut To<'_, '_, '_>,
     ) -> Result<()> {
         let work = &plan.work;
         let rnn = rnn_of(&network.layers[self.layer], self.half)?;
         let (batch, units) = (work.batch, rnn.units());
         let mut dz = taken(&mut values[self.output].gradient);
-        self.through_time(rnn.function, plan, &mut values[self.output], &mut dz, scratch, results)?;
+        let output = &mut values[self.output];
+        self.through_time(rnn.function, plan, output, &mut dz, &mut scratch.rows, results)?;
 
         let total = work.total();
         let output = &values[self.output];
         let stride = output.stride;
         let dz_rows = Rows::Strided { values: &dz[batch * stride..], stride, count: total };
-        let order = plan.order(self.layout());
         let input = &values[self.input];
-        let Scratch { masked, rows: handed, product, copies, previous, places_a, places_b } = scratch;
-        {
-            let x = self.input_rows(plan, source, input, masked)?;
-            let to = results.of(self.layer, of_half(Weight::Kernel, self.half));
-            let (x, b) = ((x, input.features), (dz_rows, units));
-            weight_gradient(plan, order, x, b, (product, copies), [places_a, places_b], to)?;
-        }
-        {
-            // The states before each step, one slot up; where rows end early the slots differ in length.
-            let mut h = Rows::Strided { values: &output.rows, stride, count: total };
-            if !work.is_full() {
-                previous.clear();
-                for (step, &count) in work.counts.iter().enumerate() {
-                    let base = if step == 0 { 0 } else { batch + plan.bases[step - 1] };
-                    previous.extend((base..base + count).map(|n| n * stride));
-                }
-                h = Rows::Scattered { values: &output.rows, offsets: previous };
+        self.mask_input(plan, source, input, &mut scratch.masked)?;
+        // The states before each step, one slot up; where rows end early the slots differ in length.
+        if !work.is_full() {
+            scratch.previous.clear();
+            for (step, &count) in work.counts.iter().enumerate() {
+                let base = if step == 0 { 0 } else { batch + plan.bases[step - 1] };
+                scratch.previous.extend((base..base + count).map(|n| n * stride));
             }
-            if !self.recurrent_mask.is_empty() {
-                mask_rows(work, self.layout(), h, &self.recurrent_mask, units, masked)?;
-                h = Rows::Strided { values: masked, stride, count: total };
-            }
-            let to = results.of(self.layer, of_half(Weight::RecurrentKernel, self.half));
-            let (h, b) = ((h, units), (dz_rows, units));
-            weight_gradient(plan, order, h, b, (product, copies), [places_a, places_b], to)?;
         }
-        bias_gradient(order, dz_rows, total, results.of(self.layer, of_half(Weight::Bias, self.half)));
+        if !self.recurrent_mask.is_empty() {
+            let h = plain_states(plan, output, &scratch.previous);
+            let masked = &mut scratch.masked_states;
+            mask_rows(work, self.layout(), h, &self.recurrent_mask, units, masked)?;
+        }
 
         if is_wanted(input, source, results) {
             let (features, in_stride) = (input.features, input.stride);
             let straight = matches!(input.layout, Layout::Compact { .. });
             let lead = input.lead(work);
-            let mut to = if straight { taken(&mut values[self.input].gradient) } else { taken(handed) };
+            let mut to =
+                if straight { taken(&mut values[self.input].gradient) } else { taken(&mut scratch.rows) };
             let lead = if straight { lead } else { 0 };
             to.reserve_scratch(lead + total * in_stride)?;
-            multiply(dz_rows, &self.kernel_back, Init::Bias(&plan.zeros), &mut to[lead..], in_stride);
+            multiply(dz_rows, results.kernel(), Init::Bias(&plan.zeros), &mut to[lead..], in_stride);
             if !self.input_mask.is_empty() {
                 let mut n = lead;
                 each_place(work, self.layout(), |place| {
@@ -329,11 +346,20 @@ impl RnnOp {
             } else {
                 let rows = Rows::Strided { values: &to, stride: in_stride, count: total };
                 hand_down(plan, source, values, self.input, self.layout(), rows, results);
-                *handed = to;
+                scratch.rows = to;
             }
         }
         values[self.output].gradient = dz;
         Ok(())
+    }
+
+    /// The states before each step, times the recurrent mask; after [`backward`](Self::backward).
+    pub(super) fn states_before<'a>(&self, plan: &Plan, output: &'a Value, scratch: &'a Scratch) -> Rows<'a> {
+        if self.recurrent_mask.is_empty() {
+            return plain_states(plan, output, &scratch.previous);
+        }
+        let stride = row_stride(output.features);
+        Rows::Strided { values: &scratch.masked_states, stride, count: plan.work.total() }
     }
 
     /// Turns `dLoss/dh` into `dLoss/dz`, step by step from the last.
@@ -343,29 +369,29 @@ impl RnnOp {
         plan: &Plan,
         value: &mut Value,
         dz: &mut [f32],
-        scratch: &mut Scratch,
-        results: &mut Results<'_, '_>,
+        scratch: &mut AlignedVec,
+        results: &mut To<'_, '_, '_>,
     ) -> Result<()> {
         let Plan { work, bases, .. } = plan;
         let (batch, units, stride) = (work.batch, value.features, value.stride);
-        if let Some(given) = results.final_state {
-            let given = &given[batch * self.state_base..][..batch * units];
+        let (base, final_state) = (self.state_base, results.final_state);
+        if final_state.states.is_some() {
             for (rank, &row) in work.order.iter().enumerate() {
                 let to = &mut value.ends[rank * stride..][..stride];
-                let from = &given[row * units..][..units];
+                let Some(from) = final_state.of(base, results.first + row, units) else { continue };
                 if value.has_ends { add_row(to, from) } else { put_row(to, from) }
             }
             value.has_ends = true;
         }
         self.squares.clear();
-        self.squares.resize(work.steps * 2 * SQUARE_LANES, 0.0);
-        scratch.rows.reserve_scratch(batch * stride)?;
+        self.squares.resize(2 * work.steps * batch, 0.0);
+        scratch.reserve_scratch(batch * stride)?;
         for (step, &count) in work.counts.iter().enumerate().rev() {
             let next = work.counts.get(step + 1).copied().unwrap_or(0);
             let here = (batch + bases[step]) * stride;
             let (before, after) = dz.split_at_mut(here + count * stride);
             let dh = &mut before[here..];
-            self.one_step_back(plan, after, next, dh, stride, value.filled, &mut scratch.rows);
+            self.one_step_back(plan, results.recurrent(), after, next, dh, stride, value.filled, scratch);
             for rank in next..count {
                 let to = &mut dh[rank * stride..][..stride];
                 let end = &value.ends[rank * stride..][..stride];
@@ -378,31 +404,34 @@ impl RnnOp {
             }
             let h = &value.rows[here..];
             if work.is_full() {
-                let squares = &mut self.squares[work.time(0, step, self.reversed) * 2 * SQUARE_LANES..];
-                through(plan, function, dh, h, [count, units, stride], squares);
+                let squares = &mut self.squares[2 * work.time(0, step, self.reversed) * batch..];
+                through(plan, function, dh, h, [count, units, stride], Some(squares));
             } else {
                 for rank in 0..count {
-                    let squares =
-                        &mut self.squares[work.time(rank, step, self.reversed) * 2 * SQUARE_LANES..];
+                    let place = work.time(rank, step, self.reversed) * batch + work.order[rank];
+                    let squares = &mut self.squares[2 * place..];
                     let at = rank * stride;
-                    through(plan, function, &mut dh[at..], &h[at..], [1, units, stride], squares);
+                    through(plan, function, &mut dh[at..], &h[at..], [1, units, stride], Some(squares));
                 }
             }
         }
         // The states before the first step.
         let first = work.counts.first().copied().unwrap_or(0);
         let (dh, after) = dz.split_at_mut(batch * stride);
-        self.one_step_back(plan, after, first, dh, stride, false, &mut scratch.rows);
+        self.one_step_back(plan, results.recurrent(), after, first, dh, stride, false, scratch);
+        let initial = &mut *results.initial;
+        if initial.len() < (base + units) * batch {
+            initial.resize((base + units) * batch, 0.0);
+        }
         for (rank, &row) in work.order.iter().enumerate() {
-            let to = &mut results.initial[batch * self.state_base + row * units..][..units];
-            if rank < first {
-                to.copy_from_slice(&dh[rank * stride..][..units]);
-            } else if results.final_state.is_some() {
-                // A row without a step hands its state through; what its output is does not depend on it.
-                let given = results.final_state.unwrap_or_default();
-                to.copy_from_slice(&given[batch * self.state_base + row * units..][..units]);
-            } else {
-                to.fill(0.0);
+            let to = &mut initial[batch * base + row * units..][..units];
+            // A row without a step hands its state through, but for ONNX, where it has no final state; what its output is
+            // does not depend on it.
+            let handed = final_state.of(base, results.first + row, units);
+            match handed.filter(|_| work.padding == Padding::Keras) {
+                _ if rank < first => to.copy_from_slice(&dh[rank * stride..][..units]),
+                Some(given) => to.copy_from_slice(given),
+                None => to.fill(0.0),
             }
         }
         Ok(())
@@ -413,6 +442,7 @@ impl RnnOp {
     fn one_step_back(
         &self,
         plan: &Plan,
+        recurrent_back: &PackedMatrix,
         dz: &[f32],
         rows: usize,
         dh: &mut [f32],
@@ -424,11 +454,11 @@ impl RnnOp {
         let from = Rows::Strided { values: dz, stride, count: rows };
         if self.recurrent_mask.is_empty() {
             let init = if onto { Init::Output } else { zeros };
-            multiply(from, &self.recurrent_back, init, dh, stride);
+            multiply(from, recurrent_back, init, dh, stride);
             return;
         }
-        multiply(from, &self.recurrent_back, zeros, scratch, stride);
-        let units = self.recurrent_back.columns();
+        multiply(from, recurrent_back, zeros, scratch, stride);
+        let units = recurrent_back.columns();
         for rank in 0..rows {
             let mask = &self.recurrent_mask[plan.work.order[rank] * units..][..units];
             let at = rank * stride;
@@ -447,7 +477,7 @@ impl DenseOp {
         source: Source<'_>,
         values: &mut [Value],
         scratch: &mut Scratch,
-        results: &mut Results<'_, '_>,
+        results: &mut To<'_, '_, '_>,
     ) -> Result<()> {
         let (config, dense) = dense_of(&network.layers[self.layer])?;
         let output = &mut values[self.output];
@@ -457,8 +487,7 @@ impl DenseOp {
         if !(self.last && plan.mode.logits) {
             match dense.function {
                 Some(function) => {
-                    let mut squares = [0.0; 2 * SQUARE_LANES];
-                    through(plan, function, &mut dz, &output.rows, [count, columns, stride], &mut squares);
+                    through(plan, function, &mut dz, &output.rows, [count, columns, stride], None);
                 }
                 None => {
                     debug_assert_eq!(config.activation, Activation::Softmax);
@@ -472,25 +501,27 @@ impl DenseOp {
             }
         }
         let dz_rows = Rows::Strided { values: &dz, stride, count };
-        let order = plan.order(layout);
         let input = &values[self.input];
-        let Scratch { rows: handed, product, copies, places_a, places_b, .. } = scratch;
-        let x = self.input_rows(plan, source, input);
-        let to = results.of(self.layer, Weight::Kernel);
-        let (x, b) = ((x, input.features), (dz_rows, columns));
-        weight_gradient(plan, order, x, b, (product, copies), [places_a, places_b], to)?;
-        bias_gradient(order, dz_rows, count, results.of(self.layer, Weight::Bias));
         if is_wanted(input, source, results) {
             let in_stride = input.stride;
-            let mut to = taken(handed);
+            let mut to = taken(&mut scratch.rows);
             to.reserve_scratch(count * in_stride)?;
-            multiply(dz_rows, &self.kernel_back, Init::Bias(&plan.zeros), &mut to, in_stride);
+            multiply(dz_rows, results.kernel(), Init::Bias(&plan.zeros), &mut to, in_stride);
             let rows = Rows::Strided { values: &to, stride: in_stride, count };
             hand_down(plan, source, values, self.input, layout, rows, results);
-            *handed = to;
+            scratch.rows = to;
         }
         values[self.output].gradient = dz;
         Ok(())
+    }
+}
+
+/// The states before each step: those of a slot are the rows of the slot before it.
+fn plain_states<'a>(plan: &Plan, output: &'a Value, previous: &'a [usize]) -> Rows<'a> {
+    if plan.work.is_full() {
+        Rows::Strided { values: &output.rows, stride: output.stride, count: plan.work.total() }
+    } else {
+        Rows::Scattered { values: &output.rows, offsets: previous }
     }
 }
 

@@ -1,12 +1,16 @@
 //! Forward: every value of every step.
 
 use super::super::network::Network;
+use std::ops::Range;
+
 use super::super::pipeline::{Source, fully_connected};
-use super::super::run::{Call, Input, arrange, check_tokens, merge};
+use super::super::run::{Call, Input, Inputs, Padding, arrange, check_tokens, merge};
 use super::super::unrolled::advance;
 use super::dropout::{Kind, Masks};
 use super::steps::{each_place, gather};
-use super::{DenseOp, Layout, Mode, Op, Plan, RnnOp, Scratch, Tape, Value, dense_of, put_row, rnn_of, taken};
+use super::{
+    DenseOp, Layout, Mode, Op, Part, Plan, RnnOp, Scratch, Tape, Value, dense_of, put_row, rnn_of, taken,
+};
 use crate::error::{Error, Result};
 use crate::gemm::{Init, Rows, multiply, recur};
 use crate::layers::{Layer, MergeMode, SimpleRnn};
@@ -15,6 +19,25 @@ use crate::memory::{AlignedVec, row_stride};
 /// Rows whose sums are made at once before the recurrence eats them: enough that fetching large weights pays, few
 /// enough that the sums are still in the second-level cache.
 const CHUNK_ROWS: usize = 256;
+
+/// Some rows of a call.
+struct Job<'a> {
+    part: &'a mut Part,
+    inputs: Inputs<'a>,
+    output: &'a mut [f32],
+}
+
+/// What all parts of a call have in common.
+#[derive(Clone, Copy)]
+struct Common<'a> {
+    /// Rows of the whole batch.
+    batch: usize,
+    steps: usize,
+    padding: Padding,
+    /// Of the whole batch.
+    initial_state: Option<&'a [f32]>,
+    mode: Mode,
+}
 
 impl Tape {
     /// A checked call through `network`, whose layers are the ones this tape was made for.
@@ -31,15 +54,57 @@ impl Tape {
             check_tokens(ids, embedding.vocabulary)?;
         }
         (self.forward_done, self.backward_done) = (false, false);
-        let Self { ops, values, plan, kept, scratch, .. } = self;
-        kept.keep(input)?;
+        let count = self.parts.len().min(batch);
+        (self.sizes, self.active) = ([batch, steps], count);
+        let inputs = Inputs { input, mask, lengths };
+        let common = Common { batch, steps, padding, initial_state, mode };
+        let row_len = output.len() / batch;
+        let mut rest = output;
+        let parts = &mut self.parts[..count];
+        let mut jobs = parts.iter_mut().enumerate().map(|(i, part)| {
+            part.rows = batch * i / count..batch * (i + 1) / count;
+            let inputs = inputs.of_rows(&part.rows, steps, network.input.features);
+            let (output, others) = std::mem::take(&mut rest).split_at_mut(part.rows.len() * row_len);
+            rest = others;
+            Job { part, inputs, output }
+        });
+        let run = |job: &mut Job<'_>| {
+            job.part.outcome = job.part.forward(network, job.inputs, common, job.output);
+        };
+        if count == 1 {
+            jobs.by_ref().for_each(|mut job| run(&mut job));
+        } else {
+            self.threads.for_each(&mut jobs.collect::<Vec<_>>(), run);
+        }
+        for part in parts.iter_mut() {
+            std::mem::replace(&mut part.outcome, Ok(()))?;
+        }
+        if let Some(states) = final_state {
+            parts.iter().for_each(|part| part.put_last_states(states, batch));
+        }
+        self.forward_done = true;
+        Ok(())
+    }
+}
+
+impl Part {
+    fn forward(
+        &mut self,
+        network: &Network,
+        inputs: Inputs<'_>,
+        common: Common<'_>,
+        output: &mut [f32],
+    ) -> Result<()> {
+        let Common { steps, padding, mode, .. } = common;
+        let Self { rows, ops, values, plan, kept, scratch, .. } = self;
+        kept.keep(inputs.input)?;
         plan.mode = mode;
-        arrange(network, &mut plan.work, input, (batch, steps), (mask, lengths, padding))?;
+        arrange(network, &mut plan.work, inputs, (rows.len(), steps), padding)?;
         plan.arranged();
         let source = kept.source(network, steps)?;
         for op in ops.iter_mut() {
             match op {
-                Op::Rnn(op) => op.forward(network, plan, source, initial_state, values, scratch)?,
+                Op::Rnn(op) => op.forward(network, plan, source, (common, rows.start), values, scratch)?,
                 Op::Dense(op) => op.forward(network, plan, source, values)?,
                 Op::Expand { input, output, reversed, zero_output } => {
                     expand(&plan.work, values, [*input, *output], *reversed, *zero_output);
@@ -63,7 +128,7 @@ impl Tape {
                     merge_values(&plan.work, *mode, values, *inputs, *output);
                 }
                 Op::Dropout { layer, rate, input, output } => {
-                    drop_out(plan, source, (*layer, *rate), values, *input, *output);
+                    drop_out(plan, source, (*layer, *rate, rows.start), values, *input, *output);
                 }
             }
         }
@@ -73,22 +138,28 @@ impl Tape {
                 to.copy_from_slice(&from[..columns]);
             }
         }
-        if let Some(states) = final_state {
-            for op in self.ops.iter() {
-                let Op::Rnn(op) = op else { continue };
-                let value = &self.values[op.output];
-                let lead = value.lead(&self.plan.work);
-                let states = &mut states[batch * op.state_base..][..batch * value.features];
-                for (rank, &row) in self.plan.work.order.iter().enumerate() {
-                    let from =
-                        self.plan.last_row(rank).map_or(rank * value.stride, |n| lead + n * value.stride);
-                    states[row * value.features..][..value.features]
-                        .copy_from_slice(&value.rows[from..][..value.features]);
+        Ok(())
+    }
+
+    /// Copies the last states to their places among those of all `batch` rows.
+    fn put_last_states(&self, states: &mut [f32], batch: usize) {
+        let work = &self.plan.work;
+        for op in &self.ops {
+            let Op::Rnn(op) = op else { continue };
+            let value = &self.values[op.output];
+            let (lead, units) = (value.lead(work), value.features);
+            let states = &mut states[batch * op.state_base + self.rows.start * units..];
+            for (rank, &row) in work.order.iter().enumerate() {
+                let to = &mut states[row * units..][..units];
+                // In ONNX a row without steps has no final state.
+                if work.lengths[rank] == 0 && work.padding == Padding::Onnx {
+                    to.fill(0.0);
+                    continue;
                 }
+                let from = self.plan.last_row(rank).map_or(rank * value.stride, |n| lead + n * value.stride);
+                to.copy_from_slice(&value.rows[from..][..units]);
             }
         }
-        self.forward_done = true;
-        Ok(())
     }
 }
 
@@ -102,13 +173,13 @@ fn rates(layer: &Layer) -> (f32, f32) {
     }
 }
 
-/// Draws a mask `[batch, features]`, or none.
-fn draw(mask: &mut AlignedVec, mut masks: Masks, rate: f32, active: bool, len: usize) -> Result<()> {
+/// Draws the elements `range` of a mask, or none.
+fn draw(mask: &mut AlignedVec, mut masks: Masks, rate: f32, active: bool, range: Range<usize>) -> Result<()> {
     if active && rate > 0.0 {
-        if mask.len() != len {
-            *mask = AlignedVec::zeroed(len)?;
+        if mask.len() != range.len() {
+            *mask = AlignedVec::zeroed(range.len())?;
         }
-        masks.fill(0, mask);
+        masks.fill(range.start, mask);
     } else {
         *mask = AlignedVec::empty();
     }
@@ -138,16 +209,39 @@ pub(super) fn mask_rows(
 }
 
 impl RnnOp {
-    /// The rows that the layer reads, in its own order.
+    /// The rows that the layer reads, in its own order; those of an earlier call of [`mask_input`](Self::mask_input) where
+    /// some are dropped.
     pub(super) fn input_rows<'a>(
         &'a self,
         plan: &Plan,
         source: Source<'a>,
         value: &'a Value,
-        masked: &'a mut AlignedVec,
-    ) -> Result<Rows<'a>> {
+        masked: &'a AlignedVec,
+    ) -> Rows<'a> {
+        if self.input_mask.is_empty() {
+            return self.plain_input(plan, source, value);
+        }
+        Rows::Strided { values: masked, stride: row_stride(value.features), count: plan.work.total() }
+    }
+
+    /// Prepares [`input_rows`](Self::input_rows).
+    pub(super) fn mask_input(
+        &self,
+        plan: &Plan,
+        source: Source<'_>,
+        value: &Value,
+        masked: &mut AlignedVec,
+    ) -> Result<()> {
+        if self.input_mask.is_empty() {
+            return Ok(());
+        }
+        let rows = self.plain_input(plan, source, value);
+        mask_rows(&plan.work, self.layout(), rows, &self.input_mask, value.features, masked)
+    }
+
+    fn plain_input<'a>(&'a self, plan: &Plan, source: Source<'a>, value: &'a Value) -> Rows<'a> {
         let count = plan.work.total();
-        let rows = match value.layout {
+        match value.layout {
             Layout::Source => Rows::Scattered { values: source.values, offsets: &self.offsets },
             Layout::Positions | Layout::Last => {
                 Rows::Scattered { values: &value.rows, offsets: &self.offsets }
@@ -155,12 +249,7 @@ impl RnnOp {
             Layout::Compact { .. } => {
                 Rows::Strided { values: &value.rows[value.lead(&plan.work)..], stride: value.stride, count }
             }
-        };
-        if self.input_mask.is_empty() {
-            return Ok(rows);
         }
-        mask_rows(&plan.work, self.layout(), rows, &self.input_mask, value.features, masked)?;
-        Ok(Rows::Strided { values: masked, stride: row_stride(value.features), count })
     }
 
     pub(super) fn layout(&self) -> Layout {
@@ -172,7 +261,7 @@ impl RnnOp {
         network: &Network,
         plan: &Plan,
         source: Source<'_>,
-        initial_state: Option<&[f32]>,
+        (common, first): (Common<'_>, usize),
         values: &mut [Value],
         scratch: &mut Scratch,
     ) -> Result<()> {
@@ -184,9 +273,10 @@ impl RnnOp {
         let stride = values[self.output].stride;
         for (rank, &row) in work.order.iter().enumerate() {
             let to = &mut out[rank * stride..][..stride];
-            match initial_state {
+            match common.initial_state {
                 Some(states) => {
-                    put_row(to, &states[batch * self.state_base + row * units..][..units]);
+                    let at = common.batch * self.state_base + (first + row) * units;
+                    put_row(to, &states[at..][..units]);
                 }
                 None => to.fill(0.0),
             }
@@ -197,11 +287,13 @@ impl RnnOp {
         let masks = |kind, rate| Masks::new(mode.seed, self.layer, kind, self.half, rate);
         let features = input.features;
         let drawn = masks(Kind::Input, rate);
-        draw(&mut self.input_mask, drawn, rate, mode.training, batch * features)?;
+        let of_rows = |width| first * width..(first + batch) * width;
+        draw(&mut self.input_mask, drawn, rate, mode.training, of_rows(features))?;
         let drawn = Masks::new(mode.seed, self.layer, Kind::Recurrent, self.half, recurrent_rate);
-        draw(&mut self.recurrent_mask, drawn, recurrent_rate, mode.training, batch * units)?;
+        draw(&mut self.recurrent_mask, drawn, recurrent_rate, mode.training, of_rows(units))?;
 
-        let rows = self.input_rows(plan, source, input, &mut scratch.masked)?;
+        self.mask_input(plan, source, input, &mut scratch.masked)?;
+        let rows = self.input_rows(plan, source, input, &scratch.masked);
         let mut step = 0;
         // Where the states before the chunk begin.
         let mut before = 0;
@@ -367,7 +459,7 @@ fn merge_values(
 fn drop_out(
     plan: &Plan,
     source: Source<'_>,
-    (layer, rate): (usize, f32),
+    (layer, rate, first): (usize, f32, usize),
     values: &mut [Value],
     input: usize,
     output: usize,
@@ -391,7 +483,7 @@ fn drop_out(
         let to = &mut to[n * stride..][..stride];
         match &mut masks {
             Some(masks) => {
-                masks.fill(place * features, &mut to[..features]);
+                masks.fill((first * work.steps + place) * features, &mut to[..features]);
                 to.iter_mut().zip(row).for_each(|(to, from)| *to *= from);
                 to[features..].fill(0.0);
             }

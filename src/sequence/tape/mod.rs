@@ -13,22 +13,32 @@
 //! first. In a recurrent layer it goes step by step from the end: `dh_t += dz_{t+1}·Uᵀ`, `dz_t = dh_t ∘ act'(h_t)`, what is
 //! smaller than 2^-100 becoming zero. The rest is large products over all rows at once: `dW = Xᵀ·dZ`, `dU = H_prevᵀ·dZ`,
 //! `dX = dZ·Wᵀ`. Weights' gradients are summed in the caller's order, by step and then by row.
+//!
+//! # Threads
+//! Rows are independent but for the gradients of weights. So a batch is cut into *parts*, each with values of its own, and
+//! each thread goes forwards and, operation by operation, backwards through a part. An operation's gradients of weights
+//! are then sums over the rows of all parts, whose outputs the threads share out. Neither the cut nor the number of
+//! threads changes the order of a sum, so neither changes a bit.
 
 mod backward;
 mod dropout;
 mod forward;
 mod norms;
 mod steps;
+mod weights;
 
 pub(crate) use norms::{clip_factor, scale, sum_of_squares};
 
+use std::ops::Range;
+
 use super::network::Network;
+use super::parallel::Threads;
 use super::pipeline::Source;
 use super::run::{Input, values_of};
 use super::work::Work;
-use crate::dispatch::{KernelSet, LIFT, SQUARE_LANES, kernels};
+use crate::dispatch::{KernelSet, LIFT, kernels};
 use crate::error::{Error, Result};
-use crate::gemm::{Copies, PackedMatrix};
+use crate::gemm::PackedMatrix;
 use crate::layers::{BuiltLayer, Dense, Layer, MergeMode, Packed, PackedDense, PackedRnn, Weight};
 use crate::memory::{AlignedVec, checked_product, row_stride};
 
@@ -85,15 +95,13 @@ struct RnnOp {
     reversed: bool,
     input: usize,
     output: usize,
-    kernel_back: PackedMatrix,
-    recurrent_back: PackedMatrix,
     /// Where the rows of the input begin, where they do not stand in this layer's order.
     offsets: Vec<usize>,
     /// `[batch, features]`, empty where nothing is dropped.
     input_mask: AlignedVec,
     /// `[batch, units]`.
     recurrent_mask: AlignedVec,
-    /// By time: the sums that the norm of `dLoss/dh_t` is made of.
+    /// By time and row, two sums each: what the norm of `dLoss/dh_t` is made of.
     squares: Vec<f32>,
 }
 
@@ -102,7 +110,6 @@ struct DenseOp {
     layer: usize,
     input: usize,
     output: usize,
-    kernel_back: PackedMatrix,
     offsets: Vec<usize>,
     /// Whether the network's output is this layer's.
     last: bool,
@@ -140,6 +147,14 @@ enum Op {
     },
 }
 
+/// What the way back through an operation multiplies by: transposes, packed.
+#[derive(Debug)]
+struct Back {
+    kernel: PackedMatrix,
+    /// Of a recurrent layer.
+    recurrent: Option<PackedMatrix>,
+}
+
 /// Where a weight's gradient stands in the flat array.
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -175,31 +190,47 @@ struct Kept {
 /// Buffers that hold nothing between operations.
 #[derive(Debug)]
 struct Scratch {
-    /// Rows times a dropout mask.
+    /// Input rows times a dropout mask.
     masked: AlignedVec,
+    /// States times a dropout mask.
+    masked_states: AlignedVec,
     /// Gradients on their way to another order.
     rows: AlignedVec,
-    /// The gradient of a weight, with padded rows.
-    product: AlignedVec,
-    copies: Copies,
+    /// By compact row: where the state before it begins.
     previous: Vec<usize>,
-    places_a: Vec<usize>,
-    places_b: Vec<usize>,
+}
+
+/// Some rows of a batch: a tape of their own but for the weights.
+#[derive(Debug)]
+struct Part {
+    /// Of the last forward pass.
+    rows: Range<usize>,
+    ops: Vec<Op>,
+    values: Vec<Value>,
+    plan: Plan,
+    kept: Kept,
+    scratch: Scratch,
+    /// By recurrent direction `[rows, units]`: the gradients of the initial states.
+    initial: Vec<f32>,
+    outcome: Result<()>,
 }
 
 /// The tape of one network for batches up to a size.
 #[derive(Debug)]
 pub(crate) struct Tape {
     most: [usize; 2],
-    ops: Vec<Op>,
-    values: Vec<Value>,
-    plan: Plan,
-    kept: Kept,
-    scratch: Scratch,
+    threads: Threads,
+    parts: Vec<Part>,
+    /// By operation, where it has weights.
+    backs: Vec<Option<Back>>,
+    sums: weights::Sums,
     places: Vec<Place>,
     gradients: AlignedVec,
     /// The rows of the embedding whose gradients are not zero, in the order they were met.
     touched: Vec<u32>,
+    /// Batch and steps of the last forward pass, and how many parts had rows.
+    sizes: [usize; 2],
+    active: usize,
     initial: Vec<f32>,
     state_width: usize,
     /// Set by a forward pass, and by a backward pass after it.
@@ -264,8 +295,7 @@ impl Value {
 
 impl Tape {
     /// For batches up to `batch` and `steps`.
-    pub(crate) fn new(network: &Network, batch: usize, steps: usize) -> Result<Self> {
-        let kernels = kernels()?;
+    pub(crate) fn new(network: &Network, threads: &Threads, batch: usize, steps: usize) -> Result<Self> {
         let mut places = Vec::new();
         let mut parameters = 0;
         for (layer, built) in network.layers.iter().enumerate() {
@@ -279,83 +309,42 @@ impl Tape {
                 parameters += variable.values.len();
             }
         }
-        let (ops, values) = unroll(network)?;
-        let widest = values.iter().map(|value| value.stride).max().unwrap_or(0);
+        // Forwards, and twice as much backwards.
+        let work = batch.saturating_mul(steps).saturating_mul(network.work_a_step()).saturating_mul(3);
+        // Halves that are not merged lie one array behind the other, so no part of the rows is in one piece.
+        let count = if network.is_unmerged() { 1 } else { threads.parts(batch, work) };
+        let parts: Vec<Part> =
+            (0..count).map(|_| Part::new(network, batch.div_ceil(count), steps)).collect::<Result<_>>()?;
+        let backs = parts[0].ops.iter().map(|op| op.back(network)).collect::<Result<_>>()?;
         let mut tape = Self {
             most: [batch, steps],
-            ops,
-            values,
-            plan: Plan {
-                kernels,
-                mode: Mode::default(),
-                work: Work::default(),
-                bases: Vec::new(),
-                orders: Default::default(),
-                zeros: AlignedVec::zeroed(widest)?,
-            },
-            kept: Kept { x: AlignedVec::empty(), ids: Vec::new(), floats: 0 },
-            scratch: Scratch {
-                masked: AlignedVec::empty(),
-                rows: AlignedVec::empty(),
-                product: AlignedVec::empty(),
-                copies: Copies::empty(),
-                previous: Vec::new(),
-                places_a: Vec::new(),
-                places_b: Vec::new(),
-            },
+            threads: threads.clone(),
+            parts,
+            backs,
+            sums: weights::Sums::default(),
             places,
             gradients: AlignedVec::zeroed(parameters)?,
             touched: Vec::new(),
+            sizes: [0, 0],
+            active: 0,
             initial: Vec::new(),
             state_width: network.state_width(),
             forward_done: false,
             backward_done: false,
         };
-        checked_product("tape", &[batch, steps, widest])?;
-        tape.reserve(batch, steps)?;
         tape.repack(network)?;
         Ok(tape)
     }
 
-    /// Room for every value.
-    fn reserve(&mut self, batch: usize, steps: usize) -> Result<()> {
-        let too_large =
-            || Error::InvalidArgument(format!("a tape of batch {batch} and {steps} steps overflows"));
-        for value in &mut self.values {
-            let rows = match value.layout {
-                Layout::Source => continue,
-                Layout::Last => batch,
-                Layout::Compact { .. } | Layout::Positions => {
-                    batch.checked_mul(steps).ok_or_else(too_large)?
-                }
-            };
-            let rows = rows.checked_mul(value.arrays).and_then(|rows| rows.checked_add(batch));
-            let len = rows.and_then(|rows| rows.checked_mul(value.stride)).ok_or_else(too_large)?;
-            value.rows.reserve_scratch(len)?;
-            value.gradient.reserve_scratch(len)?;
-            if value.carried {
-                value.ends.reserve_scratch(batch * value.stride)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Takes the weights of `network`, whose layers must be the ones this tape was made for.
     pub(crate) fn repack(&mut self, network: &Network) -> Result<()> {
-        for op in &mut self.ops {
-            match op {
-                Op::Rnn(op) => {
-                    let variables = &network.layers[op.layer].variables;
-                    let values =
-                        |which| variables.get(of_half(which, op.half)).map(|variable| variable.values());
-                    op.kernel_back.fill_transposed(values(Weight::Kernel)?);
-                    op.recurrent_back.fill_transposed(values(Weight::RecurrentKernel)?);
-                }
-                Op::Dense(op) => {
-                    let variables = &network.layers[op.layer].variables;
-                    op.kernel_back.fill_transposed(variables.get(Weight::Kernel)?.values());
-                }
-                Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } | Op::Dropout { .. } => {}
+        for (op, back) in self.parts[0].ops.iter().zip(&mut self.backs) {
+            let (Some(back), Some((layer, half))) = (back, op.place()) else { continue };
+            let variables = &network.layers[layer].variables;
+            let values = |which| variables.get(of_half(which, half)).map(|variable| variable.values());
+            back.kernel.fill_transposed(values(Weight::Kernel)?);
+            if let Some(recurrent) = &mut back.recurrent {
+                recurrent.fill_transposed(values(Weight::RecurrentKernel)?);
             }
         }
         Ok(())
@@ -364,7 +353,7 @@ impl Tape {
     /// Batch and steps of the last forward pass.
     pub(crate) fn sizes(&self) -> Result<[usize; 2]> {
         if self.forward_done {
-            Ok([self.plan.work.batch, self.plan.work.steps])
+            Ok(self.sizes)
         } else {
             Err(Error::InvalidArgument("the tape has seen no forward pass yet".into()))
         }
@@ -404,19 +393,23 @@ impl Tape {
 
     /// Which steps the last forward pass used, `[batch, steps]`; false, and nothing written, where it used all.
     pub(crate) fn used_steps(&self, used: &mut Vec<u8>) -> bool {
-        let work = &self.plan.work;
-        if work.is_full() {
+        let parts = &self.parts[..self.active];
+        if parts.iter().all(|part| part.plan.work.is_full()) {
             return false;
         }
+        let [batch, steps] = self.sizes;
         used.clear();
-        used.resize(work.batch * work.steps, 0);
-        steps::each_place(work, Layout::Compact { reversed: false }, |place| used[place] = 1);
+        used.resize(batch * steps, 0);
+        for part in parts {
+            let used = &mut used[part.rows.start * steps..];
+            steps::each_place(&part.plan.work, Layout::Compact { reversed: false }, |place| used[place] = 1);
+        }
         true
     }
 
     /// By recurrent direction `[batch, units]`: the gradients of the initial states.
     pub(crate) fn initial_state_gradient(&self) -> Result<&[f32]> {
-        self.after_backward().map(|()| &self.initial[..self.plan.work.batch * self.state_width])
+        self.after_backward().map(|()| &self.initial[..self.sizes[0] * self.state_width])
     }
 
     /// The norm of `dLoss/dh_t` for each step of the last batch, both directions together.
@@ -425,15 +418,19 @@ impl Tape {
         let mut found = false;
         for (time, norm) in norms.iter_mut().enumerate() {
             let mut total = 0.0f64;
-            for op in &self.ops {
-                if let Op::Rnn(op) = op
-                    && op.layer == layer
-                {
+            // By direction and then by row, whoever had it.
+            for at in 0..self.backs.len() {
+                for part in &self.parts[..self.active] {
+                    let Op::Rnn(op) = &part.ops[at] else { continue };
+                    if op.layer != layer {
+                        continue;
+                    }
                     found = true;
-                    let (big, small) =
-                        op.squares[time * 2 * SQUARE_LANES..][..2 * SQUARE_LANES].split_at(SQUARE_LANES);
-                    let sum = |values: &[f32]| values.iter().map(|&value| f64::from(value)).sum::<f64>();
-                    total += sum(big) + sum(small) / (f64::from(LIFT) * f64::from(LIFT));
+                    let rows = part.rows.len();
+                    for sums in op.squares[2 * time * rows..][..2 * rows].chunks_exact(2) {
+                        let lift = f64::from(LIFT);
+                        total += f64::from(sums[0]) + f64::from(sums[1]) / (lift * lift);
+                    }
                 }
             }
             *norm = total.sqrt() as f32;
@@ -449,19 +446,107 @@ impl Tape {
 
     /// Bytes that the tape holds.
     pub(crate) fn bytes(&self) -> usize {
+        let parts: usize = self.parts.iter().map(Part::bytes).sum();
+        parts + (self.gradients.len() + self.sums.len()) * size_of::<f32>()
+    }
+}
+
+impl Op {
+    /// The layer and the half whose weights it has.
+    fn place(&self) -> Option<(usize, usize)> {
+        match self {
+            Op::Rnn(op) => Some((op.layer, op.half)),
+            Op::Dense(op) => Some((op.layer, 0)),
+            Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } | Op::Dropout { .. } => None,
+        }
+    }
+
+    /// Room for what the way back multiplies by.
+    fn back(&self, network: &Network) -> Result<Option<Back>> {
+        let Some((layer, half)) = self.place() else { return Ok(None) };
+        let kernels = kernels()?;
+        let built = &network.layers[layer];
+        let transposed = |rows, columns| PackedMatrix::zeroed(kernels, columns, rows);
+        Ok(Some(match self {
+            Op::Rnn(_) => {
+                let units = rnn_of(built, half)?.units();
+                Back {
+                    kernel: transposed(built.input.features, units)?,
+                    recurrent: Some(transposed(units, units)?),
+                }
+            }
+            _ => Back { kernel: transposed(built.input.features, built.output.features)?, recurrent: None },
+        }))
+    }
+}
+
+impl Part {
+    fn new(network: &Network, batch: usize, steps: usize) -> Result<Self> {
+        let (ops, values) = unroll(network)?;
+        let widest = values.iter().map(|value| value.stride).max().unwrap_or(0);
+        let mut part = Self {
+            rows: 0..0,
+            ops,
+            values,
+            plan: Plan {
+                kernels: kernels()?,
+                mode: Mode::default(),
+                work: Work::default(),
+                bases: Vec::new(),
+                orders: Default::default(),
+                zeros: AlignedVec::zeroed(widest)?,
+            },
+            kept: Kept { x: AlignedVec::empty(), ids: Vec::new(), floats: 0 },
+            scratch: Scratch {
+                masked: AlignedVec::empty(),
+                masked_states: AlignedVec::empty(),
+                rows: AlignedVec::empty(),
+                previous: Vec::new(),
+            },
+            initial: Vec::new(),
+            outcome: Ok(()),
+        };
+        checked_product("tape", &[batch, steps, widest])?;
+        part.reserve(batch, steps)?;
+        Ok(part)
+    }
+
+    /// Room for every value.
+    fn reserve(&mut self, batch: usize, steps: usize) -> Result<()> {
+        let too_large =
+            || Error::InvalidArgument(format!("a tape of batch {batch} and {steps} steps overflows"));
+        for value in &mut self.values {
+            let rows = match value.layout {
+                Layout::Source => continue,
+                Layout::Last => batch,
+                Layout::Compact { .. } | Layout::Positions => {
+                    batch.checked_mul(steps).ok_or_else(too_large)?
+                }
+            };
+            let rows = rows.checked_mul(value.arrays).and_then(|rows| rows.checked_add(batch));
+            let len = rows.and_then(|rows| rows.checked_mul(value.stride)).ok_or_else(too_large)?;
+            value.rows.reserve_scratch(len)?;
+            value.gradient.reserve_scratch(len)?;
+            if value.carried {
+                value.ends.reserve_scratch(batch * value.stride)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
         let values = self.values.iter();
         let floats: usize =
             values.map(|value| value.rows.len() + value.gradient.len() + value.ends.len()).sum();
-        let Scratch { masked, rows, product, copies, .. } = &self.scratch;
-        let shared = [&self.kept.x, masked, rows, product, &self.gradients];
-        let shared = shared.iter().map(|buffer| buffer.len()).sum::<usize>() + copies.len();
+        let Scratch { masked, masked_states, rows, .. } = &self.scratch;
+        let shared = [&self.kept.x, masked, masked_states, rows];
+        let shared: usize = shared.iter().map(|buffer| buffer.len()).sum();
         (floats + shared) * size_of::<f32>() + self.kept.ids.len() * size_of::<i32>()
     }
 }
 
 /// The operations of a network, and the values between them; value 0 is the input, the last one the output.
 fn unroll(network: &Network) -> Result<(Vec<Op>, Vec<Value>)> {
-    let kernels = kernels()?;
     let layers = &network.layers;
     let mut ops = Vec::new();
     let mut values = vec![Value::new(Layout::Source, layers[0].input.features)];
@@ -501,7 +586,6 @@ fn unroll(network: &Network) -> Result<(Vec<Op>, Vec<Value>)> {
                         layer: i,
                         input: at,
                         output,
-                        kernel_back: PackedMatrix::zeroed(kernels, features, built.input.features)?,
                         offsets: Vec::new(),
                         last: i + 1 == layers.len(),
                     })),
@@ -527,8 +611,6 @@ fn unroll(network: &Network) -> Result<(Vec<Op>, Vec<Value>)> {
                         reversed,
                         input: at,
                         output,
-                        kernel_back: PackedMatrix::zeroed(kernels, rnn.units, built.input.features)?,
-                        recurrent_back: PackedMatrix::zeroed(kernels, rnn.units, rnn.units)?,
                         offsets: Vec::new(),
                         input_mask: AlignedVec::empty(),
                         recurrent_mask: AlignedVec::empty(),
