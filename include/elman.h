@@ -238,6 +238,15 @@ typedef struct {
     uint8_t amsgrad;
     /// 1: the squared mean of the gradients is taken off the squares, of RMSprop; default 0.
     uint8_t centered;
+    /// Truncated backward: each truncate_every steps of a sequence have a loss and an update of their own, in one call of
+    /// elman_trainer_step, whose *loss is the mean over all outputs that count. Each of these updates is a step of the
+    /// optimizer, of the schedule and of the dropout masks. For networks without a layer that runs backwards whose output
+    /// is a sequence. Default 0: one update, and gradients run through the whole sequence.
+    size_t truncate_every;
+    /// Steps that gradients run back from the end of each truncate_every steps, at least truncate_every; default 0, which
+    /// stands for truncate_every. Where it is more, the network runs over these steps once more with its newest weights,
+    /// from the states that the run before had there.
+    size_t truncate_back;
 } elman_trainer_config;
 
 /// Done.
@@ -1088,7 +1097,7 @@ elman_status elman_trainer_config_init(elman_trainer_config *config,
 /// one.
 ///
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (a number outside its range, an unknown enum value, a flag other than 0 and 1),
-/// UNSUPPORTED (the last layer gives two arrays), OUT_OF_MEMORY.
+/// UNSUPPORTED (the last layer gives two arrays, truncation of a network that it is not for), OUT_OF_MEMORY.
 ///
 /// Threads: the network must not be in use by another thread.
 elman_status elman_trainer_new(elman_sequential *network,
@@ -1099,8 +1108,8 @@ elman_status elman_trainer_new(elman_sequential *network,
 /// number for each row of it). *loss receives the batch's loss before the weights moved. `options` may be NULL. Where the
 /// network gives sequences, masked steps do not count in the loss.
 ///
-/// Fails like elman_sequential_run, and with NOT_FINITE where the loss or a gradient is a NaN or an infinity: weights and
-/// optimizer are unchanged then, as after any other failure.
+/// Fails like elman_sequential_run, and with NOT_FINITE where the loss or a gradient is a NaN or an infinity, UNSUPPORTED
+/// where truncation meets ONNX padding: weights and optimizer are unchanged then, as after any other failure.
 ///
 /// Threads: neither the trainer nor its network may be in use by another thread.
 elman_status elman_trainer_step(elman_trainer *trainer,

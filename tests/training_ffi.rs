@@ -5,7 +5,7 @@ use std::ptr::{null, null_mut};
 use elman::ffi::*;
 use elman::{
     Activation, Clipping, Dense, Examples, Loss, Optimizer, RunOptions, Schedule, Sequential, SimpleRnn,
-    Tape, Trainer, TrainerConfig, Weight,
+    Tape, Trainer, TrainerConfig, Truncation, Weight,
 };
 
 const BATCH: usize = 3;
@@ -193,6 +193,49 @@ fn every_field_of_the_config_reaches_the_trainer() {
         assert_eq!(got, trained(expected), "case {i}");
         assert!(!all.contains(&got), "case {i} changes nothing");
         all.push(got);
+    }
+}
+
+/// Truncation through C: a network whose output is a sequence, in pieces of 2 of its 5 steps.
+#[test]
+fn truncation_reaches_the_trainer() {
+    let x = x();
+    let target: Vec<f32> = (0..BATCH * STEPS * 2).map(|i| (i as f32 * 0.7).cos()).collect();
+    let plain = TrainerConfig::new(Optimizer::adam(), Loss::MeanSquaredError);
+    for (every, back, same) in [(0, 0, None), (2, 0, Some((2, 2))), (2, 3, Some((2, 3)))] {
+        let rnn = SimpleRnn::new(2).return_sequences(true);
+        let mut model = Sequential::new(4).add(rnn).build(7).unwrap();
+        let truncation = same.map(|(every, back)| Truncation { every, back });
+        let mut trainer = Trainer::new(&model, TrainerConfig { truncation, ..plain }).unwrap();
+        let examples = Examples::floats(&x, BATCH, STEPS, &target);
+        let expected = trainer.step(&mut model, examples, RunOptions::default()).unwrap();
+        let mut expected_parameters = vec![0.0; model.parameter_count().unwrap()];
+        model.get_parameters(&mut expected_parameters).unwrap();
+
+        let (mut network, mut c, mut loss) = (null_mut(), null_mut(), 0.0);
+        // SAFETY: every array is as long as its length says, handles are live.
+        unsafe {
+            let mut layer = std::mem::zeroed::<elman_simple_rnn_config>();
+            let status = elman_simple_rnn_config_init(&mut layer, size_of_val(&layer), 2);
+            assert_eq!(status, ELMAN_STATUS_OK);
+            layer.return_sequences = 1;
+            assert_eq!(elman_sequential_new(4, &mut network), ELMAN_STATUS_OK);
+            assert_eq!(elman_sequential_add_simple_rnn(network, &layer), ELMAN_STATUS_OK);
+            assert_eq!(elman_sequential_build(network, 7), ELMAN_STATUS_OK);
+            let wrong = elman_trainer_config { truncate_every: 3, truncate_back: 2, ..config() };
+            assert_eq!(elman_trainer_new(network, &wrong, &mut c), ELMAN_STATUS_INVALID_ARGUMENT);
+            let config = elman_trainer_config { truncate_every: every, truncate_back: back, ..config() };
+            assert_eq!(elman_trainer_new(network, &config, &mut c), ELMAN_STATUS_OK);
+            let (x, target) = ((x.as_ptr(), x.len()), (target.as_ptr(), target.len()));
+            let status = elman_trainer_step(c, x.0, x.1, BATCH, STEPS, target.0, target.1, null(), &mut loss);
+            assert_eq!(status, ELMAN_STATUS_OK);
+            let mut parameters = vec![0.0; expected_parameters.len()];
+            let status = elman_sequential_get_parameters(network, parameters.as_mut_ptr(), parameters.len());
+            assert_eq!(status, ELMAN_STATUS_OK);
+            assert_eq!((loss, parameters), (expected, expected_parameters), "every {every}, back {back}");
+            elman_trainer_free(c);
+            elman_sequential_free(network);
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::raw::{Input, Output, Place, Span, check_pointer, flag, path, shared, 
 use super::sequential::elman_sequential;
 use super::status::{Failure, elman_status};
 use crate::sequential::Sequential;
-use crate::training::{Clipping, Examples, Loss, Optimizer, Schedule, Trainer, TrainerConfig};
+use crate::training::{Clipping, Examples, Loss, Optimizer, Schedule, Trainer, TrainerConfig, Truncation};
 
 /// What moves the weights: one of the ELMAN_OPTIMIZER_ constants. Formulas and defaults are Keras's.
 #[repr(transparent)]
@@ -128,6 +128,15 @@ pub struct elman_trainer_config {
     pub amsgrad: u8,
     /// 1: the squared mean of the gradients is taken off the squares, of RMSprop; default 0.
     pub centered: u8,
+    /// Truncated backward: each truncate_every steps of a sequence have a loss and an update of their own, in one call of
+    /// elman_trainer_step, whose *loss is the mean over all outputs that count. Each of these updates is a step of the
+    /// optimizer, of the schedule and of the dropout masks. For networks without a layer that runs backwards whose output
+    /// is a sequence. Default 0: one update, and gradients run through the whole sequence.
+    pub truncate_every: usize,
+    /// Steps that gradients run back from the end of each truncate_every steps, at least truncate_every; default 0, which
+    /// stands for truncate_every. Where it is more, the network runs over these steps once more with its newest weights,
+    /// from the states that the run before had there.
+    pub truncate_back: usize,
 }
 
 /// A network's training: the optimizer's state and the buffers. Made by elman_trainer_new or elman_trainer_load,
@@ -191,6 +200,8 @@ const DEFAULTS: elman_trainer_config = elman_trainer_config {
     staircase: 0,
     amsgrad: 0,
     centered: 0,
+    truncate_every: 0,
+    truncate_back: 0,
 };
 
 /// The configuration that C wrote.
@@ -212,7 +223,7 @@ unsafe fn read_config(config: *const elman_trainer_config) -> Result<TrainerConf
     read!(optimizer, loss, learning_rate, momentum, beta_1, beta_2, epsilon, weight_decay);
     read!(clipping, clip_limit, l1, l2, nesterov, from_logits, lazy_embeddings, seed);
     read!(schedule, decay_rate, decay_steps, warmup_steps, warmup_target, alpha);
-    read!(staircase, amsgrad, centered);
+    read!(staircase, amsgrad, centered, truncate_every, truncate_back);
     let or = |value: f32, default: f32| if value == 0.0 { default } else { value };
     let elman_trainer_config { momentum, beta_1, epsilon, weight_decay, clip_limit, .. } = given;
     let beta_2 = or(given.beta_2, 0.999);
@@ -257,6 +268,11 @@ unsafe fn read_config(config: *const elman_trainer_config) -> Result<TrainerConf
         }
         (elman_schedule(other), _) => return Err(unknown("schedule", other)),
     };
+    let truncation = match (given.truncate_every, given.truncate_back) {
+        (0, 0) => None,
+        (every, 0) => Some(Truncation { every, back: every }),
+        (every, back) => Some(Truncation { every, back }),
+    };
     Ok(TrainerConfig {
         schedule,
         clipping,
@@ -264,6 +280,7 @@ unsafe fn read_config(config: *const elman_trainer_config) -> Result<TrainerConf
         l2: given.l2,
         lazy_embeddings: flag("lazy_embeddings", given.lazy_embeddings)?,
         seed: given.seed,
+        truncation,
         ..TrainerConfig::new(optimizer, loss)
     })
 }
@@ -275,7 +292,7 @@ unsafe fn read_config(config: *const elman_trainer_config) -> Result<TrainerConf
 /// one.
 ///
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (a number outside its range, an unknown enum value, a flag other than 0 and 1),
-/// UNSUPPORTED (the last layer gives two arrays), OUT_OF_MEMORY.
+/// UNSUPPORTED (the last layer gives two arrays, truncation of a network that it is not for), OUT_OF_MEMORY.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -301,8 +318,8 @@ pub unsafe extern "C" fn elman_trainer_new(
 /// number for each row of it). *loss receives the batch's loss before the weights moved. `options` may be NULL. Where the
 /// network gives sequences, masked steps do not count in the loss.
 ///
-/// Fails like elman_sequential_run, and with NOT_FINITE where the loss or a gradient is a NaN or an infinity: weights and
-/// optimizer are unchanged then, as after any other failure.
+/// Fails like elman_sequential_run, and with NOT_FINITE where the loss or a gradient is a NaN or an infinity, UNSUPPORTED
+/// where truncation meets ONNX padding: weights and optimizer are unchanged then, as after any other failure.
 ///
 /// Threads: neither the trainer nor its network may be in use by another thread.
 #[unsafe(no_mangle)]

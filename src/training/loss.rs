@@ -79,7 +79,7 @@ impl Loss {
         }
         let counted = mask.map_or(rows, |mask| mask.iter().filter(|&&used| used != 0).count());
         if counted == 0 {
-            return Err(Error::InvalidArgument("the mask leaves no row to take a loss of".into()));
+            return Err(no_row());
         }
         let mut total = 0.0;
         let mut row_gradient = vec![0.0; columns];
@@ -176,6 +176,11 @@ impl Loss {
             }
         })
     }
+}
+
+/// What a mask without a row that counts comes to.
+pub(super) fn no_row() -> Error {
+    Error::InvalidArgument("the mask leaves no row to take a loss of".into())
 }
 
 /// A probability kept away from 0 and 1, and 1 where nothing was cut off, 0 where it was. NaN stays.
