@@ -376,7 +376,7 @@ private:
     std::unique_ptr<elman_tape, deleter> handle_;
 };
 
-/// The training of a network, which it changes in each step. One thread at a time.
+/// The training of a network, which it changes in each step and keeps alive. One thread at a time.
 class trainer {
 public:
     trainer(sequential &network, const elman_trainer_config &config) {

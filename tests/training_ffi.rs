@@ -1,6 +1,8 @@
 //! Training through the C ABI has the bits of training in Rust, and its mistakes have their statuses.
 
+use std::ffi::CString;
 use std::ptr::{null, null_mut};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use elman::ffi::*;
 use elman::{
@@ -377,5 +379,109 @@ fn a_trainer_takes_rust_s_steps() {
         elman_trainer_free(c);
         elman_trainer_free(null_mut());
         elman_sequential_free(network);
+    }
+}
+
+#[test]
+fn a_trainer_keeps_its_network_alive() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = CString::new(directory.path().join("training").into_os_string().into_encoded_bytes()).unwrap();
+    let (x, mut losses) = (x(), [[0.0; 2]; 2]);
+    for (freed_first, losses) in [false, true].into_iter().zip(&mut losses) {
+        let (network, mut trainer) = (network(), null_mut());
+        // SAFETY: every array is as long as its length says, handles are live, the path is nul-terminated.
+        unsafe {
+            assert_eq!(elman_trainer_new(network, &config(), &mut trainer), ELMAN_STATUS_OK);
+            if freed_first {
+                elman_sequential_free(network);
+            }
+            for loss in losses {
+                let (x, target) = ((x.as_ptr(), x.len()), TARGET.as_ptr());
+                let status = elman_trainer_step(trainer, x.0, x.1, BATCH, STEPS, target, BATCH, null(), loss);
+                assert_eq!(status, ELMAN_STATUS_OK);
+            }
+            assert_eq!(elman_trainer_save(trainer, path.as_ptr()), ELMAN_STATUS_OK);
+            elman_trainer_free(trainer);
+            if !freed_first {
+                elman_sequential_free(network);
+            }
+        }
+    }
+    assert_eq!(losses[0], losses[1]);
+    // What was saved last, into a network that is freed before the trainer is used.
+    let (network, mut trainer, mut loss) = (network(), null_mut(), 0.0);
+    // SAFETY: as above.
+    unsafe {
+        assert_eq!(elman_trainer_load(network, path.as_ptr(), &mut trainer), ELMAN_STATUS_OK);
+        elman_sequential_free(network);
+        let (x, target) = ((x.as_ptr(), x.len()), TARGET.as_ptr());
+        let status = elman_trainer_step(trainer, x.0, x.1, BATCH, STEPS, target, BATCH, null(), &mut loss);
+        assert_eq!(status, ELMAN_STATUS_OK);
+        elman_trainer_free(trainer);
+    }
+}
+
+/// A handle that other threads may use.
+struct Shared(*const elman_sequential);
+
+// SAFETY: it is used by functions that take it const.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// A closure that calls this holds the whole struct, not the pointer in it.
+    fn get(&self) -> *const elman_sequential {
+        self.0
+    }
+}
+
+#[test]
+fn others_predict_while_a_trainer_steps() {
+    const ROUNDS: usize = 300;
+    let (x, mut rust) = (x(), model());
+    // What a network that is between two steps says.
+    let mut answers = vec![rust.predict(&x, BATCH, STEPS).unwrap()];
+    let mut by_rust =
+        Trainer::new(&rust, TrainerConfig::new(Optimizer::adam(), Loss::MeanSquaredError)).unwrap();
+    for _ in 0..ROUNDS {
+        let examples = Examples::floats(&x, BATCH, STEPS, &TARGET);
+        by_rust.step(&mut rust, examples, RunOptions::default()).unwrap();
+        answers.push(rust.predict(&x, BATCH, STEPS).unwrap());
+    }
+    let (network, mut trainer, mut loss) = (network(), null_mut(), 0.0);
+    // SAFETY: every array is as long as its length says, handles are live.
+    assert_eq!(unsafe { elman_trainer_new(network, &config(), &mut trainer) }, ELMAN_STATUS_OK);
+    let (shared, done) = (Shared(network), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let network = shared.get();
+                let mut at = 0;
+                while !done.load(Ordering::Acquire) {
+                    let mut y = vec![0.0; BATCH];
+                    // SAFETY: as above; the trainer's steps and this wait for each other.
+                    let status = unsafe {
+                        let (x, y) = ((x.as_ptr(), x.len()), (y.as_mut_ptr(), y.len()));
+                        elman_sequential_predict(network, x.0, x.1, BATCH, STEPS, y.0, y.1)
+                    };
+                    assert_eq!(status, ELMAN_STATUS_OK);
+                    let later = answers[at..].iter().position(|answer| *answer == y);
+                    at += later.expect("an answer of no network between two steps");
+                }
+            });
+        }
+        for _ in 0..ROUNDS {
+            // SAFETY: as above.
+            let status = unsafe {
+                let (x, target) = ((x.as_ptr(), x.len()), TARGET.as_ptr());
+                elman_trainer_step(trainer, x.0, x.1, BATCH, STEPS, target, BATCH, null(), &mut loss)
+            };
+            assert_eq!(status, ELMAN_STATUS_OK);
+        }
+        done.store(true, Ordering::Release);
+    });
+    // SAFETY: nobody uses them any more.
+    unsafe {
+        elman_sequential_free(network);
+        elman_trainer_free(trainer);
     }
 }
