@@ -1,40 +1,18 @@
-//! Gradients: against Keras's (`tests/vectors/training.safetensors`), against central differences of the f64 oracle on
+//! Gradients: against Keras's and PyTorch's (`tests/vectors`), against central differences of the f64 oracle on
 //! random networks, and with dropout against differences of elman itself.
 
 mod common;
-
-use std::path::Path;
 
 use common::arms;
 use common::network::{Network, Rnn, Spec};
 use common::numbers::{Choices, assert_same_bits, distance, tokens, values};
 use common::reference::{self, Call, Input};
+use common::vectors::{Case, Wrong, each_case};
 use elman::{Activation, MergeMode, RunOptions, Sequential, Tape, Weight};
 use safetensors::SafeTensors;
-use serde::Deserialize;
 
 /// Of a gradient's largest magnitude: what it may differ by.
 const TOLERANCE: f64 = 1e-4;
-
-#[derive(Deserialize)]
-struct Config {
-    input_size: usize,
-    layers: Vec<Spec>,
-}
-
-#[derive(Deserialize)]
-struct Case {
-    name: String,
-    case_seed: u64,
-    config: Config,
-    batch: usize,
-    steps: usize,
-    input: String,
-    mask: bool,
-    mask_by_value: bool,
-    initial_state: bool,
-    state_gradient: bool,
-}
 
 /// A tape that has gone forwards and backwards for the loss `sum(y · g)`.
 struct Ran {
@@ -81,89 +59,58 @@ fn run(model: &Sequential, call: Call<'_>, g: &[f32], state_g: Option<&[f32]>, t
 
 #[test]
 fn keras() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/training.safetensors");
-    let bytes = std::fs::read(&path).expect("the vectors are committed");
-    let (_, header) = SafeTensors::read_metadata(&bytes).expect("a safetensors file");
-    let cases = &header.metadata().as_ref().expect("metadata")["cases"];
-    let cases: Vec<Case> = serde_json::from_str(cases).expect("the list of cases");
-    let tensors = SafeTensors::deserialize(&bytes).expect("a safetensors file");
-    let mut failures = Vec::new();
-    for case in &cases {
-        check_case(case, &tensors, &mut failures);
-    }
-    assert!(failures.is_empty(), "{} tensors are wrong:\n{}", failures.len(), failures.join("\n"));
-    assert_eq!(cases.len(), 34);
+    assert_eq!(each_case("training.safetensors", check_case), 34);
 }
 
-fn check_case(case: &Case, tensors: &SafeTensors<'_>, failures: &mut Vec<String>) {
-    let seed = case.case_seed * 1000;
-    let (batch, steps, features) = (case.batch, case.steps, case.config.input_size);
-    let network = Network::new(features, case.config.layers.clone(), seed);
-    let model = network.elman();
-    let tensor =
-        |what: &str| tensors.tensor(&format!("{}.{what}", case.name)).expect("the vectors are whole");
-    let floats = |what: &str| -> Vec<f64> {
-        let words = tensor(what).data().chunks_exact(4);
-        words.map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect()
-    };
-    let mask = case.mask.then(|| tensor("mask").data());
-    let masked = |i: usize| case.mask_by_value && mask.is_some_and(|mask| mask[i] == 0);
-    let mut x = Vec::new();
-    let mut ids;
-    let input = match (case.input.as_str(), case.config.layers[0]) {
-        ("tokens", Spec::Embedding { vocabulary, .. }) => {
-            ids = tokens(seed + 999, batch * steps, vocabulary);
-            ids.iter_mut().enumerate().filter(|(i, _)| masked(*i)).for_each(|(_, id)| *id = 0);
-            Input::Tokens(&ids)
-        }
-        (_, first) => {
-            x.extend(values(seed + 999, batch * steps * features, 1.0));
-            let value = if let Spec::Masking { mask_value } = first { mask_value } else { 0.0 };
-            let rows = x.chunks_exact_mut(features).enumerate();
-            rows.filter(|(i, _)| masked(*i)).for_each(|(_, row)| row.fill(value));
-            Input::Floats(&x)
-        }
-    };
-    let directions = network.directions();
-    let states_of = |first: u64, scale: f32| -> Vec<f32> {
-        let each = directions.iter().enumerate();
-        each.flat_map(|(k, rnn)| values(seed + first + k as u64, batch * rnn.units, scale)).collect()
-    };
-    let initial = case.initial_state.then(|| states_of(990, 0.5));
-    let state_g = case.state_gradient.then(|| states_of(980, 1.0));
-    let mask = mask.filter(|_| !case.mask_by_value);
-    let call = Call { mask, initial_state: initial.as_deref(), ..Call::new(input, batch, steps) };
-    let y = floats("y");
-    let g = values(seed + 998, y.len(), 1.0);
-    let ran = run(&model, call, &g, state_g.as_deref(), None);
+#[test]
+fn pytorch() {
+    assert_eq!(each_case("pytorch.safetensors", check_case), 10);
+}
 
-    let mut check = |what: &str, got: &[f32], expected: &[f64], tolerance: f64| {
-        let apart = distance(got, expected, 1e-6);
+fn check_case(case: &Case, tensors: &SafeTensors<'_>) -> Wrong {
+    let network = case.network();
+    let directions = network.directions();
+    let (mask, given) = case.mask(tensors);
+    let data = case.data(mask.as_deref());
+    let initial = case.initial_state.then(|| case.states(990, 0.5));
+    let state_g = case.state_gradient.then(|| case.states(980, 1.0));
+    let call = Call {
+        mask: mask.as_deref().filter(|_| given),
+        initial_state: initial.as_deref(),
+        ..Call::new(data.input(), case.batch, case.steps)
+    };
+    let y = case.floats(tensors, "y");
+    let g = values(case.seed() + 998, y.len(), 1.0);
+    let ran = run(&network.elman(), call, &g, state_g.as_deref(), None);
+
+    let mut wrong = Wrong::new();
+    let mut check = |what: &str, got: &[f32], tolerance: f64| {
+        let apart = distance(got, &case.floats(tensors, what), 1e-6);
         if apart > tolerance {
-            failures.push(format!("{}.{what}: {apart:.1e} of the largest value", case.name));
+            wrong.push(format!("{}.{what}: {apart:.1e} of the largest value", case.name));
         }
     };
-    check("y", &ran.y, &y, 1e-5);
+    check("y", &ran.y, 1e-5);
     let initial_gradient = ran.tape.initial_state_gradient().unwrap();
     let mut base = 0;
     for (k, rnn) in directions.iter().enumerate() {
-        let part = base..base + batch * rnn.units;
+        let part = base..base + case.batch * rnn.units;
         base = part.end;
-        check(&format!("state.{k}"), &ran.state[part.clone()], &floats(&format!("state.{k}")), 1e-5);
+        check(&format!("state.{k}"), &ran.state[part.clone()], 1e-5);
         if case.initial_state {
-            let what = format!("grad.state.{k}");
-            check(&what, &initial_gradient[part], &floats(&what), TOLERANCE);
+            check(&format!("grad.state.{k}"), &initial_gradient[part], TOLERANCE);
         }
     }
     for (i, arrays) in network.weights.iter().enumerate() {
         for array in arrays {
             let what = format!("grad.{i}.{}", array.which.name());
-            check(&what, ran.tape.gradient(i, array.which).unwrap(), &floats(&what), TOLERANCE);
+            check(&what, ran.tape.gradient(i, array.which).unwrap(), TOLERANCE);
         }
     }
     if let Some(dx) = &ran.dx {
-        check("grad.x", dx, &floats("grad.x"), TOLERANCE);
+        check("grad.x", dx, TOLERANCE);
     }
+    wrong
 }
 
 /// The loss that the random networks are tried with: weighted sums of the output and the final states.
