@@ -6,5 +6,6 @@
 pub(crate) mod arms;
 pub(crate) mod network;
 pub(crate) mod numbers;
+pub(crate) mod questions;
 pub(crate) mod reference;
 pub(crate) mod vectors;
