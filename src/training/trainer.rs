@@ -96,6 +96,10 @@ pub struct Trainer {
     /// Layer, weight and length of each array of parameters, in their order.
     arrays: Vec<(usize, Weight, usize)>,
     pass: Pass,
+    /// The loss's, one row at a time.
+    row_gradient: Vec<f64>,
+    /// Of each array's gradient, the sum of squares.
+    squares: Vec<f64>,
     mask: Vec<u8>,
     final_state: Vec<f32>,
     pub(super) walk: Walk,
@@ -231,6 +235,8 @@ impl Trainer {
             state: OptimizerState::new(config.optimizer, parameters)?,
             arrays,
             pass: Pass::default(),
+            row_gradient: Vec::new(),
+            squares: Vec::new(),
             mask: Vec::new(),
             final_state: Vec::new(),
             walk: Walk::default(),
@@ -356,18 +362,22 @@ impl Trainer {
             return Ok(None);
         }
         let rows = Batch { prediction, target, columns, weights, mask };
-        let mut score = Score { loss: loss.evaluate(rows, gradient)?, accuracy: accuracy(loss, rows) };
+        let mut score = Score {
+            loss: loss.evaluate_in(rows, gradient, &mut self.row_gradient)?,
+            accuracy: accuracy(loss, rows),
+        };
         tape.repack(network)?;
         tape.backward(network, gradient, None, None)?;
 
         let penalties = (self.config.l1, self.config.l2);
         if penalties != (0.0, 0.0) {
-            score.loss += penalize(model, &self.arrays, penalties, tape.gradients_mut()?);
+            score.loss += penalize(network, penalties, tape.gradients_mut()?);
         }
         let network = model.network("trainer")?;
         let embedding = network.embedding().map(|(embedding, table)| (embedding.size, table.len()));
         let all = tape.gradients_mut()?;
-        let mut squares = Vec::with_capacity(self.arrays.len());
+        let squares = &mut self.squares;
+        squares.clear();
         let mut rest = &*all;
         for &(_, _, len) in &self.arrays {
             let (array, others) = rest.split_at(len);
@@ -386,7 +396,7 @@ impl Trainer {
             Clipping::GlobalNorm(limit) => scale(all, clip_factor(norm, limit)),
             clipping => {
                 let mut rest = all;
-                for (&(_, _, len), squares) in self.arrays.iter().zip(&squares) {
+                for (&(_, _, len), squares) in self.arrays.iter().zip(&*squares) {
                     let (array, others) = rest.split_at_mut(len);
                     match clipping {
                         Clipping::Norm(limit) => scale(array, clip_factor(squares.sqrt(), limit)),
@@ -549,7 +559,7 @@ impl Trainer {
         let penalties = (self.config.l1, self.config.l2);
         if penalties != (0.0, 0.0) {
             let mut unused = zeros(self.arrays.iter().map(|(_, _, len)| len).sum())?;
-            score.loss += penalize(model, &self.arrays, penalties, &mut unused);
+            score.loss += penalize(network, penalties, &mut unused);
         }
         Ok(score)
     }
@@ -592,18 +602,14 @@ fn from_logits(loss: Loss, layers: &[Layer]) -> (Loss, bool) {
 }
 
 /// Adds the penalties' gradients, and gives their share of the loss.
-fn penalize(
-    model: &Sequential,
-    arrays: &[(usize, Weight, usize)],
-    (l1, l2): (f32, f32),
-    gradients: &mut [f32],
-) -> f32 {
+fn penalize(network: &Network, (l1, l2): (f32, f32), gradients: &mut [f32]) -> f32 {
     let mut total = 0.0f64;
     let mut rest = gradients;
-    for ((_, _, weights), &(_, which, len)) in model.trainable_variables().zip(arrays) {
-        let (gradient, others) = rest.split_at_mut(len);
+    for variable in network.layers.iter().flat_map(|layer| &layer.variables.0) {
+        let weights = variable.values();
+        let (gradient, others) = rest.split_at_mut(weights.len());
         rest = others;
-        if matches!(which, Weight::Bias | Weight::BackwardBias | Weight::Embedding) {
+        if matches!(variable.weight(), Weight::Bias | Weight::BackwardBias | Weight::Embedding) {
             continue;
         }
         for (gradient, &w) in gradient.iter_mut().zip(weights) {
