@@ -3,12 +3,12 @@
 
 mod common;
 
-use std::ffi::CStr;
 use std::io::Write;
 use std::process::Command;
 use std::ptr::null_mut;
 
 use common::arms::{self, report};
+use common::c::{fails, ok};
 use common::counting::{Counting, asked};
 use common::network::{Network, Rnn, Spec};
 use common::numbers::{assert_same_bits, tokens, values};
@@ -104,25 +104,6 @@ fn a_running_stream_allocates_nothing() {
         }
     }
     report(&format!("realtime: {runs} shapes on {}, no allocation", elman::isa().expect("an arm").name()));
-}
-
-fn last_error() -> String {
-    // SAFETY: never NULL, and valid until this thread's next failure.
-    unsafe { CStr::from_ptr(elman_last_error()) }.to_str().expect("messages are UTF-8").to_owned()
-}
-
-#[track_caller]
-fn ok(status: elman_status) {
-    assert_eq!(status, ELMAN_STATUS_OK, "{}", last_error());
-}
-
-#[track_caller]
-fn fails(status: elman_status, wanted: elman_status, words: &[&str]) {
-    let message = last_error();
-    assert_eq!(status, wanted, "{message}");
-    for word in words {
-        assert!(message.contains(word), "no {word:?} in {message:?}");
-    }
 }
 
 /// Memory of a C host, at multiples of 64.

@@ -1,9 +1,12 @@
 //! Training through the C ABI has the bits of training in Rust, and its mistakes have their statuses.
 
+mod common;
+
 use std::ffi::CString;
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use common::c::ok;
 use elman::ffi::*;
 use elman::{
     Activation, Clipping, Dense, Examples, Loss, Optimizer, RunOptions, Schedule, Sequential, SimpleRnn,
@@ -28,13 +31,12 @@ fn network() -> *mut elman_sequential {
     // SAFETY: every pointer is to a live local of the right type.
     unsafe {
         let mut config = std::mem::zeroed::<elman_simple_rnn_config>();
-        let status = elman_simple_rnn_config_init(&mut config, size_of_val(&config), 6);
-        assert_eq!(status, ELMAN_STATUS_OK);
+        ok(elman_simple_rnn_config_init(&mut config, size_of_val(&config), 6));
         config.dropout = 0.5;
-        assert_eq!(elman_sequential_new(4, &mut network), ELMAN_STATUS_OK);
-        assert_eq!(elman_sequential_add_simple_rnn(network, &config), ELMAN_STATUS_OK);
-        assert_eq!(elman_sequential_add_dense(network, 1, ELMAN_ACTIVATION_SIGMOID), ELMAN_STATUS_OK);
-        assert_eq!(elman_sequential_build(network, 7), ELMAN_STATUS_OK);
+        ok(elman_sequential_new(4, &mut network));
+        ok(elman_sequential_add_simple_rnn(network, &config));
+        ok(elman_sequential_add_dense(network, 1, ELMAN_ACTIVATION_SIGMOID));
+        ok(elman_sequential_build(network, 7));
     }
     network
 }
@@ -44,7 +46,7 @@ fn config() -> elman_trainer_config {
     let size = size_of::<elman_trainer_config>();
     // SAFETY: room for the struct, and on success it is filled.
     unsafe {
-        assert_eq!(elman_trainer_config_init(config.as_mut_ptr(), size), ELMAN_STATUS_OK);
+        ok(elman_trainer_config_init(config.as_mut_ptr(), size));
         config.assume_init()
     }
 }
@@ -59,18 +61,15 @@ unsafe fn c_trained(config: *const elman_trainer_config) -> Vec<f32> {
     let (network, x, mut trainer, mut loss) = (network(), x(), null_mut(), 0.0);
     // SAFETY: every array is as long as its length says, handles are live; the configuration is the caller's duty.
     unsafe {
-        assert_eq!(elman_trainer_new(network, config, &mut trainer), ELMAN_STATUS_OK);
+        ok(elman_trainer_new(network, config, &mut trainer));
         for _ in 0..3 {
             let (x, target) = ((x.as_ptr(), x.len()), TARGET.as_ptr());
-            let status =
-                elman_trainer_step(trainer, x.0, x.1, BATCH, STEPS, target, BATCH, null(), &mut loss);
-            assert_eq!(status, ELMAN_STATUS_OK);
+            ok(elman_trainer_step(trainer, x.0, x.1, BATCH, STEPS, target, BATCH, null(), &mut loss));
         }
         let mut count = 0;
-        assert_eq!(elman_sequential_parameter_count(network, &mut count), ELMAN_STATUS_OK);
+        ok(elman_sequential_parameter_count(network, &mut count));
         let mut parameters = vec![0.0; count];
-        let status = elman_sequential_get_parameters(network, parameters.as_mut_ptr(), count);
-        assert_eq!(status, ELMAN_STATUS_OK);
+        ok(elman_sequential_get_parameters(network, parameters.as_mut_ptr(), count));
         elman_trainer_free(trainer);
         elman_sequential_free(network);
         parameters
@@ -218,22 +217,19 @@ fn truncation_reaches_the_trainer() {
         // SAFETY: every array is as long as its length says, handles are live.
         unsafe {
             let mut layer = std::mem::zeroed::<elman_simple_rnn_config>();
-            let status = elman_simple_rnn_config_init(&mut layer, size_of_val(&layer), 2);
-            assert_eq!(status, ELMAN_STATUS_OK);
+            ok(elman_simple_rnn_config_init(&mut layer, size_of_val(&layer), 2));
             layer.return_sequences = 1;
-            assert_eq!(elman_sequential_new(4, &mut network), ELMAN_STATUS_OK);
-            assert_eq!(elman_sequential_add_simple_rnn(network, &layer), ELMAN_STATUS_OK);
-            assert_eq!(elman_sequential_build(network, 7), ELMAN_STATUS_OK);
+            ok(elman_sequential_new(4, &mut network));
+            ok(elman_sequential_add_simple_rnn(network, &layer));
+            ok(elman_sequential_build(network, 7));
             let wrong = elman_trainer_config { truncate_every: 3, truncate_back: 2, ..config() };
             assert_eq!(elman_trainer_new(network, &wrong, &mut c), ELMAN_STATUS_INVALID_ARGUMENT);
             let config = elman_trainer_config { truncate_every: every, truncate_back: back, ..config() };
-            assert_eq!(elman_trainer_new(network, &config, &mut c), ELMAN_STATUS_OK);
+            ok(elman_trainer_new(network, &config, &mut c));
             let (x, target) = ((x.as_ptr(), x.len()), (target.as_ptr(), target.len()));
-            let status = elman_trainer_step(c, x.0, x.1, BATCH, STEPS, target.0, target.1, null(), &mut loss);
-            assert_eq!(status, ELMAN_STATUS_OK);
+            ok(elman_trainer_step(c, x.0, x.1, BATCH, STEPS, target.0, target.1, null(), &mut loss));
             let mut parameters = vec![0.0; expected_parameters.len()];
-            let status = elman_sequential_get_parameters(network, parameters.as_mut_ptr(), parameters.len());
-            assert_eq!(status, ELMAN_STATUS_OK);
+            ok(elman_sequential_get_parameters(network, parameters.as_mut_ptr(), parameters.len()));
             assert_eq!((loss, parameters), (expected, expected_parameters), "every {every}, back {back}");
             elman_trainer_free(c);
             elman_sequential_free(network);
@@ -277,17 +273,15 @@ fn a_tape_gives_rust_s_gradients() {
     // SAFETY: every array is as long as its length says, handles are live.
     unsafe {
         let mut c = null_mut();
-        assert_eq!(elman_tape_new(network, BATCH, STEPS, &mut c), ELMAN_STATUS_OK);
+        ok(elman_tape_new(network, BATCH, STEPS, &mut c));
         let mut count = 0;
-        assert_eq!(elman_sequential_parameter_count(network, &mut count), ELMAN_STATUS_OK);
+        ok(elman_sequential_parameter_count(network, &mut count));
         assert_eq!(count, tape.gradients().unwrap().len());
         let mut parameters = vec![0.0; count];
-        let status = elman_sequential_get_parameters(network, parameters.as_mut_ptr(), count);
-        assert_eq!(status, ELMAN_STATUS_OK);
+        ok(elman_sequential_get_parameters(network, parameters.as_mut_ptr(), count));
         let status = elman_sequential_set_parameters(network, parameters.as_ptr(), count - 1);
         assert_eq!(status, ELMAN_STATUS_LENGTH_MISMATCH);
-        let status = elman_sequential_set_parameters(network, parameters.as_ptr(), count);
-        assert_eq!(status, ELMAN_STATUS_OK);
+        ok(elman_sequential_set_parameters(network, parameters.as_ptr(), count));
         // The tape keeps the weights alive.
         elman_sequential_free(network);
 
@@ -295,7 +289,7 @@ fn a_tape_gives_rust_s_gradients() {
         let status = elman_tape_backward(c, y.as_ptr(), BATCH, null_mut(), 0);
         assert_eq!(status, ELMAN_STATUS_INVALID_ARGUMENT, "no forward pass yet");
         let training = elman_bool(1);
-        let status = elman_tape_forward(
+        ok(elman_tape_forward(
             c,
             x.as_ptr(),
             x.len(),
@@ -306,30 +300,26 @@ fn a_tape_gives_rust_s_gradients() {
             9,
             c_y.as_mut_ptr(),
             BATCH,
-        );
-        assert_eq!(status, ELMAN_STATUS_OK);
+        ));
         assert_eq!(c_y, y);
         let mut c_dx = vec![0.0; x.len()];
-        let status = elman_tape_backward(c, c_y.as_ptr(), BATCH, c_dx.as_mut_ptr(), c_dx.len());
-        assert_eq!(status, ELMAN_STATUS_OK);
+        ok(elman_tape_backward(c, c_y.as_ptr(), BATCH, c_dx.as_mut_ptr(), c_dx.len()));
         assert_eq!(c_dx, dx);
         let mut gradients = vec![0.0; count];
-        assert_eq!(elman_tape_get_gradients(c, gradients.as_mut_ptr(), count), ELMAN_STATUS_OK);
+        ok(elman_tape_get_gradients(c, gradients.as_mut_ptr(), count));
         assert_eq!(gradients, tape.gradients().unwrap());
         let mut one = vec![0.0; 36];
         let which = ELMAN_WEIGHT_RECURRENT_KERNEL;
-        assert_eq!(elman_tape_get_gradient(c, 0, which, one.as_mut_ptr(), 36), ELMAN_STATUS_OK);
+        ok(elman_tape_get_gradient(c, 0, which, one.as_mut_ptr(), 36));
         assert_eq!(one, tape.gradient(0, Weight::RecurrentKernel).unwrap());
         let mut c_norms = [0.0; STEPS];
-        let status = elman_tape_gradient_norms(c, 0, c_norms.as_mut_ptr(), STEPS);
-        assert_eq!(status, ELMAN_STATUS_OK);
+        ok(elman_tape_gradient_norms(c, 0, c_norms.as_mut_ptr(), STEPS));
         assert_eq!(c_norms, norms);
         let mut initial = vec![0.0; BATCH * 6];
-        let status = elman_tape_get_initial_state_gradient(c, initial.as_mut_ptr(), initial.len());
-        assert_eq!(status, ELMAN_STATUS_OK);
+        ok(elman_tape_get_initial_state_gradient(c, initial.as_mut_ptr(), initial.len()));
         assert_eq!(initial, tape.initial_state_gradient().unwrap());
         let mut norm = 0.0;
-        assert_eq!(elman_tape_clip_by_global_norm(c, 1e-3, &mut norm), ELMAN_STATUS_OK);
+        ok(elman_tape_clip_by_global_norm(c, 1e-3, &mut norm));
         assert_eq!(norm, tape.clip_by_global_norm(1e-3).unwrap());
         elman_tape_free(c);
         elman_tape_free(null_mut());
@@ -352,7 +342,7 @@ fn a_trainer_takes_rust_s_steps() {
         let mut c = null_mut();
         let wrong = elman_trainer_config { optimizer: elman_optimizer(77), ..config };
         assert_eq!(elman_trainer_new(network, &wrong, &mut c), ELMAN_STATUS_INVALID_ARGUMENT);
-        assert_eq!(elman_trainer_new(network, &config, &mut c), ELMAN_STATUS_OK);
+        ok(elman_trainer_new(network, &config, &mut c));
         let step = |x: &[f32], loss: &mut f32| {
             elman_trainer_step(c, x.as_ptr(), x.len(), BATCH, STEPS, TARGET.as_ptr(), BATCH, null(), loss)
         };
@@ -366,7 +356,7 @@ fn a_trainer_takes_rust_s_steps() {
         let mut c_parameters = parameters.clone();
         rust.get_parameters(&mut parameters).unwrap();
         let read = |to: &mut [f32]| {
-            assert_eq!(elman_sequential_get_parameters(network, to.as_mut_ptr(), to.len()), ELMAN_STATUS_OK);
+            ok(elman_sequential_get_parameters(network, to.as_mut_ptr(), to.len()));
         };
         read(&mut c_parameters);
         assert_eq!(c_parameters, parameters);
@@ -391,16 +381,15 @@ fn a_trainer_keeps_its_network_alive() {
         let (network, mut trainer) = (network(), null_mut());
         // SAFETY: every array is as long as its length says, handles are live, the path is nul-terminated.
         unsafe {
-            assert_eq!(elman_trainer_new(network, &config(), &mut trainer), ELMAN_STATUS_OK);
+            ok(elman_trainer_new(network, &config(), &mut trainer));
             if freed_first {
                 elman_sequential_free(network);
             }
             for loss in losses {
                 let (x, target) = ((x.as_ptr(), x.len()), TARGET.as_ptr());
-                let status = elman_trainer_step(trainer, x.0, x.1, BATCH, STEPS, target, BATCH, null(), loss);
-                assert_eq!(status, ELMAN_STATUS_OK);
+                ok(elman_trainer_step(trainer, x.0, x.1, BATCH, STEPS, target, BATCH, null(), loss));
             }
-            assert_eq!(elman_trainer_save(trainer, path.as_ptr()), ELMAN_STATUS_OK);
+            ok(elman_trainer_save(trainer, path.as_ptr()));
             elman_trainer_free(trainer);
             if !freed_first {
                 elman_sequential_free(network);
@@ -412,11 +401,10 @@ fn a_trainer_keeps_its_network_alive() {
     let (network, mut trainer, mut loss) = (network(), null_mut(), 0.0);
     // SAFETY: as above.
     unsafe {
-        assert_eq!(elman_trainer_load(network, path.as_ptr(), &mut trainer), ELMAN_STATUS_OK);
+        ok(elman_trainer_load(network, path.as_ptr(), &mut trainer));
         elman_sequential_free(network);
         let (x, target) = ((x.as_ptr(), x.len()), TARGET.as_ptr());
-        let status = elman_trainer_step(trainer, x.0, x.1, BATCH, STEPS, target, BATCH, null(), &mut loss);
-        assert_eq!(status, ELMAN_STATUS_OK);
+        ok(elman_trainer_step(trainer, x.0, x.1, BATCH, STEPS, target, BATCH, null(), &mut loss));
         elman_trainer_free(trainer);
     }
 }
@@ -463,7 +451,7 @@ fn others_predict_while_a_trainer_steps() {
                         let (x, y) = ((x.as_ptr(), x.len()), (y.as_mut_ptr(), y.len()));
                         elman_sequential_predict(network, x.0, x.1, BATCH, STEPS, y.0, y.1)
                     };
-                    assert_eq!(status, ELMAN_STATUS_OK);
+                    ok(status);
                     let later = answers[at..].iter().position(|answer| *answer == y);
                     at += later.expect("an answer of no network between two steps");
                 }
@@ -475,7 +463,7 @@ fn others_predict_while_a_trainer_steps() {
                 let (x, target) = ((x.as_ptr(), x.len()), TARGET.as_ptr());
                 elman_trainer_step(trainer, x.0, x.1, BATCH, STEPS, target, BATCH, null(), &mut loss)
             };
-            assert_eq!(status, ELMAN_STATUS_OK);
+            ok(status);
         }
         done.store(true, Ordering::Release);
     });
