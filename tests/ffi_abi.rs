@@ -5,16 +5,8 @@ mod common;
 use std::ffi::{CStr, CString};
 use std::ptr::{null, null_mut};
 
-use common::c::{fails, last_error, ok};
+use common::c::{UNTOUCHED, fails, last_error, misaligned, ok, untouched};
 use elman::ffi::*;
-
-/// What an output holds before a call, to see that a failed one has not touched it.
-const UNTOUCHED: f32 = -12345.0;
-
-#[track_caller]
-fn untouched(values: &[f32]) {
-    assert!(values.iter().all(|&value| value == UNTOUCHED), "a failed call has written: {values:?}");
-}
 
 fn config(units: usize) -> elman_simple_rnn_config {
     let mut config = std::mem::MaybeUninit::uninit();
@@ -99,11 +91,6 @@ impl Drop for Cell {
         // SAFETY: made by the library, freed here only.
         unsafe { elman_simple_rnn_cell_free(self.0) }
     }
-}
-
-/// The address one byte further: no float lies there.
-fn misaligned<T>(pointer: *const T) -> *mut T {
-    pointer.wrapping_byte_add(1).cast_mut()
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::c::ok;
+use common::c::{ok, trainer_config as config};
 use elman::ffi::*;
 use elman::{
     Activation, Clipping, Dense, Examples, Loss, Optimizer, RunOptions, Schedule, Sequential, SimpleRnn,
@@ -39,16 +39,6 @@ fn network() -> *mut elman_sequential {
         ok(elman_sequential_build(network, 7));
     }
     network
-}
-
-fn config() -> elman_trainer_config {
-    let mut config = std::mem::MaybeUninit::uninit();
-    let size = size_of::<elman_trainer_config>();
-    // SAFETY: room for the struct, and on success it is filled.
-    unsafe {
-        ok(elman_trainer_config_init(config.as_mut_ptr(), size));
-        config.assume_init()
-    }
 }
 
 const TARGET: [f32; BATCH] = [1.0, 0.0, 1.0];

@@ -5,11 +5,8 @@ mod common;
 
 use std::ptr::{null, null_mut};
 
-use common::c::{fails, last_error, ok};
+use common::c::{UNTOUCHED, fails, last_error, misaligned, ok, trainer_config as config, untouched};
 use elman::ffi::*;
-
-/// What an output holds before a call, to see that a failed one has not touched it.
-const UNTOUCHED: f32 = -12345.0;
 
 const BATCH: usize = 2;
 const STEPS: usize = 3;
@@ -19,15 +16,6 @@ const CLASSES: usize = 3;
 
 const X: usize = BATCH * STEPS * FEATURES;
 const Y: usize = BATCH * CLASSES;
-
-fn config() -> elman_trainer_config {
-    let mut config = std::mem::MaybeUninit::uninit();
-    // SAFETY: room for the struct, and on success it is filled.
-    unsafe {
-        ok(elman_trainer_config_init(config.as_mut_ptr(), size_of::<elman_trainer_config>()));
-        config.assume_init()
-    }
-}
 
 /// A recurrent layer of 4 and 3 classes above it, on floats or on tokens; its tape and its trainer.
 struct Training {
@@ -93,16 +81,6 @@ impl Drop for Training {
             elman_trainer_free(self.trainer);
         }
     }
-}
-
-#[track_caller]
-fn untouched(values: &[f32]) {
-    assert!(values.iter().all(|&value| value == UNTOUCHED), "a failed call has written: {values:?}");
-}
-
-/// The address one byte further: no float lies there.
-fn misaligned<T>(pointer: *const T) -> *mut T {
-    pointer.wrapping_byte_add(1).cast_mut()
 }
 
 const NO: elman_bool = elman_bool(0);

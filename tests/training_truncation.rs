@@ -5,11 +5,11 @@ mod common;
 use std::ops::Range;
 
 use common::arms;
-use common::network::{Network, Rnn, Spec};
+use common::network::{Network, Rnn, Spec, parameters};
 use common::numbers::{assert_same_bits, tokens, values};
 use elman::{
     Activation, Batch, Error, Examples, Fit, Loss, MergeMode, Optimizer, OptimizerState, Padding, RunOptions,
-    Schedule, Sequential, Tape, Trainer, TrainerConfig, Truncation,
+    Schedule, Tape, Trainer, TrainerConfig, Truncation,
 };
 
 const BATCH: usize = 5;
@@ -38,12 +38,6 @@ fn config(every: usize, back: usize) -> TrainerConfig {
         truncation: Some(Truncation { every, back }),
         ..TrainerConfig::new(Optimizer::adam(), LOSS)
     }
-}
-
-fn parameters(model: &Sequential) -> Vec<f32> {
-    let mut values = vec![0.0; model.parameter_count().unwrap()];
-    model.get_parameters(&mut values).unwrap();
-    values
 }
 
 /// The steps of `window` out of every row.

@@ -11,8 +11,8 @@ use crate::sequence::Input;
 use crate::sequential::{RunOptions, Sequential};
 
 /// Truncated backward through time: each `every` steps (often called k1) have a loss and an update of their own, and
-/// gradients run back over these steps and the `back - every` before them (`back` is often called k2). Memory is that
-/// of `back` steps.
+/// gradients run back over these steps and the `back - every` before them (`back` is often called k2). The tape is only
+/// as long as `back` steps.
 ///
 /// Exactly: the piece that begins at step `s` ends at `e`, `every` steps later or with the sequence. Its window begins at
 /// `b`, `back - every` steps before `s` or with the sequence.

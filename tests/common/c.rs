@@ -2,7 +2,12 @@
 
 use std::ffi::CStr;
 
-use elman::ffi::{ELMAN_STATUS_OK, elman_last_error, elman_status};
+use elman::ffi::{
+    ELMAN_STATUS_OK, elman_last_error, elman_status, elman_trainer_config, elman_trainer_config_init,
+};
+
+/// What an output holds before a call, to see that a failed one has not touched it.
+pub(crate) const UNTOUCHED: f32 = -12345.0;
 
 pub(crate) fn last_error() -> String {
     // SAFETY: never NULL, and valid until this thread's next failure.
@@ -21,5 +26,24 @@ pub(crate) fn fails(status: elman_status, wanted: elman_status, words: &[&str]) 
     assert_eq!(status, wanted, "{message}");
     for word in words {
         assert!(message.contains(word), "no {word:?} in {message:?}");
+    }
+}
+
+#[track_caller]
+pub(crate) fn untouched(values: &[f32]) {
+    assert!(values.iter().all(|&value| value == UNTOUCHED), "a failed call has written: {values:?}");
+}
+
+/// The address one byte further: no float lies there.
+pub(crate) fn misaligned<T>(pointer: *const T) -> *mut T {
+    pointer.wrapping_byte_add(1).cast_mut()
+}
+
+pub(crate) fn trainer_config() -> elman_trainer_config {
+    let mut config = std::mem::MaybeUninit::uninit();
+    // SAFETY: room for the struct, and on success it is filled.
+    unsafe {
+        ok(elman_trainer_config_init(config.as_mut_ptr(), size_of::<elman_trainer_config>()));
+        config.assume_init()
     }
 }
