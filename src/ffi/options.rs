@@ -125,15 +125,18 @@ impl Options {
 
     /// Checks that the outputs, `y` and the final state, share no memory with `x`, with each other or with an array here.
     pub(super) fn check_overlap(&self, x: Span, y: &Output<f32>) -> Result<(), Failure> {
-        let mut inputs = vec![x];
-        inputs.extend(self.mask.as_ref().map(Input::span));
-        inputs.extend(self.lengths.as_ref().map(Input::span));
-        inputs.extend(self.initial_state.as_ref().map(Input::span));
-        for &input in &inputs {
+        let inputs = [
+            Some(x),
+            self.mask.as_ref().map(Input::span),
+            self.lengths.as_ref().map(Input::span),
+            self.initial_state.as_ref().map(Input::span),
+        ];
+        let inputs = || inputs.into_iter().flatten();
+        for input in inputs() {
             y.apart_from(input)?;
         }
         if let Some(final_state) = &self.final_state {
-            for &input in &inputs {
+            for input in inputs() {
                 final_state.apart_from(input)?;
             }
             final_state.apart_from(y.span())?;
