@@ -1,37 +1,12 @@
 //! Wrong input through the C ABI: each mistake has its status and a sentence with the numbers, and writes nothing.
 
+mod common;
+
 use std::ffi::{CStr, CString};
 use std::ptr::{null, null_mut};
 
+use common::c::{UNTOUCHED, fails, last_error, misaligned, ok, untouched};
 use elman::ffi::*;
-
-/// What an output holds before a call, to see that a failed one has not touched it.
-const UNTOUCHED: f32 = -12345.0;
-
-fn last_error() -> String {
-    // SAFETY: never NULL, and valid until this thread's next failure.
-    unsafe { CStr::from_ptr(elman_last_error()) }.to_str().expect("messages are UTF-8").to_owned()
-}
-
-#[track_caller]
-fn ok(status: elman_status) {
-    assert_eq!(status, ELMAN_STATUS_OK, "{}", last_error());
-}
-
-/// The call failed with `wanted`, and the message has all of `words`.
-#[track_caller]
-fn fails(status: elman_status, wanted: elman_status, words: &[&str]) {
-    let message = last_error();
-    assert_eq!(status, wanted, "{message}");
-    for word in words {
-        assert!(message.contains(word), "no {word:?} in {message:?}");
-    }
-}
-
-#[track_caller]
-fn untouched(values: &[f32]) {
-    assert!(values.iter().all(|&value| value == UNTOUCHED), "a failed call has written: {values:?}");
-}
 
 fn config(units: usize) -> elman_simple_rnn_config {
     let mut config = std::mem::MaybeUninit::uninit();
@@ -116,11 +91,6 @@ impl Drop for Cell {
         // SAFETY: made by the library, freed here only.
         unsafe { elman_simple_rnn_cell_free(self.0) }
     }
-}
-
-/// The address one byte further: no float lies there.
-fn misaligned<T>(pointer: *const T) -> *mut T {
-    pointer.wrapping_byte_add(1).cast_mut()
 }
 
 #[test]

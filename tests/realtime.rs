@@ -3,67 +3,20 @@
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-use std::ffi::CStr;
 use std::io::Write;
 use std::process::Command;
 use std::ptr::null_mut;
 
 use common::arms::{self, report};
+use common::c::{fails, ok};
+use common::counting::{Counting, asked};
 use common::network::{Network, Rnn, Spec};
 use common::numbers::{assert_same_bits, tokens, values};
 use elman::ffi::*;
 use elman::{Activation, Sequential, Stream, Unroll};
 
-/// The system's allocator, which counts what each thread asks of it.
-struct Counting;
-
-thread_local! {
-    static ASKED: Cell<usize> = const { Cell::new(0) };
-}
-
-fn count() {
-    // A thread that is ending counts no more.
-    let _ = ASKED.try_with(|asked| asked.set(asked.get() + 1));
-}
-
-// SAFETY: everything is the system allocator's; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise.
-        unsafe { System.realloc(block, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        count();
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// How often `run` asks the allocator for something, or gives something back.
-fn asked(run: impl FnOnce()) -> usize {
-    let before = ASKED.get();
-    run();
-    ASKED.get() - before
-}
 
 #[test]
 fn the_allocator_counts() {
@@ -151,25 +104,6 @@ fn a_running_stream_allocates_nothing() {
         }
     }
     report(&format!("realtime: {runs} shapes on {}, no allocation", elman::isa().expect("an arm").name()));
-}
-
-fn last_error() -> String {
-    // SAFETY: never NULL, and valid until this thread's next failure.
-    unsafe { CStr::from_ptr(elman_last_error()) }.to_str().expect("messages are UTF-8").to_owned()
-}
-
-#[track_caller]
-fn ok(status: elman_status) {
-    assert_eq!(status, ELMAN_STATUS_OK, "{}", last_error());
-}
-
-#[track_caller]
-fn fails(status: elman_status, wanted: elman_status, words: &[&str]) {
-    let message = last_error();
-    assert_eq!(status, wanted, "{message}");
-    for word in words {
-        assert!(message.contains(word), "no {word:?} in {message:?}");
-    }
 }
 
 /// Memory of a C host, at multiples of 64.

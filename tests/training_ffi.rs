@@ -1,11 +1,16 @@
 //! Training through the C ABI has the bits of training in Rust, and its mistakes have their statuses.
 
-use std::ptr::{null, null_mut};
+mod common;
 
+use std::ffi::CString;
+use std::ptr::{null, null_mut};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::c::{ok, trainer_config as config};
 use elman::ffi::*;
 use elman::{
-    Activation, Dense, Examples, Loss, Optimizer, RunOptions, Sequential, SimpleRnn, Tape, Trainer,
-    TrainerConfig, Weight,
+    Activation, Clipping, Dense, Examples, Loss, Optimizer, RunOptions, Schedule, Sequential, SimpleRnn,
+    Tape, Trainer, TrainerConfig, Truncation, Weight,
 };
 
 const BATCH: usize = 3;
@@ -26,15 +31,221 @@ fn network() -> *mut elman_sequential {
     // SAFETY: every pointer is to a live local of the right type.
     unsafe {
         let mut config = std::mem::zeroed::<elman_simple_rnn_config>();
-        let status = elman_simple_rnn_config_init(&mut config, size_of_val(&config), 6);
-        assert_eq!(status, ELMAN_STATUS_OK);
+        ok(elman_simple_rnn_config_init(&mut config, size_of_val(&config), 6));
         config.dropout = 0.5;
-        assert_eq!(elman_sequential_new(4, &mut network), ELMAN_STATUS_OK);
-        assert_eq!(elman_sequential_add_simple_rnn(network, &config), ELMAN_STATUS_OK);
-        assert_eq!(elman_sequential_add_dense(network, 1, ELMAN_ACTIVATION_SIGMOID), ELMAN_STATUS_OK);
-        assert_eq!(elman_sequential_build(network, 7), ELMAN_STATUS_OK);
+        ok(elman_sequential_new(4, &mut network));
+        ok(elman_sequential_add_simple_rnn(network, &config));
+        ok(elman_sequential_add_dense(network, 1, ELMAN_ACTIVATION_SIGMOID));
+        ok(elman_sequential_build(network, 7));
     }
     network
+}
+
+const TARGET: [f32; BATCH] = [1.0, 0.0, 1.0];
+
+/// The weights after three steps through C's functions.
+///
+/// # Safety
+/// `config` points to as many bytes as its first field says.
+unsafe fn c_trained(config: *const elman_trainer_config) -> Vec<f32> {
+    let (network, x, mut trainer, mut loss) = (network(), x(), null_mut(), 0.0);
+    // SAFETY: every array is as long as its length says, handles are live; the configuration is the caller's duty.
+    unsafe {
+        ok(elman_trainer_new(network, config, &mut trainer));
+        for _ in 0..3 {
+            let (x, target) = ((x.as_ptr(), x.len()), TARGET.as_ptr());
+            ok(elman_trainer_step(trainer, x.0, x.1, BATCH, STEPS, target, BATCH, null(), &mut loss));
+        }
+        let mut count = 0;
+        ok(elman_sequential_parameter_count(network, &mut count));
+        let mut parameters = vec![0.0; count];
+        ok(elman_sequential_get_parameters(network, parameters.as_mut_ptr(), count));
+        elman_trainer_free(trainer);
+        elman_sequential_free(network);
+        parameters
+    }
+}
+
+/// The weights after three steps in Rust.
+fn trained(config: TrainerConfig) -> Vec<f32> {
+    let (mut model, x) = (model(), x());
+    let mut trainer = Trainer::new(&model, config).unwrap();
+    for _ in 0..3 {
+        let examples = Examples::floats(&x, BATCH, STEPS, &TARGET);
+        trainer.step(&mut model, examples, RunOptions::default()).unwrap();
+    }
+    let mut parameters = vec![0.0; model.parameter_count().unwrap()];
+    model.get_parameters(&mut parameters).unwrap();
+    parameters
+}
+
+#[test]
+fn every_field_of_the_config_reaches_the_trainer() {
+    let plain = |optimizer| TrainerConfig::new(optimizer, Loss::MeanSquaredError);
+    let adam = plain(Optimizer::adam());
+    let scheduled = |schedule| TrainerConfig { schedule, ..adam };
+    let exponential =
+        |staircase| Schedule::Exponential { initial: 0.02, decay_steps: 2, decay_rate: 0.25, staircase };
+    type Change = fn(&mut elman_trainer_config);
+    let cases: [(Change, TrainerConfig); 21] = [
+        (|_| (), adam),
+        (|c| c.optimizer = ELMAN_OPTIMIZER_SGD, plain(Optimizer::sgd())),
+        (
+            |c| (c.optimizer, c.momentum, c.nesterov) = (ELMAN_OPTIMIZER_SGD, 0.5, 1),
+            plain(Optimizer::Sgd { momentum: 0.5, nesterov: true }),
+        ),
+        (|c| c.optimizer = ELMAN_OPTIMIZER_RMSPROP, plain(Optimizer::rmsprop())),
+        (
+            |c| {
+                (c.optimizer, c.beta_2, c.momentum) = (ELMAN_OPTIMIZER_RMSPROP, 0.75, 0.5);
+                (c.epsilon, c.centered) = (1e-3, 1);
+            },
+            plain(Optimizer::RmsProp { rho: 0.75, momentum: 0.5, epsilon: 1e-3, centered: true }),
+        ),
+        (
+            |c| (c.beta_1, c.beta_2, c.epsilon, c.amsgrad) = (0.5, 0.25, 1e-3, 1),
+            plain(Optimizer::Adam { beta_1: 0.5, beta_2: 0.25, epsilon: 1e-3, amsgrad: true }),
+        ),
+        (|c| c.optimizer = ELMAN_OPTIMIZER_ADAMW, plain(Optimizer::adamw())),
+        (
+            |c| {
+                (c.optimizer, c.weight_decay, c.amsgrad) = (ELMAN_OPTIMIZER_ADAMW, 0.5, 1);
+                c.beta_2 = 0.25;
+            },
+            plain(Optimizer::AdamW {
+                beta_1: 0.9,
+                beta_2: 0.25,
+                epsilon: 1e-7,
+                amsgrad: true,
+                weight_decay: 0.5,
+            }),
+        ),
+        (|c| c.learning_rate = 0.5, scheduled(Schedule::Constant(0.5))),
+        (
+            |c| {
+                (c.schedule, c.learning_rate) = (ELMAN_SCHEDULE_EXPONENTIAL, 0.02);
+                (c.decay_steps, c.decay_rate) = (2, 0.25);
+            },
+            scheduled(exponential(false)),
+        ),
+        (
+            |c| {
+                (c.schedule, c.learning_rate) = (ELMAN_SCHEDULE_EXPONENTIAL, 0.02);
+                (c.decay_steps, c.decay_rate, c.staircase) = (2, 0.25, 1);
+            },
+            scheduled(exponential(true)),
+        ),
+        (
+            |c| (c.schedule, c.decay_steps, c.alpha) = (ELMAN_SCHEDULE_COSINE, 4, 0.125),
+            scheduled(Schedule::Cosine { initial: 0.001, decay_steps: 4, alpha: 0.125, warmup: None }),
+        ),
+        (
+            |c| {
+                (c.schedule, c.decay_steps) = (ELMAN_SCHEDULE_COSINE, 4);
+                (c.warmup_steps, c.warmup_target) = (2, 0.0625);
+            },
+            scheduled(Schedule::Cosine {
+                initial: 0.0,
+                decay_steps: 4,
+                alpha: 0.0,
+                warmup: Some((0.0625, 2)),
+            }),
+        ),
+        (
+            |c| (c.clipping, c.clip_limit) = (ELMAN_CLIPPING_GLOBAL_NORM, 1e-7),
+            TrainerConfig { clipping: Clipping::GlobalNorm(1e-7), ..adam },
+        ),
+        (
+            |c| (c.clipping, c.clip_limit) = (ELMAN_CLIPPING_NORM, 1e-7),
+            TrainerConfig { clipping: Clipping::Norm(1e-7), ..adam },
+        ),
+        (
+            |c| (c.clipping, c.clip_limit) = (ELMAN_CLIPPING_VALUE, 1e-7),
+            TrainerConfig { clipping: Clipping::Value(1e-7), ..adam },
+        ),
+        (|c| c.l1 = 0.5, TrainerConfig { l1: 0.5, ..adam }),
+        (|c| c.l2 = 0.5, TrainerConfig { l2: 0.5, ..adam }),
+        (|c| c.seed = 3, TrainerConfig { seed: 3, ..adam }),
+        (
+            |c| c.loss = ELMAN_LOSS_BINARY_CROSSENTROPY,
+            TrainerConfig { loss: Loss::BinaryCrossentropy { from_logits: false }, ..adam },
+        ),
+        (
+            |c| (c.loss, c.from_logits) = (ELMAN_LOSS_BINARY_CROSSENTROPY, 1),
+            TrainerConfig { loss: Loss::BinaryCrossentropy { from_logits: true }, ..adam },
+        ),
+    ];
+    let mut all = Vec::new();
+    for (i, (change, expected)) in cases.into_iter().enumerate() {
+        let mut config = config();
+        change(&mut config);
+        // SAFETY: the configuration is whole.
+        let got = unsafe { c_trained(&config) };
+        assert_eq!(got, trained(expected), "case {i}");
+        assert!(!all.contains(&got), "case {i} changes nothing");
+        all.push(got);
+    }
+}
+
+/// Truncation through C: a network whose output is a sequence, in pieces of 2 of its 5 steps.
+#[test]
+fn truncation_reaches_the_trainer() {
+    let x = x();
+    let target: Vec<f32> = (0..BATCH * STEPS * 2).map(|i| (i as f32 * 0.7).cos()).collect();
+    let plain = TrainerConfig::new(Optimizer::adam(), Loss::MeanSquaredError);
+    for (every, back, same) in [(0, 0, None), (2, 0, Some((2, 2))), (2, 3, Some((2, 3)))] {
+        let rnn = SimpleRnn::new(2).return_sequences(true);
+        let mut model = Sequential::new(4).add(rnn).build(7).unwrap();
+        let truncation = same.map(|(every, back)| Truncation { every, back });
+        let mut trainer = Trainer::new(&model, TrainerConfig { truncation, ..plain }).unwrap();
+        let examples = Examples::floats(&x, BATCH, STEPS, &target);
+        let expected = trainer.step(&mut model, examples, RunOptions::default()).unwrap();
+        let mut expected_parameters = vec![0.0; model.parameter_count().unwrap()];
+        model.get_parameters(&mut expected_parameters).unwrap();
+
+        let (mut network, mut c, mut loss) = (null_mut(), null_mut(), 0.0);
+        // SAFETY: every array is as long as its length says, handles are live.
+        unsafe {
+            let mut layer = std::mem::zeroed::<elman_simple_rnn_config>();
+            ok(elman_simple_rnn_config_init(&mut layer, size_of_val(&layer), 2));
+            layer.return_sequences = 1;
+            ok(elman_sequential_new(4, &mut network));
+            ok(elman_sequential_add_simple_rnn(network, &layer));
+            ok(elman_sequential_build(network, 7));
+            let wrong = elman_trainer_config { truncate_every: 3, truncate_back: 2, ..config() };
+            assert_eq!(elman_trainer_new(network, &wrong, &mut c), ELMAN_STATUS_INVALID_ARGUMENT);
+            let config = elman_trainer_config { truncate_every: every, truncate_back: back, ..config() };
+            ok(elman_trainer_new(network, &config, &mut c));
+            let (x, target) = ((x.as_ptr(), x.len()), (target.as_ptr(), target.len()));
+            ok(elman_trainer_step(c, x.0, x.1, BATCH, STEPS, target.0, target.1, null(), &mut loss));
+            let mut parameters = vec![0.0; expected_parameters.len()];
+            ok(elman_sequential_get_parameters(network, parameters.as_mut_ptr(), parameters.len()));
+            assert_eq!((loss, parameters), (expected, expected_parameters), "every {every}, back {back}");
+            elman_trainer_free(c);
+            elman_sequential_free(network);
+        }
+    }
+}
+
+#[test]
+fn configs_of_every_size_are_read_and_written_within_it() {
+    let (full, least) = (size_of::<elman_trainer_config>(), 16);
+    let plain = trained(TrainerConfig::new(Optimizer::adam(), Loss::MeanSquaredError));
+    for size in 0..=full + 16 {
+        let mut memory = vec![0xABAB_ABAB_ABAB_ABAB_u64; 32];
+        // SAFETY: the memory is larger than the struct and aligned for it.
+        let status = unsafe { elman_trainer_config_init(memory.as_mut_ptr().cast(), size) };
+        let bytes: Vec<u8> = memory.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let filled = if size < least { 0 } else { size.min(full) };
+        assert!(bytes[filled..].iter().all(|&byte| byte == 0xAB), "size {size}: wrote behind {filled}");
+        let wanted = if filled == 0 { ELMAN_STATUS_INVALID_ARGUMENT } else { ELMAN_STATUS_OK };
+        assert_eq!(status, wanted, "size {size}");
+        if filled > 0 {
+            // What lies behind struct_size is no valid flag or enum; the defaults stand in for it.
+            // SAFETY: the memory is larger than the struct.
+            assert_eq!(unsafe { c_trained(memory.as_ptr().cast()) }, plain, "size {size}");
+        }
+    }
 }
 
 #[test]
@@ -52,17 +263,15 @@ fn a_tape_gives_rust_s_gradients() {
     // SAFETY: every array is as long as its length says, handles are live.
     unsafe {
         let mut c = null_mut();
-        assert_eq!(elman_tape_new(network, BATCH, STEPS, &mut c), ELMAN_STATUS_OK);
+        ok(elman_tape_new(network, BATCH, STEPS, &mut c));
         let mut count = 0;
-        assert_eq!(elman_sequential_parameter_count(network, &mut count), ELMAN_STATUS_OK);
+        ok(elman_sequential_parameter_count(network, &mut count));
         assert_eq!(count, tape.gradients().unwrap().len());
         let mut parameters = vec![0.0; count];
-        let status = elman_sequential_get_parameters(network, parameters.as_mut_ptr(), count);
-        assert_eq!(status, ELMAN_STATUS_OK);
+        ok(elman_sequential_get_parameters(network, parameters.as_mut_ptr(), count));
         let status = elman_sequential_set_parameters(network, parameters.as_ptr(), count - 1);
         assert_eq!(status, ELMAN_STATUS_LENGTH_MISMATCH);
-        let status = elman_sequential_set_parameters(network, parameters.as_ptr(), count);
-        assert_eq!(status, ELMAN_STATUS_OK);
+        ok(elman_sequential_set_parameters(network, parameters.as_ptr(), count));
         // The tape keeps the weights alive.
         elman_sequential_free(network);
 
@@ -70,7 +279,7 @@ fn a_tape_gives_rust_s_gradients() {
         let status = elman_tape_backward(c, y.as_ptr(), BATCH, null_mut(), 0);
         assert_eq!(status, ELMAN_STATUS_INVALID_ARGUMENT, "no forward pass yet");
         let training = elman_bool(1);
-        let status = elman_tape_forward(
+        ok(elman_tape_forward(
             c,
             x.as_ptr(),
             x.len(),
@@ -81,30 +290,26 @@ fn a_tape_gives_rust_s_gradients() {
             9,
             c_y.as_mut_ptr(),
             BATCH,
-        );
-        assert_eq!(status, ELMAN_STATUS_OK);
+        ));
         assert_eq!(c_y, y);
         let mut c_dx = vec![0.0; x.len()];
-        let status = elman_tape_backward(c, c_y.as_ptr(), BATCH, c_dx.as_mut_ptr(), c_dx.len());
-        assert_eq!(status, ELMAN_STATUS_OK);
+        ok(elman_tape_backward(c, c_y.as_ptr(), BATCH, c_dx.as_mut_ptr(), c_dx.len()));
         assert_eq!(c_dx, dx);
         let mut gradients = vec![0.0; count];
-        assert_eq!(elman_tape_get_gradients(c, gradients.as_mut_ptr(), count), ELMAN_STATUS_OK);
+        ok(elman_tape_get_gradients(c, gradients.as_mut_ptr(), count));
         assert_eq!(gradients, tape.gradients().unwrap());
         let mut one = vec![0.0; 36];
         let which = ELMAN_WEIGHT_RECURRENT_KERNEL;
-        assert_eq!(elman_tape_get_gradient(c, 0, which, one.as_mut_ptr(), 36), ELMAN_STATUS_OK);
+        ok(elman_tape_get_gradient(c, 0, which, one.as_mut_ptr(), 36));
         assert_eq!(one, tape.gradient(0, Weight::RecurrentKernel).unwrap());
         let mut c_norms = [0.0; STEPS];
-        let status = elman_tape_gradient_norms(c, 0, c_norms.as_mut_ptr(), STEPS);
-        assert_eq!(status, ELMAN_STATUS_OK);
+        ok(elman_tape_gradient_norms(c, 0, c_norms.as_mut_ptr(), STEPS));
         assert_eq!(c_norms, norms);
         let mut initial = vec![0.0; BATCH * 6];
-        let status = elman_tape_get_initial_state_gradient(c, initial.as_mut_ptr(), initial.len());
-        assert_eq!(status, ELMAN_STATUS_OK);
+        ok(elman_tape_get_initial_state_gradient(c, initial.as_mut_ptr(), initial.len()));
         assert_eq!(initial, tape.initial_state_gradient().unwrap());
         let mut norm = 0.0;
-        assert_eq!(elman_tape_clip_by_global_norm(c, 1e-3, &mut norm), ELMAN_STATUS_OK);
+        ok(elman_tape_clip_by_global_norm(c, 1e-3, &mut norm));
         assert_eq!(norm, tape.clip_by_global_norm(1e-3).unwrap());
         elman_tape_free(c);
         elman_tape_free(null_mut());
@@ -114,38 +319,34 @@ fn a_tape_gives_rust_s_gradients() {
 #[test]
 fn a_trainer_takes_rust_s_steps() {
     let x = x();
-    let target = [1.0, 0.0, 1.0];
     let mut rust = model();
     let loss = Loss::BinaryCrossentropy { from_logits: false };
-    let config = TrainerConfig { seed: 5, ..TrainerConfig::new(Optimizer::adam(), loss) };
-    let mut trainer = Trainer::new(&rust, config).unwrap();
+    let rust_config = TrainerConfig { seed: 5, ..TrainerConfig::new(Optimizer::adam(), loss) };
+    let mut trainer = Trainer::new(&rust, rust_config).unwrap();
     let network = network();
     // SAFETY: every array is as long as its length says, handles are live.
     unsafe {
-        let mut config = std::mem::zeroed::<elman_trainer_config>();
-        let size = size_of_val(&config);
-        assert_eq!(elman_trainer_config_init(&mut config, 4), ELMAN_STATUS_INVALID_ARGUMENT);
-        assert_eq!(elman_trainer_config_init(&mut config, size), ELMAN_STATUS_OK);
+        let mut config = config();
         config.loss = ELMAN_LOSS_BINARY_CROSSENTROPY;
         config.seed = 5;
         let mut c = null_mut();
         let wrong = elman_trainer_config { optimizer: elman_optimizer(77), ..config };
         assert_eq!(elman_trainer_new(network, &wrong, &mut c), ELMAN_STATUS_INVALID_ARGUMENT);
-        assert_eq!(elman_trainer_new(network, &config, &mut c), ELMAN_STATUS_OK);
+        ok(elman_trainer_new(network, &config, &mut c));
         let step = |x: &[f32], loss: &mut f32| {
-            elman_trainer_step(c, x.as_ptr(), x.len(), BATCH, STEPS, target.as_ptr(), BATCH, null(), loss)
+            elman_trainer_step(c, x.as_ptr(), x.len(), BATCH, STEPS, TARGET.as_ptr(), BATCH, null(), loss)
         };
         let mut loss = 0.0;
         for _ in 0..3 {
             assert_eq!(step(&x, &mut loss), ELMAN_STATUS_OK);
-            let examples = Examples::floats(&x, BATCH, STEPS, &target);
+            let examples = Examples::floats(&x, BATCH, STEPS, &TARGET);
             assert_eq!(loss, trainer.step(&mut rust, examples, RunOptions::default()).unwrap());
         }
         let mut parameters = vec![0.0; rust.parameter_count().unwrap()];
         let mut c_parameters = parameters.clone();
         rust.get_parameters(&mut parameters).unwrap();
         let read = |to: &mut [f32]| {
-            assert_eq!(elman_sequential_get_parameters(network, to.as_mut_ptr(), to.len()), ELMAN_STATUS_OK);
+            ok(elman_sequential_get_parameters(network, to.as_mut_ptr(), to.len()));
         };
         read(&mut c_parameters);
         assert_eq!(c_parameters, parameters);
@@ -158,5 +359,107 @@ fn a_trainer_takes_rust_s_steps() {
         elman_trainer_free(c);
         elman_trainer_free(null_mut());
         elman_sequential_free(network);
+    }
+}
+
+#[test]
+fn a_trainer_keeps_its_network_alive() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = CString::new(directory.path().join("training").into_os_string().into_encoded_bytes()).unwrap();
+    let (x, mut losses) = (x(), [[0.0; 2]; 2]);
+    for (freed_first, losses) in [false, true].into_iter().zip(&mut losses) {
+        let (network, mut trainer) = (network(), null_mut());
+        // SAFETY: every array is as long as its length says, handles are live, the path is nul-terminated.
+        unsafe {
+            ok(elman_trainer_new(network, &config(), &mut trainer));
+            if freed_first {
+                elman_sequential_free(network);
+            }
+            for loss in losses {
+                let (x, target) = ((x.as_ptr(), x.len()), TARGET.as_ptr());
+                ok(elman_trainer_step(trainer, x.0, x.1, BATCH, STEPS, target, BATCH, null(), loss));
+            }
+            ok(elman_trainer_save(trainer, path.as_ptr()));
+            elman_trainer_free(trainer);
+            if !freed_first {
+                elman_sequential_free(network);
+            }
+        }
+    }
+    assert_eq!(losses[0], losses[1]);
+    // What was saved last, into a network that is freed before the trainer is used.
+    let (network, mut trainer, mut loss) = (network(), null_mut(), 0.0);
+    // SAFETY: as above.
+    unsafe {
+        ok(elman_trainer_load(network, path.as_ptr(), &mut trainer));
+        elman_sequential_free(network);
+        let (x, target) = ((x.as_ptr(), x.len()), TARGET.as_ptr());
+        ok(elman_trainer_step(trainer, x.0, x.1, BATCH, STEPS, target, BATCH, null(), &mut loss));
+        elman_trainer_free(trainer);
+    }
+}
+
+/// A handle that other threads may use.
+struct Shared(*const elman_sequential);
+
+// SAFETY: it is used by functions that take it const.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// A closure that calls this holds the whole struct, not the pointer in it.
+    fn get(&self) -> *const elman_sequential {
+        self.0
+    }
+}
+
+#[test]
+fn others_predict_while_a_trainer_steps() {
+    const ROUNDS: usize = 300;
+    let (x, mut rust) = (x(), model());
+    // What a network that is between two steps says.
+    let mut answers = vec![rust.predict(&x, BATCH, STEPS).unwrap()];
+    let mut by_rust =
+        Trainer::new(&rust, TrainerConfig::new(Optimizer::adam(), Loss::MeanSquaredError)).unwrap();
+    for _ in 0..ROUNDS {
+        let examples = Examples::floats(&x, BATCH, STEPS, &TARGET);
+        by_rust.step(&mut rust, examples, RunOptions::default()).unwrap();
+        answers.push(rust.predict(&x, BATCH, STEPS).unwrap());
+    }
+    let (network, mut trainer, mut loss) = (network(), null_mut(), 0.0);
+    // SAFETY: every array is as long as its length says, handles are live.
+    assert_eq!(unsafe { elman_trainer_new(network, &config(), &mut trainer) }, ELMAN_STATUS_OK);
+    let (shared, done) = (Shared(network), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let network = shared.get();
+                let mut at = 0;
+                while !done.load(Ordering::Acquire) {
+                    let mut y = vec![0.0; BATCH];
+                    // SAFETY: as above; the trainer's steps and this wait for each other.
+                    let status = unsafe {
+                        let (x, y) = ((x.as_ptr(), x.len()), (y.as_mut_ptr(), y.len()));
+                        elman_sequential_predict(network, x.0, x.1, BATCH, STEPS, y.0, y.1)
+                    };
+                    ok(status);
+                    let later = answers[at..].iter().position(|answer| *answer == y);
+                    at += later.expect("an answer of no network between two steps");
+                }
+            });
+        }
+        for _ in 0..ROUNDS {
+            // SAFETY: as above.
+            let status = unsafe {
+                let (x, target) = ((x.as_ptr(), x.len()), TARGET.as_ptr());
+                elman_trainer_step(trainer, x.0, x.1, BATCH, STEPS, target, BATCH, null(), &mut loss)
+            };
+            ok(status);
+        }
+        done.store(true, Ordering::Release);
+    });
+    // SAFETY: nobody uses them any more.
+    unsafe {
+        elman_sequential_free(network);
+        elman_trainer_free(trainer);
     }
 }

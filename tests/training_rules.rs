@@ -1,5 +1,8 @@
 //! Losses, optimizers, clipping and schedules against Keras's own numbers (`tests/vectors/training.safetensors`).
 
+mod common;
+
+use common::numbers::values;
 use elman::{Batch, Clipping, Loss, Optimizer, OptimizerState, Schedule};
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -32,19 +35,6 @@ impl Vectors<'_> {
 
 fn float(case: &Value, key: &str) -> f32 {
     case[key].as_f64().unwrap_or_else(|| panic!("{key} of {case}")) as f32
-}
-
-/// The vectors' generator: see `tests/vectors/elman_keras.py`.
-fn generated(seed: u64, len: usize) -> Vec<f32> {
-    let start = (seed.wrapping_add(1)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let number = |i: u64| {
-        let mut z = start.wrapping_add((i + 1).wrapping_mul(0xD1B5_4A32_D192_ED03));
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^= z >> 31;
-        2.0 * ((z >> 40) as f32 / (1 << 24) as f32) - 1.0
-    };
-    (0..len as u64).map(number).collect()
 }
 
 fn assert_close(what: &str, got: &[f32], expected: &[f32], tolerance: f32) {
@@ -89,10 +79,10 @@ fn optimizers_move_as_keras_does() {
             other => panic!("{other}"),
         };
         let expected = vectors.floats(&format!("optimizer.{name}"));
-        let mut weights = generated(1, 17);
+        let mut weights = values(1, 17, 1.0);
         let mut state = OptimizerState::new(optimizer, 17).unwrap();
         for (step, expected) in expected.chunks_exact(17).enumerate() {
-            let gradient = generated(100 + step as u64, 17);
+            let gradient = values(100 + step as u64, 17, 1.0);
             let mut moves = state.step(number("learning_rate"));
             // In two parts: the slots must keep to their parameters.
             let (first, second) = weights.split_at_mut(5);
@@ -112,9 +102,9 @@ fn the_defaults_are_keras_s() {
         ("adam", Optimizer::adam()),
         ("adamw", Optimizer::adamw()),
     ] {
-        let mut weights = generated(1, 17);
+        let mut weights = values(1, 17, 1.0);
         let mut state = OptimizerState::new(optimizer, 17).unwrap();
-        state.step(optimizer.default_rate()).update(0, &mut weights, &generated(100, 17));
+        state.step(optimizer.default_rate()).update(0, &mut weights, &values(100, 17, 1.0));
         assert_close(name, &weights, &vectors.floats(&format!("optimizer.{name}"))[..17], 1e-6);
     }
 }
@@ -130,7 +120,8 @@ fn clipping_is_keras_s() {
             "value" => Clipping::Value(limit),
             other => panic!("{other}"),
         };
-        let [mut a, mut b, mut c] = [(200, 5), (201, 21), (202, 17)].map(|(seed, len)| generated(seed, len));
+        let [mut a, mut b, mut c] =
+            [(200, 5), (201, 21), (202, 17)].map(|(seed, len)| values(seed, len, 1.0));
         clipping.apply(&mut [&mut a, &mut b, &mut c]);
         for (i, got) in [a, b, c].into_iter().enumerate() {
             let name = format!("clip.{}.{i}", case["name"].as_str().unwrap());

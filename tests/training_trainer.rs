@@ -3,7 +3,7 @@
 mod common;
 
 use common::arms;
-use common::network::{Network, Rnn, Spec};
+use common::network::{Network, Rnn, Spec, parameters};
 use common::numbers::{assert_same_bits, tokens, values};
 use elman::{
     Activation, Batch, Clipping, Error, Examples, Fit, Loss, Optimizer, RunOptions, Schedule, Sequential,
@@ -16,12 +16,6 @@ const STEPS: usize = 7;
 fn network() -> Network {
     let dense = Spec::Dense { units: 2, activation: Activation::Linear, use_bias: true };
     Network::new(3, vec![Spec::SimpleRnn(Rnn::new(9)), dense], 11)
-}
-
-fn parameters(model: &Sequential) -> Vec<f32> {
-    let mut values = vec![0.0; model.parameter_count().unwrap()];
-    model.get_parameters(&mut values).unwrap();
-    values
 }
 
 #[test]

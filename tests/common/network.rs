@@ -134,6 +134,13 @@ impl Spec {
     }
 }
 
+/// All weights of a model, one behind the other.
+pub(crate) fn parameters(model: &Sequential) -> Vec<f32> {
+    let mut values = vec![0.0; model.parameter_count().expect("the model is built")];
+    model.get_parameters(&mut values).expect("as many as it says");
+    values
+}
+
 /// One weight array, row by row.
 #[derive(Clone)]
 pub(crate) struct Array {

@@ -350,6 +350,11 @@ impl Tape {
         Ok(())
     }
 
+    /// The threads that it was made for.
+    pub(crate) fn thread_count(&self) -> usize {
+        self.threads.count()
+    }
+
     /// Batch and steps of the last forward pass.
     pub(crate) fn sizes(&self) -> Result<[usize; 2]> {
         if self.forward_done {
