@@ -178,6 +178,10 @@ typedef uint32_t elman_loss;
 /// How gradients are cut back: one of the ELMAN_CLIPPING_ constants.
 typedef uint32_t elman_clipping;
 
+/// How the learning rate goes from step to step: one of the ELMAN_SCHEDULE_ constants. Steps count from 0; formulas are
+/// Keras's.
+typedef uint32_t elman_schedule;
+
 /// How a network is trained. Fill it by elman_trainer_config_init, then change what you want. It is only read during a
 /// call.
 typedef struct {
@@ -187,7 +191,8 @@ typedef struct {
     elman_optimizer optimizer;
     /// Default mean squared error.
     elman_loss loss;
-    /// Constant; default 0, which stands for Keras's default: 0.01 for SGD, 0.001 for the others.
+    /// At step 0; default 0, which stands for Keras's default: 0.01 for SGD, 0.001 for the others. A warm-up begins at 0
+    /// where this is 0.
     float learning_rate;
     /// Of SGD and RMSprop; default 0.
     float momentum;
@@ -215,6 +220,24 @@ typedef struct {
     uint8_t lazy_embeddings;
     /// What dropout masks are drawn from; default 0.
     uint64_t seed;
+    /// Default ELMAN_SCHEDULE_CONSTANT.
+    elman_schedule schedule;
+    /// Of the exponential schedule: the factor that decay_steps steps make; default 1.
+    float decay_rate;
+    /// Of both schedules, which need at least 1; default 0.
+    uint64_t decay_steps;
+    /// Of the cosine schedule; default 0, no warm-up.
+    uint64_t warmup_steps;
+    /// Of the cosine schedule: the rate that the warm-up ends at; default 0.
+    float warmup_target;
+    /// Of the cosine schedule: what remains at its end, as a share of the highest rate; default 0.
+    float alpha;
+    /// 1: the exponential schedule falls in stairs; default 0.
+    uint8_t staircase;
+    /// 1: the largest squares so far stand in the divisor, of Adam and AdamW; default 0.
+    uint8_t amsgrad;
+    /// 1: the squared mean of the gradients is taken off the squares, of RMSprop; default 0.
+    uint8_t centered;
 } elman_trainer_config;
 
 /// Done.
@@ -396,6 +419,16 @@ typedef struct {
 
 /// Each value to within clip_limit of 0.
 #define ELMAN_CLIPPING_VALUE 3
+
+/// learning_rate throughout.
+#define ELMAN_SCHEDULE_CONSTANT 0
+
+/// learning_rate x decay_rate^(step / decay_steps); with staircase the exponent is rounded down.
+#define ELMAN_SCHEDULE_EXPONENTIAL 1
+
+/// From learning_rate in a straight line to warmup_target in warmup_steps steps, where these are not 0; from there in
+/// decay_steps steps of half a cosine down to alpha times the highest rate.
+#define ELMAN_SCHEDULE_COSINE 2
 
 #ifdef __cplusplus
 extern "C" {

@@ -4,8 +4,8 @@ use std::ptr::{null, null_mut};
 
 use elman::ffi::*;
 use elman::{
-    Activation, Dense, Examples, Loss, Optimizer, RunOptions, Sequential, SimpleRnn, Tape, Trainer,
-    TrainerConfig, Weight,
+    Activation, Clipping, Dense, Examples, Loss, Optimizer, RunOptions, Schedule, Sequential, SimpleRnn,
+    Tape, Trainer, TrainerConfig, Weight,
 };
 
 const BATCH: usize = 3;
@@ -35,6 +35,186 @@ fn network() -> *mut elman_sequential {
         assert_eq!(elman_sequential_build(network, 7), ELMAN_STATUS_OK);
     }
     network
+}
+
+fn config() -> elman_trainer_config {
+    let mut config = std::mem::MaybeUninit::uninit();
+    let size = size_of::<elman_trainer_config>();
+    // SAFETY: room for the struct, and on success it is filled.
+    unsafe {
+        assert_eq!(elman_trainer_config_init(config.as_mut_ptr(), size), ELMAN_STATUS_OK);
+        config.assume_init()
+    }
+}
+
+const TARGET: [f32; BATCH] = [1.0, 0.0, 1.0];
+
+/// The weights after three steps through C's functions.
+///
+/// # Safety
+/// `config` points to as many bytes as its first field says.
+unsafe fn c_trained(config: *const elman_trainer_config) -> Vec<f32> {
+    let (network, x, mut trainer, mut loss) = (network(), x(), null_mut(), 0.0);
+    // SAFETY: every array is as long as its length says, handles are live; the configuration is the caller's duty.
+    unsafe {
+        assert_eq!(elman_trainer_new(network, config, &mut trainer), ELMAN_STATUS_OK);
+        for _ in 0..3 {
+            let (x, target) = ((x.as_ptr(), x.len()), TARGET.as_ptr());
+            let status =
+                elman_trainer_step(trainer, x.0, x.1, BATCH, STEPS, target, BATCH, null(), &mut loss);
+            assert_eq!(status, ELMAN_STATUS_OK);
+        }
+        let mut count = 0;
+        assert_eq!(elman_sequential_parameter_count(network, &mut count), ELMAN_STATUS_OK);
+        let mut parameters = vec![0.0; count];
+        let status = elman_sequential_get_parameters(network, parameters.as_mut_ptr(), count);
+        assert_eq!(status, ELMAN_STATUS_OK);
+        elman_trainer_free(trainer);
+        elman_sequential_free(network);
+        parameters
+    }
+}
+
+/// The weights after three steps in Rust.
+fn trained(config: TrainerConfig) -> Vec<f32> {
+    let (mut model, x) = (model(), x());
+    let mut trainer = Trainer::new(&model, config).unwrap();
+    for _ in 0..3 {
+        let examples = Examples::floats(&x, BATCH, STEPS, &TARGET);
+        trainer.step(&mut model, examples, RunOptions::default()).unwrap();
+    }
+    let mut parameters = vec![0.0; model.parameter_count().unwrap()];
+    model.get_parameters(&mut parameters).unwrap();
+    parameters
+}
+
+#[test]
+fn every_field_of_the_config_reaches_the_trainer() {
+    let plain = |optimizer| TrainerConfig::new(optimizer, Loss::MeanSquaredError);
+    let adam = plain(Optimizer::adam());
+    let scheduled = |schedule| TrainerConfig { schedule, ..adam };
+    let exponential =
+        |staircase| Schedule::Exponential { initial: 0.02, decay_steps: 2, decay_rate: 0.25, staircase };
+    type Change = fn(&mut elman_trainer_config);
+    let cases: [(Change, TrainerConfig); 21] = [
+        (|_| (), adam),
+        (|c| c.optimizer = ELMAN_OPTIMIZER_SGD, plain(Optimizer::sgd())),
+        (
+            |c| (c.optimizer, c.momentum, c.nesterov) = (ELMAN_OPTIMIZER_SGD, 0.5, 1),
+            plain(Optimizer::Sgd { momentum: 0.5, nesterov: true }),
+        ),
+        (|c| c.optimizer = ELMAN_OPTIMIZER_RMSPROP, plain(Optimizer::rmsprop())),
+        (
+            |c| {
+                (c.optimizer, c.beta_2, c.momentum) = (ELMAN_OPTIMIZER_RMSPROP, 0.75, 0.5);
+                (c.epsilon, c.centered) = (1e-3, 1);
+            },
+            plain(Optimizer::RmsProp { rho: 0.75, momentum: 0.5, epsilon: 1e-3, centered: true }),
+        ),
+        (
+            |c| (c.beta_1, c.beta_2, c.epsilon, c.amsgrad) = (0.5, 0.25, 1e-3, 1),
+            plain(Optimizer::Adam { beta_1: 0.5, beta_2: 0.25, epsilon: 1e-3, amsgrad: true }),
+        ),
+        (|c| c.optimizer = ELMAN_OPTIMIZER_ADAMW, plain(Optimizer::adamw())),
+        (
+            |c| {
+                (c.optimizer, c.weight_decay, c.amsgrad) = (ELMAN_OPTIMIZER_ADAMW, 0.5, 1);
+                c.beta_2 = 0.25;
+            },
+            plain(Optimizer::AdamW {
+                beta_1: 0.9,
+                beta_2: 0.25,
+                epsilon: 1e-7,
+                amsgrad: true,
+                weight_decay: 0.5,
+            }),
+        ),
+        (|c| c.learning_rate = 0.5, scheduled(Schedule::Constant(0.5))),
+        (
+            |c| {
+                (c.schedule, c.learning_rate) = (ELMAN_SCHEDULE_EXPONENTIAL, 0.02);
+                (c.decay_steps, c.decay_rate) = (2, 0.25);
+            },
+            scheduled(exponential(false)),
+        ),
+        (
+            |c| {
+                (c.schedule, c.learning_rate) = (ELMAN_SCHEDULE_EXPONENTIAL, 0.02);
+                (c.decay_steps, c.decay_rate, c.staircase) = (2, 0.25, 1);
+            },
+            scheduled(exponential(true)),
+        ),
+        (
+            |c| (c.schedule, c.decay_steps, c.alpha) = (ELMAN_SCHEDULE_COSINE, 4, 0.125),
+            scheduled(Schedule::Cosine { initial: 0.001, decay_steps: 4, alpha: 0.125, warmup: None }),
+        ),
+        (
+            |c| {
+                (c.schedule, c.decay_steps) = (ELMAN_SCHEDULE_COSINE, 4);
+                (c.warmup_steps, c.warmup_target) = (2, 0.0625);
+            },
+            scheduled(Schedule::Cosine {
+                initial: 0.0,
+                decay_steps: 4,
+                alpha: 0.0,
+                warmup: Some((0.0625, 2)),
+            }),
+        ),
+        (
+            |c| (c.clipping, c.clip_limit) = (ELMAN_CLIPPING_GLOBAL_NORM, 1e-7),
+            TrainerConfig { clipping: Clipping::GlobalNorm(1e-7), ..adam },
+        ),
+        (
+            |c| (c.clipping, c.clip_limit) = (ELMAN_CLIPPING_NORM, 1e-7),
+            TrainerConfig { clipping: Clipping::Norm(1e-7), ..adam },
+        ),
+        (
+            |c| (c.clipping, c.clip_limit) = (ELMAN_CLIPPING_VALUE, 1e-7),
+            TrainerConfig { clipping: Clipping::Value(1e-7), ..adam },
+        ),
+        (|c| c.l1 = 0.5, TrainerConfig { l1: 0.5, ..adam }),
+        (|c| c.l2 = 0.5, TrainerConfig { l2: 0.5, ..adam }),
+        (|c| c.seed = 3, TrainerConfig { seed: 3, ..adam }),
+        (
+            |c| c.loss = ELMAN_LOSS_BINARY_CROSSENTROPY,
+            TrainerConfig { loss: Loss::BinaryCrossentropy { from_logits: false }, ..adam },
+        ),
+        (
+            |c| (c.loss, c.from_logits) = (ELMAN_LOSS_BINARY_CROSSENTROPY, 1),
+            TrainerConfig { loss: Loss::BinaryCrossentropy { from_logits: true }, ..adam },
+        ),
+    ];
+    let mut all = Vec::new();
+    for (i, (change, expected)) in cases.into_iter().enumerate() {
+        let mut config = config();
+        change(&mut config);
+        // SAFETY: the configuration is whole.
+        let got = unsafe { c_trained(&config) };
+        assert_eq!(got, trained(expected), "case {i}");
+        assert!(!all.contains(&got), "case {i} changes nothing");
+        all.push(got);
+    }
+}
+
+#[test]
+fn configs_of_every_size_are_read_and_written_within_it() {
+    let (full, least) = (size_of::<elman_trainer_config>(), 16);
+    let plain = trained(TrainerConfig::new(Optimizer::adam(), Loss::MeanSquaredError));
+    for size in 0..=full + 16 {
+        let mut memory = vec![0xABAB_ABAB_ABAB_ABAB_u64; 32];
+        // SAFETY: the memory is larger than the struct and aligned for it.
+        let status = unsafe { elman_trainer_config_init(memory.as_mut_ptr().cast(), size) };
+        let bytes: Vec<u8> = memory.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let filled = if size < least { 0 } else { size.min(full) };
+        assert!(bytes[filled..].iter().all(|&byte| byte == 0xAB), "size {size}: wrote behind {filled}");
+        let wanted = if filled == 0 { ELMAN_STATUS_INVALID_ARGUMENT } else { ELMAN_STATUS_OK };
+        assert_eq!(status, wanted, "size {size}");
+        if filled > 0 {
+            // What lies behind struct_size is no valid flag or enum; the defaults stand in for it.
+            // SAFETY: the memory is larger than the struct.
+            assert_eq!(unsafe { c_trained(memory.as_ptr().cast()) }, plain, "size {size}");
+        }
+    }
 }
 
 #[test]
@@ -114,18 +294,14 @@ fn a_tape_gives_rust_s_gradients() {
 #[test]
 fn a_trainer_takes_rust_s_steps() {
     let x = x();
-    let target = [1.0, 0.0, 1.0];
     let mut rust = model();
     let loss = Loss::BinaryCrossentropy { from_logits: false };
-    let config = TrainerConfig { seed: 5, ..TrainerConfig::new(Optimizer::adam(), loss) };
-    let mut trainer = Trainer::new(&rust, config).unwrap();
+    let rust_config = TrainerConfig { seed: 5, ..TrainerConfig::new(Optimizer::adam(), loss) };
+    let mut trainer = Trainer::new(&rust, rust_config).unwrap();
     let network = network();
     // SAFETY: every array is as long as its length says, handles are live.
     unsafe {
-        let mut config = std::mem::zeroed::<elman_trainer_config>();
-        let size = size_of_val(&config);
-        assert_eq!(elman_trainer_config_init(&mut config, 4), ELMAN_STATUS_INVALID_ARGUMENT);
-        assert_eq!(elman_trainer_config_init(&mut config, size), ELMAN_STATUS_OK);
+        let mut config = config();
         config.loss = ELMAN_LOSS_BINARY_CROSSENTROPY;
         config.seed = 5;
         let mut c = null_mut();
@@ -133,12 +309,12 @@ fn a_trainer_takes_rust_s_steps() {
         assert_eq!(elman_trainer_new(network, &wrong, &mut c), ELMAN_STATUS_INVALID_ARGUMENT);
         assert_eq!(elman_trainer_new(network, &config, &mut c), ELMAN_STATUS_OK);
         let step = |x: &[f32], loss: &mut f32| {
-            elman_trainer_step(c, x.as_ptr(), x.len(), BATCH, STEPS, target.as_ptr(), BATCH, null(), loss)
+            elman_trainer_step(c, x.as_ptr(), x.len(), BATCH, STEPS, TARGET.as_ptr(), BATCH, null(), loss)
         };
         let mut loss = 0.0;
         for _ in 0..3 {
             assert_eq!(step(&x, &mut loss), ELMAN_STATUS_OK);
-            let examples = Examples::floats(&x, BATCH, STEPS, &target);
+            let examples = Examples::floats(&x, BATCH, STEPS, &TARGET);
             assert_eq!(loss, trainer.step(&mut rust, examples, RunOptions::default()).unwrap());
         }
         let mut parameters = vec![0.0; rust.parameter_count().unwrap()];

@@ -5,6 +5,7 @@ use std::mem::offset_of;
 
 use super::boundary::{boundary, guarded};
 use super::config::{check_struct_size, field};
+use super::enums::unknown;
 use super::options::{Options, elman_run_options};
 use super::raw::{Input, Output, Place, Span, check_pointer, flag, path, shared, unshared};
 use super::sequential::elman_sequential;
@@ -55,6 +56,20 @@ pub const ELMAN_CLIPPING_NORM: elman_clipping = elman_clipping(2);
 /// Each value to within clip_limit of 0.
 pub const ELMAN_CLIPPING_VALUE: elman_clipping = elman_clipping(3);
 
+/// How the learning rate goes from step to step: one of the ELMAN_SCHEDULE_ constants. Steps count from 0; formulas are
+/// Keras's.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct elman_schedule(pub u32);
+
+/// learning_rate throughout.
+pub const ELMAN_SCHEDULE_CONSTANT: elman_schedule = elman_schedule(0);
+/// learning_rate x decay_rate^(step / decay_steps); with staircase the exponent is rounded down.
+pub const ELMAN_SCHEDULE_EXPONENTIAL: elman_schedule = elman_schedule(1);
+/// From learning_rate in a straight line to warmup_target in warmup_steps steps, where these are not 0; from there in
+/// decay_steps steps of half a cosine down to alpha times the highest rate.
+pub const ELMAN_SCHEDULE_COSINE: elman_schedule = elman_schedule(2);
+
 /// How a network is trained. Fill it by elman_trainer_config_init, then change what you want. It is only read during a
 /// call.
 #[repr(C)]
@@ -66,7 +81,8 @@ pub struct elman_trainer_config {
     pub optimizer: elman_optimizer,
     /// Default mean squared error.
     pub loss: elman_loss,
-    /// Constant; default 0, which stands for Keras's default: 0.01 for SGD, 0.001 for the others.
+    /// At step 0; default 0, which stands for Keras's default: 0.01 for SGD, 0.001 for the others. A warm-up begins at 0
+    /// where this is 0.
     pub learning_rate: f32,
     /// Of SGD and RMSprop; default 0.
     pub momentum: f32,
@@ -94,6 +110,24 @@ pub struct elman_trainer_config {
     pub lazy_embeddings: u8,
     /// What dropout masks are drawn from; default 0.
     pub seed: u64,
+    /// Default ELMAN_SCHEDULE_CONSTANT.
+    pub schedule: elman_schedule,
+    /// Of the exponential schedule: the factor that decay_steps steps make; default 1.
+    pub decay_rate: f32,
+    /// Of both schedules, which need at least 1; default 0.
+    pub decay_steps: u64,
+    /// Of the cosine schedule; default 0, no warm-up.
+    pub warmup_steps: u64,
+    /// Of the cosine schedule: the rate that the warm-up ends at; default 0.
+    pub warmup_target: f32,
+    /// Of the cosine schedule: what remains at its end, as a share of the highest rate; default 0.
+    pub alpha: f32,
+    /// 1: the exponential schedule falls in stairs; default 0.
+    pub staircase: u8,
+    /// 1: the largest squares so far stand in the divisor, of Adam and AdamW; default 0.
+    pub amsgrad: u8,
+    /// 1: the squared mean of the gradients is taken off the squares, of RMSprop; default 0.
+    pub centered: u8,
 }
 
 /// A network's training: the optimizer's state and the buffers. Made by elman_trainer_new or elman_trainer_load,
@@ -148,6 +182,15 @@ const DEFAULTS: elman_trainer_config = elman_trainer_config {
     from_logits: 0,
     lazy_embeddings: 0,
     seed: 0,
+    schedule: ELMAN_SCHEDULE_CONSTANT,
+    decay_rate: 1.0,
+    decay_steps: 0,
+    warmup_steps: 0,
+    warmup_target: 0.0,
+    alpha: 0.0,
+    staircase: 0,
+    amsgrad: 0,
+    centered: 0,
 };
 
 /// The configuration that C wrote.
@@ -168,16 +211,20 @@ unsafe fn read_config(config: *const elman_trainer_config) -> Result<TrainerConf
     }
     read!(optimizer, loss, learning_rate, momentum, beta_1, beta_2, epsilon, weight_decay);
     read!(clipping, clip_limit, l1, l2, nesterov, from_logits, lazy_embeddings, seed);
+    read!(schedule, decay_rate, decay_steps, warmup_steps, warmup_target, alpha);
+    read!(staircase, amsgrad, centered);
     let or = |value: f32, default: f32| if value == 0.0 { default } else { value };
     let elman_trainer_config { momentum, beta_1, epsilon, weight_decay, clip_limit, .. } = given;
     let beta_2 = or(given.beta_2, 0.999);
+    let amsgrad = flag("amsgrad", given.amsgrad)?;
+    let centered = flag("centered", given.centered)?;
     let optimizer = match given.optimizer {
         ELMAN_OPTIMIZER_SGD => Optimizer::Sgd { momentum, nesterov: flag("nesterov", given.nesterov)? },
         ELMAN_OPTIMIZER_RMSPROP => {
-            Optimizer::RmsProp { rho: or(given.beta_2, 0.9), momentum, epsilon, centered: false }
+            Optimizer::RmsProp { rho: or(given.beta_2, 0.9), momentum, epsilon, centered }
         }
-        ELMAN_OPTIMIZER_ADAM => Optimizer::Adam { beta_1, beta_2, epsilon, amsgrad: false },
-        ELMAN_OPTIMIZER_ADAMW => Optimizer::AdamW { beta_1, beta_2, epsilon, amsgrad: false, weight_decay },
+        ELMAN_OPTIMIZER_ADAM => Optimizer::Adam { beta_1, beta_2, epsilon, amsgrad },
+        ELMAN_OPTIMIZER_ADAMW => Optimizer::AdamW { beta_1, beta_2, epsilon, amsgrad, weight_decay },
         elman_optimizer(other) => return Err(unknown("optimizer", other)),
     };
     let from_logits = flag("from_logits", given.from_logits)?;
@@ -195,8 +242,23 @@ unsafe fn read_config(config: *const elman_trainer_config) -> Result<TrainerConf
         ELMAN_CLIPPING_VALUE => Clipping::Value(clip_limit),
         elman_clipping(other) => return Err(unknown("clipping", other)),
     };
+    let elman_trainer_config { learning_rate, decay_steps, decay_rate, alpha, .. } = given;
+    let initial = or(learning_rate, optimizer.default_rate());
+    let schedule = match (given.schedule, given.warmup_steps) {
+        (ELMAN_SCHEDULE_CONSTANT, _) => Schedule::Constant(initial),
+        (ELMAN_SCHEDULE_EXPONENTIAL, _) => {
+            let staircase = flag("staircase", given.staircase)?;
+            Schedule::Exponential { initial, decay_steps, decay_rate, staircase }
+        }
+        (ELMAN_SCHEDULE_COSINE, 0) => Schedule::Cosine { initial, decay_steps, alpha, warmup: None },
+        (ELMAN_SCHEDULE_COSINE, steps) => {
+            let warmup = Some((given.warmup_target, steps));
+            Schedule::Cosine { initial: learning_rate, decay_steps, alpha, warmup }
+        }
+        (elman_schedule(other), _) => return Err(unknown("schedule", other)),
+    };
     Ok(TrainerConfig {
-        schedule: Schedule::Constant(or(given.learning_rate, optimizer.default_rate())),
+        schedule,
         clipping,
         l1: given.l1,
         l2: given.l2,
@@ -204,10 +266,6 @@ unsafe fn read_config(config: *const elman_trainer_config) -> Result<TrainerConf
         seed: given.seed,
         ..TrainerConfig::new(optimizer, loss)
     })
-}
-
-fn unknown(what: &str, value: u32) -> Failure {
-    Failure::invalid(format!("{what} {value} is not one of the constants"))
 }
 
 /// Makes a trainer for a built network, before the first step.
