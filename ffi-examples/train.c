@@ -110,6 +110,9 @@ int main(int argc, char **argv)
     check(elman_trainer_config_init(&config, sizeof config));
     config.loss = ELMAN_LOSS_BINARY_CROSSENTROPY;
     config.seed = seed;
+    config.learning_rate = 0.001f;
+    config.schedule = ELMAN_SCHEDULE_COSINE;
+    config.decay_steps = EPOCHS * ((training.count + BATCH - 1) / BATCH);
     check(elman_trainer_new(network, &config, &trainer));
     for (int i = 1; i <= EPOCHS; i++) {
         double loss = epoch(trainer, &training, order, &random);
