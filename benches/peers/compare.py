@@ -612,14 +612,16 @@ def main():
                 rows.append(compare(case, threads, workers, options, given, training))
             for worker in workers:
                 worker.end()
-        text += f"{PASSES[name][0]}:\n\n{table(rows, these)}\n{notes(rows, machine)}\n"
-        (options.output / PASSES[name][1]).write_text(draw(PASSES[name][2], rows, these, machine))
+        heading, file, title = PASSES[name]
+        beside = describe_machine(elman_c.Library(library), these)
+        text += f"{heading}:\n\n{table(rows, these)}\n{notes(rows, beside)}\n"
+        (options.output / file).write_text(draw(title, rows, these, beside))
 
     print(text, end="")
     (options.output / "peers.md").write_text(text)
     (options.output / "peers.json").write_text(json.dumps({"machine": machine, **measured}, indent=1) + "\n")
     rows = [row for rows in measured.values() for row in rows]
-    worst = max(figure["difference"] for row in rows for figure in row["engines"].values())
+    worst = max((figure["difference"] for row in rows for figure in row["engines"].values()), default=0.0)
     print(f"largest difference between the outputs: {worst:.1e}")
     if not worst < TOLERANCE:
         raise SystemExit(f"outputs differ by more than {TOLERANCE}")
