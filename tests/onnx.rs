@@ -1,5 +1,6 @@
-//! ONNX's padding, by its own rule: a row is what it is alone, as long as it is, walked from its first step or from its
-//! last, and blank behind that; a row of no steps is blank and ends at zero, wherever it began.
+//! ONNX's padding: ONNX Runtime's outputs and final states (`tests/vectors/onnx.safetensors`), and the rule itself: a row
+//! is what it is alone, as long as it is, walked from its first step or from its last, and blank behind that; a row of
+//! no steps is blank and ends at zero, wherever it began.
 
 mod common;
 
@@ -7,8 +8,13 @@ use common::arms;
 use common::network::{Network, Rnn, Spec};
 use common::numbers::{Choices, assert_same_bits, distance, values};
 use common::reference::{self, Call, Input};
-use common::vectors::{TOLERANCE, run_elman};
+use common::vectors::{self, TOLERANCE, run_elman};
 use elman::{Activation, MergeMode, Padding, RunOptions, Tape, Weight};
+
+#[test]
+fn onnx_runtime() {
+    assert_eq!(vectors::run_file("onnx.safetensors"), 58);
+}
 
 /// `h = x + 10 h`: a state's digits tell which steps came, and in which order.
 fn digits(layers: &[Spec]) -> Network {

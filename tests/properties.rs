@@ -6,7 +6,7 @@ use common::arms;
 use common::network::{Network, Rnn, Spec};
 use common::numbers::{assert_same_bits, distance, tokens, values};
 use common::reference::{self, Call, Input};
-use common::vectors::{TOLERANCE, run_elman};
+use common::vectors::{TOLERANCE, mask_of, run_elman};
 use elman::{Activation, MergeMode, Padding, SimpleRnnCell, Unroll, Weight};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -154,9 +154,7 @@ impl Question {
         let units: usize = network.directions().iter().map(|rnn| rnn.units).sum();
         let initial = values(self.seed + 1, batch * units, 0.5);
         // The oracle knows masks only.
-        let by_length = self.lengths.as_ref().map(|lengths| {
-            lengths.iter().flat_map(|&len| (0..steps).map(move |t| u8::from(t < len))).collect::<Vec<_>>()
-        });
+        let by_length = self.lengths.as_ref().map(|lengths| mask_of(lengths, steps));
         let call = Call {
             mask: self.mask.as_deref().or(by_length.as_deref()),
             padding,
