@@ -92,6 +92,17 @@ impl ConcatRows for [f32] {
     }
 }
 
+/// A network that is as likely to walk backwards as forwards.
+fn random(choices: &mut Choices) -> Network {
+    let mut network = Network::random(choices, 70);
+    for layer in &mut network.layers {
+        if let Spec::SimpleRnn(rnn) = layer {
+            rnn.go_backwards = choices.coin();
+        }
+    }
+    network
+}
+
 /// What the oracle, which is told nothing of padding, gives for each row alone, put into their places; the output, and
 /// the states by direction.
 fn rows_alone(
@@ -143,13 +154,8 @@ fn rows_alone(
 fn each_row_is_what_it_is_alone() {
     for case in 0..150 {
         let mut choices = Choices::new(4000 + case);
-        let mut network = Network::random(&mut choices, 70);
-        // Networks that walk backwards are what this is about, and halves that stay apart may end them.
-        for layer in &mut network.layers {
-            if let Spec::SimpleRnn(rnn) = layer {
-                rnn.go_backwards = choices.coin();
-            }
-        }
+        let mut network = random(&mut choices);
+        // Halves may stay apart.
         if let Some(Spec::Bidirectional { merge_mode, .. }) = network.layers.last_mut()
             && choices.coin()
         {
@@ -187,6 +193,63 @@ fn each_row_is_what_it_is_alone() {
         let mut tape = Tape::new(&model, batch, steps).expect("there is memory");
         tape.forward(&x, batch, steps, options, false, 0, &mut recorded).expect("the call is right");
         assert_same_bits(&format!("{what}, recorded"), &recorded, &output);
+    }
+}
+
+#[test]
+fn gradients_are_those_of_rows_alone() {
+    for case in 0..60 {
+        let mut choices = Choices::new(5000 + case);
+        let mut network = random(&mut choices);
+        // Blanks have an output through a Dense, and so a gradient: that is not this test's question.
+        let top = 1 + network
+            .layers
+            .iter()
+            .rposition(|layer| !layer.directions().is_empty())
+            .expect("there is one");
+        network = network.part(0, top);
+        let (batch, steps) = (choices.between(1, 12), choices.between(1, 12));
+        let lengths: Vec<usize> = (0..batch).map(|_| choices.between(0, steps)).collect();
+        let (model, features) = (network.elman(), network.input_size);
+        let x = values(case, batch * steps * features, 1.0);
+        let dy = values(case + 1, model.output_len(batch, steps).expect("the sizes are right"), 1.0);
+        let mut tape = Tape::new(&model, batch, steps).expect("there is memory");
+        let mut gradients = |x: &[f32], lengths: &[usize], steps: usize, dy: &[f32]| {
+            let options =
+                RunOptions { lengths: Some(lengths), padding: Padding::Onnx, ..RunOptions::default() };
+            let (mut y, mut dx) = (vec![0.0; dy.len()], vec![f32::NAN; x.len()]);
+            tape.forward(x, lengths.len(), steps, options, true, 0, &mut y).expect("the call is right");
+            tape.backward(dy, Some(&mut dx)).expect("a forward pass came before");
+            let gradients = tape.gradients().expect("there are some").to_vec();
+            (gradients, dx, tape.initial_state_gradient().expect("there is one").to_vec())
+        };
+        let (got, dx, dh) = gradients(&x, &lengths, steps, &dy);
+
+        let mut expected = vec![0.0; got.len()];
+        let (mut expected_dx, mut expected_dh) = (vec![0.0; dx.len()], vec![0.0; dh.len()]);
+        let [row_x, row_y] = [x.len() / batch, dy.len() / batch];
+        let sequence = network.directions().last().is_some_and(|rnn| rnn.return_sequences);
+        for (row, &length) in lengths.iter().enumerate().filter(|(_, length)| **length > 0) {
+            let own = row * row_x..row * row_x + length * features;
+            let dy = &dy[row * row_y..][..if sequence { row_y / steps * length } else { row_y }];
+            let (part, dx, dh) = gradients(&x[own.clone()], &[length], length, dy);
+            expected.iter_mut().zip(part).for_each(|(sum, part)| *sum += f64::from(part));
+            expected_dx[own].iter_mut().zip(dx).for_each(|(to, dx)| *to = f64::from(dx));
+            let (mut base, mut dh) = (0, &dh[..]);
+            for rnn in network.directions() {
+                let (own, others) = dh.split_at(rnn.units);
+                let to = &mut expected_dh[base + row * rnn.units..][..rnn.units];
+                to.iter_mut().zip(own).for_each(|(to, &dh)| *to = f64::from(dh));
+                (base, dh) = (base + batch * rnn.units, others);
+            }
+        }
+        for (which, got, expected) in
+            [("weights", got, expected), ("input", dx, expected_dx), ("states", dh, expected_dh)]
+        {
+            let apart = distance(&got, &expected, 0.1);
+            let what = format!("case {case}: {:?}, lengths {lengths:?} of {steps}", network.layers);
+            assert!(apart <= TOLERANCE, "{what}: {which}: {apart:e} of the largest value");
+        }
     }
 }
 
