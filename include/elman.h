@@ -16,10 +16,12 @@
  *
  * Pointers. What the caller owes: an array has as many elements as its length says, inputs are initialised, outputs are
  * writable, and nobody else changes or reads them in a conflicting way during the call; text is nul-terminated; a handle
- * came from this library and is not freed yet. The library keeps no pointer after a call. An output must not share memory
- * with another array of the call, unless its function says otherwise: that is OVERLAP.
+ * came from this library and is not freed yet. The library keeps no pointer to your memory after a call; only
+ * elman_stream_new_in does, and says so. An output must not share memory with another array of the call, unless its
+ * function says otherwise: that is OVERLAP.
  *
  * Handles are opaque. `_new` and `_load` make them and hand them over, `_free` ends them, and `_free(NULL)` does nothing.
+ * A handle that was made of another one keeps alive what it needs of it: they may be freed in any order.
  * A const handle is not changed, so any number of threads may use it at once. A handle that is not const must not be in
  * use by another thread during the call.
  *
@@ -44,7 +46,8 @@
 /// A network with stateful layers keeps their last states from one predict or run to the next, which begins with them
 /// unless it is given initial states. Such a network runs one call at a time: the others wait.
 ///
-/// Threads: functions that take it const may run on any number of threads at once; the others need it alone.
+/// Threads: functions that take it const may run on any number of threads at once; the others need it alone. A trainer's
+/// step waits for those that run, and those that begin wait for it.
 typedef struct elman_sequential elman_sequential;
 
 /// One recurrent step by hand: h_next = activation(x W + b + h U). Made by elman_simple_rnn_cell_new, ended by
@@ -68,9 +71,10 @@ typedef struct elman_stream elman_stream;
 typedef struct elman_tape elman_tape;
 
 /// A network's training: the optimizer's state and the buffers. Made by elman_trainer_new or elman_trainer_load,
-/// ended by elman_trainer_free.
+/// ended by elman_trainer_free. It changes the network in each step, and keeps it alive: elman_sequential_free may come
+/// before elman_trainer_free.
 ///
-/// Threads: one at a time.
+/// Threads: one at a time. Other threads may use the network during a step: they and the step wait for each other.
 typedef struct elman_trainer elman_trainer;
 
 /// How a call ended: one of the ELMAN_STATUS_ constants. Codes are never reused; a newer library may have more.
@@ -238,6 +242,15 @@ typedef struct {
     uint8_t amsgrad;
     /// 1: the squared mean of the gradients is taken off the squares, of RMSprop; default 0.
     uint8_t centered;
+    /// Truncated backward: each truncate_every steps of a sequence have a loss and an update of their own, in one call of
+    /// elman_trainer_step, whose *loss is the mean over all outputs that count. Each of these updates is a step of the
+    /// optimizer, of the schedule and of the dropout masks. For networks without a layer that runs backwards whose output
+    /// is a sequence. Default 0: one update, and gradients run through the whole sequence.
+    size_t truncate_every;
+    /// Steps that gradients run back from the end of each truncate_every steps, at least truncate_every; default 0, which
+    /// stands for truncate_every. Where it is more, the network runs over these steps once more with its newest weights,
+    /// from the states that the run before had there.
+    size_t truncate_back;
 } elman_trainer_config;
 
 /// Done.
@@ -1083,12 +1096,10 @@ elman_status elman_trainer_config_init(elman_trainer_config *config,
 
 /// Makes a trainer for a built network, before the first step.
 ///
-/// On success *out is the new trainer, and yours to free. The trainer changes the network in each step and keeps its address
-/// for that: the network must stay alive as long as steps are taken, and must not be in use by another thread during
-/// one.
+/// On success *out is the new trainer, and yours to free.
 ///
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (a number outside its range, an unknown enum value, a flag other than 0 and 1),
-/// UNSUPPORTED (the last layer gives two arrays), OUT_OF_MEMORY.
+/// UNSUPPORTED (the last layer gives two arrays, truncation of a network that it is not for), OUT_OF_MEMORY.
 ///
 /// Threads: the network must not be in use by another thread.
 elman_status elman_trainer_new(elman_sequential *network,
@@ -1099,10 +1110,10 @@ elman_status elman_trainer_new(elman_sequential *network,
 /// number for each row of it). *loss receives the batch's loss before the weights moved. `options` may be NULL. Where the
 /// network gives sequences, masked steps do not count in the loss.
 ///
-/// Fails like elman_sequential_run, and with NOT_FINITE where the loss or a gradient is a NaN or an infinity: weights and
-/// optimizer are unchanged then, as after any other failure.
+/// Fails like elman_sequential_run, and with NOT_FINITE where the loss or a gradient is a NaN or an infinity, UNSUPPORTED
+/// where truncation meets ONNX padding: weights and optimizer are unchanged then, as after any other failure.
 ///
-/// Threads: neither the trainer nor its network may be in use by another thread.
+/// Threads: the trainer must not be in use by another thread.
 elman_status elman_trainer_step(elman_trainer *trainer,
                                 const float *x,
                                 size_t x_len,
@@ -1117,7 +1128,7 @@ elman_status elman_trainer_step(elman_trainer *trainer,
 ///
 /// Fails like elman_trainer_step, and with INVALID_ARGUMENT where an id is outside the vocabulary.
 ///
-/// Threads: neither the trainer nor its network may be in use by another thread.
+/// Threads: the trainer must not be in use by another thread.
 elman_status elman_trainer_step_tokens(elman_trainer *trainer,
                                        const int32_t *ids,
                                        size_t ids_len,
@@ -1133,14 +1144,14 @@ elman_status elman_trainer_step_tokens(elman_trainer *trainer,
 ///
 /// Fails with IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
 ///
-/// Threads: neither the trainer nor its network may be changed by another thread.
+/// Threads: any number at once on one trainer.
 elman_status elman_trainer_save(const elman_trainer *trainer,
                                 const char *path);
 
 /// Reads what elman_trainer_save wrote: gives the network, which must be built and have the layers of the one that was
 /// trained, the weights, and makes the trainer to go on with.
 ///
-/// On success *out is the new trainer, and yours to free; it keeps the network's address as elman_trainer_new says.
+/// On success *out is the new trainer, and yours to free.
 ///
 /// Fails with IO, BAD_FORMAT, NOT_BUILT, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be); the
 /// network is unchanged then.
@@ -1150,7 +1161,7 @@ elman_status elman_trainer_load(elman_sequential *network,
                                 const char *path,
                                 elman_trainer **out);
 
-/// Frees a trainer; its network stays. NULL is fine; a second time is not.
+/// Frees a trainer; its network stays unless it is freed already. NULL is fine; a second time is not.
 ///
 /// Threads: the trainer must not be in use by another thread.
 void elman_trainer_free(elman_trainer *trainer);

@@ -75,6 +75,13 @@ inline elman_run_options run_options() {
     return options;
 }
 
+/// How a network is trained: Adam, Keras's defaults; change the fields you want.
+inline elman_trainer_config trainer_config() {
+    elman_trainer_config config;
+    check(elman_trainer_config_init(&config, sizeof config));
+    return config;
+}
+
 /// One recurrent step by hand. A const cell may be shared by threads.
 class simple_rnn_cell {
 public:
@@ -188,6 +195,21 @@ public:
         check(elman_sequential_set_weight(get(), layer, which, values.data(), values.size()));
     }
 
+    std::size_t parameter_count() const {
+        std::size_t count = 0;
+        check(elman_sequential_parameter_count(get(), &count));
+        return count;
+    }
+    /// All weights, one behind the other.
+    std::vector<float> get_parameters() const {
+        std::vector<float> values(parameter_count());
+        check(elman_sequential_get_parameters(get(), values.data(), values.size()));
+        return values;
+    }
+    void set_parameters(view<const float> values) {
+        check(elman_sequential_set_parameters(get(), values.data(), values.size()));
+    }
+
     /// Forgets the states that stateful layers keep.
     void reset_states() { check(elman_sequential_reset_states(get())); }
 
@@ -292,6 +314,110 @@ private:
         void operator()(elman_stream *stream) const noexcept { elman_stream_free(stream); }
     };
     std::unique_ptr<elman_stream, deleter> handle_;
+};
+
+/// Forward passes that can be gone back, for gradients. One thread at a time. It keeps the network's weights alive, as they
+/// were when it was made.
+class tape {
+public:
+    /// For batches of up to `batch` rows and up to `steps` steps.
+    tape(const sequential &network, std::size_t batch, std::size_t steps) {
+        elman_tape *tape = nullptr;
+        check(elman_tape_new(network.get(), batch, steps, &tape));
+        handle_.reset(tape);
+    }
+
+    /// Into an array of sequential::output_len floats. No options: those of predict.
+    void forward(view<const float> x, std::size_t batch, std::size_t steps, bool training, std::uint64_t seed,
+                 view<float> y, const elman_run_options *options = nullptr) {
+        check(elman_tape_forward(get(), x.data(), x.size(), batch, steps, options, training, seed, y.data(), y.size()));
+    }
+    void forward_tokens(view<const std::int32_t> ids, std::size_t batch, std::size_t steps, bool training,
+                        std::uint64_t seed, view<float> y, const elman_run_options *options = nullptr) {
+        check(elman_tape_forward_tokens(get(), ids.data(), ids.size(), batch, steps, options, training, seed, y.data(),
+                                        y.size()));
+    }
+    /// dx receives the gradient by the input, where it is wanted.
+    void backward(view<const float> dy, view<float> dx = {}) {
+        check(elman_tape_backward(get(), dy.data(), dy.size(), dx.data(), dx.size()));
+    }
+
+    /// Into an array as large as the weight.
+    void get_gradient(std::size_t layer, elman_weight which, view<float> values) const {
+        check(elman_tape_get_gradient(get(), layer, which, values.data(), values.size()));
+    }
+    /// Into an array of sequential::parameter_count floats.
+    void get_gradients(view<float> values) const {
+        check(elman_tape_get_gradients(get(), values.data(), values.size()));
+    }
+    /// Into an array of sequential::state_len floats.
+    void get_initial_state_gradient(view<float> values) const {
+        check(elman_tape_get_initial_state_gradient(get(), values.data(), values.size()));
+    }
+    /// One norm for each step of the last forward pass.
+    void gradient_norms(std::size_t layer, view<float> norms) const {
+        check(elman_tape_gradient_norms(get(), layer, norms.data(), norms.size()));
+    }
+    /// Gives the norm that the gradients had.
+    float clip_by_global_norm(float max_norm) {
+        float norm = 0;
+        check(elman_tape_clip_by_global_norm(get(), max_norm, &norm));
+        return norm;
+    }
+
+    /// The handle, for functions of elman.h; it stays this object's. NULL after a move.
+    elman_tape *get() noexcept { return handle_.get(); }
+    const elman_tape *get() const noexcept { return handle_.get(); }
+
+private:
+    struct deleter {
+        void operator()(elman_tape *tape) const noexcept { elman_tape_free(tape); }
+    };
+    std::unique_ptr<elman_tape, deleter> handle_;
+};
+
+/// The training of a network, which it changes in each step and keeps alive. One thread at a time.
+class trainer {
+public:
+    trainer(sequential &network, const elman_trainer_config &config) {
+        elman_trainer *trainer = nullptr;
+        check(elman_trainer_new(network.get(), &config, &trainer));
+        handle_.reset(trainer);
+    }
+    /// Gives `network` the weights of a checkpoint, and goes on from there.
+    static trainer load(sequential &network, const std::string &path) {
+        elman_trainer *loaded = nullptr;
+        check(elman_trainer_load(network.get(), path.c_str(), &loaded));
+        return trainer(loaded);
+    }
+    void save(const std::string &path) const { check(elman_trainer_save(get(), path.c_str())); }
+
+    /// Gives the batch's loss before the weights moved.
+    float step(view<const float> x, std::size_t batch, std::size_t steps, view<const float> target,
+               const elman_run_options *options = nullptr) {
+        float loss = 0;
+        check(elman_trainer_step(get(), x.data(), x.size(), batch, steps, target.data(), target.size(), options, &loss));
+        return loss;
+    }
+    float step_tokens(view<const std::int32_t> ids, std::size_t batch, std::size_t steps, view<const float> target,
+                      const elman_run_options *options = nullptr) {
+        float loss = 0;
+        check(elman_trainer_step_tokens(get(), ids.data(), ids.size(), batch, steps, target.data(), target.size(),
+                                        options, &loss));
+        return loss;
+    }
+
+    /// The handle, for functions of elman.h; it stays this object's. NULL after a move.
+    elman_trainer *get() noexcept { return handle_.get(); }
+    const elman_trainer *get() const noexcept { return handle_.get(); }
+
+private:
+    explicit trainer(elman_trainer *trainer) noexcept : handle_(trainer) {}
+
+    struct deleter {
+        void operator()(elman_trainer *trainer) const noexcept { elman_trainer_free(trainer); }
+    };
+    std::unique_ptr<elman_trainer, deleter> handle_;
 };
 
 }  // namespace elman

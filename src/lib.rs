@@ -41,5 +41,5 @@ pub use stream::Stream;
 pub use tape::Tape;
 pub use training::{
     Batch, Clipping, Epoch, Examples, Fit, Loss, Optimizer, OptimizerState, Schedule, Score, Step, Trainer,
-    TrainerConfig,
+    TrainerConfig, Truncation,
 };

@@ -254,6 +254,8 @@ static_assert(!std::is_convertible_v<std::vector<int> &, const_floats>);
 static_assert(!std::is_copy_constructible_v<elman::sequential> && std::is_nothrow_move_constructible_v<elman::sequential>);
 static_assert(!std::is_copy_constructible_v<elman::simple_rnn_cell>);
 static_assert(!std::is_copy_constructible_v<elman::stream> && std::is_nothrow_move_constructible_v<elman::stream>);
+static_assert(!std::is_copy_constructible_v<elman::tape> && std::is_nothrow_move_constructible_v<elman::tape>);
+static_assert(!std::is_copy_constructible_v<elman::trainer> && std::is_nothrow_move_constructible_v<elman::trainer>);
 static_assert(std::is_nothrow_move_assignable_v<elman::simple_rnn_cell>);
 static_assert(std::is_base_of_v<std::exception, elman::error>);
 "#;
@@ -289,16 +291,49 @@ fn declared() -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
+/// The names that `nm` lists with these arguments.
+fn symbols(arguments: &[&str], file: &Path) -> BTreeSet<String> {
+    let listed = run(Command::new("nm").args(arguments).arg(file));
+    listed.lines().filter_map(|line| line.split_whitespace().next_back()).map(str::to_owned).collect()
+}
+
+#[test]
+fn training_from_cpp() {
+    let source = root().join("tests/ffi/training.cpp");
+    for (_, cpp) in compilers() {
+        for standard in ["c++17", "c++20"] {
+            let directory = tempfile::tempdir().expect("a temporary directory");
+            let (object, program) = (directory.path().join("training.o"), directory.path().join("training"));
+            let mut compile = Command::new(cpp);
+            compile.args(WARNINGS).arg(format!("-std={standard}")).arg("-c").arg(&source);
+            run(compile.arg("-I").arg(root().join("include")).arg("-o").arg(&object));
+            let mut link = Command::new(cpp);
+            link.arg(&object).arg("-o").arg(&program).arg("-L").arg(library_dir()).arg("-lelman");
+            run(link.arg(format!("-Wl,-rpath,{}", library_dir().display())));
+            let output = run(Command::new(&program).arg(directory.path().join("checkpoint")));
+            assert!(output.contains("everything is as it should be"), "{output}");
+            if is_here("nm") {
+                // Without optimization only what is called is there.
+                let called = symbols(&["-u"], &object);
+                let ours = |name: &&String| {
+                    ["_tape_", "_trainer_", "_parameter"].iter().any(|part| name.contains(part))
+                };
+                let declared = declared();
+                let missing: Vec<_> =
+                    declared.iter().filter(ours).filter(|name| !called.contains(*name)).collect();
+                assert!(missing.is_empty(), "training.cpp calls no wrapper of {missing:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_shared_library_exports_what_the_header_declares() {
     if !is_here("nm") || !cfg!(target_os = "linux") {
         say("SKIPPED: nm for ELF is not here");
         return;
     }
-    let symbols =
-        run(Command::new("nm").args(["-D", "--defined-only"]).arg(library_dir().join(shared_library())));
-    let exported: BTreeSet<String> =
-        symbols.lines().filter_map(|line| line.split_whitespace().nth(2)).map(str::to_owned).collect();
+    let exported = symbols(&["-D", "--defined-only"], &library_dir().join(shared_library()));
     let declared = declared();
     assert!(declared.contains("elman_version") && declared.contains("elman_sequential_run"), "{declared:?}");
     assert_eq!(exported, declared);

@@ -436,20 +436,6 @@ fn a_decayed_stream_is_as_fast_as_a_live_one() {
     assert!(faded.max(fading) < 3 * live, "fading {fading:?}, faded {faded:?}, live {live:?}");
 }
 
-/// Calls `run` as a host does that has set flush-to-zero and denormals-are-zero.
-#[cfg(target_arch = "x86_64")]
-fn flushing(run: impl FnOnce()) {
-    let mut before = 0_u32;
-    // SAFETY: stores the control word to memory of its size.
-    unsafe { std::arch::asm!("stmxcsr [{}]", in(reg) &raw mut before, options(nostack)) };
-    let flush = before | 0x8040;
-    // SAFETY: a valid control word, which the next block takes back; `run` is what is tested under it.
-    unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &raw const flush, options(nostack)) };
-    run();
-    // SAFETY: the word that was there before.
-    unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &raw const before, options(nostack)) };
-}
-
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn a_host_that_flushes_subnormals_gets_the_same() {
@@ -466,7 +452,7 @@ fn a_host_that_flushes_subnormals_gets_the_same() {
         let (mut plain, mut flushed) = (vec![0.0; 1500 * 48], vec![0.0; 1500 * 48]);
         new(&model, 1).run(&x, 1500, &mut plain).expect("fine");
         let mut stream = new(&model, 1);
-        flushing(|| stream.run(&x, 1500, &mut flushed).expect("fine"));
+        common::host::flushing(|| stream.run(&x, 1500, &mut flushed).expect("fine"));
         let apart = plain.iter().zip(&flushed).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(
             apart < 1e-7 * 2.0_f32.powi(-70) || activation == Activation::Sigmoid && apart < 1e-7,

@@ -1,11 +1,13 @@
 //! Training through the C ABI has the bits of training in Rust, and its mistakes have their statuses.
 
+use std::ffi::CString;
 use std::ptr::{null, null_mut};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use elman::ffi::*;
 use elman::{
     Activation, Clipping, Dense, Examples, Loss, Optimizer, RunOptions, Schedule, Sequential, SimpleRnn,
-    Tape, Trainer, TrainerConfig, Weight,
+    Tape, Trainer, TrainerConfig, Truncation, Weight,
 };
 
 const BATCH: usize = 3;
@@ -196,6 +198,49 @@ fn every_field_of_the_config_reaches_the_trainer() {
     }
 }
 
+/// Truncation through C: a network whose output is a sequence, in pieces of 2 of its 5 steps.
+#[test]
+fn truncation_reaches_the_trainer() {
+    let x = x();
+    let target: Vec<f32> = (0..BATCH * STEPS * 2).map(|i| (i as f32 * 0.7).cos()).collect();
+    let plain = TrainerConfig::new(Optimizer::adam(), Loss::MeanSquaredError);
+    for (every, back, same) in [(0, 0, None), (2, 0, Some((2, 2))), (2, 3, Some((2, 3)))] {
+        let rnn = SimpleRnn::new(2).return_sequences(true);
+        let mut model = Sequential::new(4).add(rnn).build(7).unwrap();
+        let truncation = same.map(|(every, back)| Truncation { every, back });
+        let mut trainer = Trainer::new(&model, TrainerConfig { truncation, ..plain }).unwrap();
+        let examples = Examples::floats(&x, BATCH, STEPS, &target);
+        let expected = trainer.step(&mut model, examples, RunOptions::default()).unwrap();
+        let mut expected_parameters = vec![0.0; model.parameter_count().unwrap()];
+        model.get_parameters(&mut expected_parameters).unwrap();
+
+        let (mut network, mut c, mut loss) = (null_mut(), null_mut(), 0.0);
+        // SAFETY: every array is as long as its length says, handles are live.
+        unsafe {
+            let mut layer = std::mem::zeroed::<elman_simple_rnn_config>();
+            let status = elman_simple_rnn_config_init(&mut layer, size_of_val(&layer), 2);
+            assert_eq!(status, ELMAN_STATUS_OK);
+            layer.return_sequences = 1;
+            assert_eq!(elman_sequential_new(4, &mut network), ELMAN_STATUS_OK);
+            assert_eq!(elman_sequential_add_simple_rnn(network, &layer), ELMAN_STATUS_OK);
+            assert_eq!(elman_sequential_build(network, 7), ELMAN_STATUS_OK);
+            let wrong = elman_trainer_config { truncate_every: 3, truncate_back: 2, ..config() };
+            assert_eq!(elman_trainer_new(network, &wrong, &mut c), ELMAN_STATUS_INVALID_ARGUMENT);
+            let config = elman_trainer_config { truncate_every: every, truncate_back: back, ..config() };
+            assert_eq!(elman_trainer_new(network, &config, &mut c), ELMAN_STATUS_OK);
+            let (x, target) = ((x.as_ptr(), x.len()), (target.as_ptr(), target.len()));
+            let status = elman_trainer_step(c, x.0, x.1, BATCH, STEPS, target.0, target.1, null(), &mut loss);
+            assert_eq!(status, ELMAN_STATUS_OK);
+            let mut parameters = vec![0.0; expected_parameters.len()];
+            let status = elman_sequential_get_parameters(network, parameters.as_mut_ptr(), parameters.len());
+            assert_eq!(status, ELMAN_STATUS_OK);
+            assert_eq!((loss, parameters), (expected, expected_parameters), "every {every}, back {back}");
+            elman_trainer_free(c);
+            elman_sequential_free(network);
+        }
+    }
+}
+
 #[test]
 fn configs_of_every_size_are_read_and_written_within_it() {
     let (full, least) = (size_of::<elman_trainer_config>(), 16);
@@ -334,5 +379,109 @@ fn a_trainer_takes_rust_s_steps() {
         elman_trainer_free(c);
         elman_trainer_free(null_mut());
         elman_sequential_free(network);
+    }
+}
+
+#[test]
+fn a_trainer_keeps_its_network_alive() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = CString::new(directory.path().join("training").into_os_string().into_encoded_bytes()).unwrap();
+    let (x, mut losses) = (x(), [[0.0; 2]; 2]);
+    for (freed_first, losses) in [false, true].into_iter().zip(&mut losses) {
+        let (network, mut trainer) = (network(), null_mut());
+        // SAFETY: every array is as long as its length says, handles are live, the path is nul-terminated.
+        unsafe {
+            assert_eq!(elman_trainer_new(network, &config(), &mut trainer), ELMAN_STATUS_OK);
+            if freed_first {
+                elman_sequential_free(network);
+            }
+            for loss in losses {
+                let (x, target) = ((x.as_ptr(), x.len()), TARGET.as_ptr());
+                let status = elman_trainer_step(trainer, x.0, x.1, BATCH, STEPS, target, BATCH, null(), loss);
+                assert_eq!(status, ELMAN_STATUS_OK);
+            }
+            assert_eq!(elman_trainer_save(trainer, path.as_ptr()), ELMAN_STATUS_OK);
+            elman_trainer_free(trainer);
+            if !freed_first {
+                elman_sequential_free(network);
+            }
+        }
+    }
+    assert_eq!(losses[0], losses[1]);
+    // What was saved last, into a network that is freed before the trainer is used.
+    let (network, mut trainer, mut loss) = (network(), null_mut(), 0.0);
+    // SAFETY: as above.
+    unsafe {
+        assert_eq!(elman_trainer_load(network, path.as_ptr(), &mut trainer), ELMAN_STATUS_OK);
+        elman_sequential_free(network);
+        let (x, target) = ((x.as_ptr(), x.len()), TARGET.as_ptr());
+        let status = elman_trainer_step(trainer, x.0, x.1, BATCH, STEPS, target, BATCH, null(), &mut loss);
+        assert_eq!(status, ELMAN_STATUS_OK);
+        elman_trainer_free(trainer);
+    }
+}
+
+/// A handle that other threads may use.
+struct Shared(*const elman_sequential);
+
+// SAFETY: it is used by functions that take it const.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// A closure that calls this holds the whole struct, not the pointer in it.
+    fn get(&self) -> *const elman_sequential {
+        self.0
+    }
+}
+
+#[test]
+fn others_predict_while_a_trainer_steps() {
+    const ROUNDS: usize = 300;
+    let (x, mut rust) = (x(), model());
+    // What a network that is between two steps says.
+    let mut answers = vec![rust.predict(&x, BATCH, STEPS).unwrap()];
+    let mut by_rust =
+        Trainer::new(&rust, TrainerConfig::new(Optimizer::adam(), Loss::MeanSquaredError)).unwrap();
+    for _ in 0..ROUNDS {
+        let examples = Examples::floats(&x, BATCH, STEPS, &TARGET);
+        by_rust.step(&mut rust, examples, RunOptions::default()).unwrap();
+        answers.push(rust.predict(&x, BATCH, STEPS).unwrap());
+    }
+    let (network, mut trainer, mut loss) = (network(), null_mut(), 0.0);
+    // SAFETY: every array is as long as its length says, handles are live.
+    assert_eq!(unsafe { elman_trainer_new(network, &config(), &mut trainer) }, ELMAN_STATUS_OK);
+    let (shared, done) = (Shared(network), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let network = shared.get();
+                let mut at = 0;
+                while !done.load(Ordering::Acquire) {
+                    let mut y = vec![0.0; BATCH];
+                    // SAFETY: as above; the trainer's steps and this wait for each other.
+                    let status = unsafe {
+                        let (x, y) = ((x.as_ptr(), x.len()), (y.as_mut_ptr(), y.len()));
+                        elman_sequential_predict(network, x.0, x.1, BATCH, STEPS, y.0, y.1)
+                    };
+                    assert_eq!(status, ELMAN_STATUS_OK);
+                    let later = answers[at..].iter().position(|answer| *answer == y);
+                    at += later.expect("an answer of no network between two steps");
+                }
+            });
+        }
+        for _ in 0..ROUNDS {
+            // SAFETY: as above.
+            let status = unsafe {
+                let (x, target) = ((x.as_ptr(), x.len()), TARGET.as_ptr());
+                elman_trainer_step(trainer, x.0, x.1, BATCH, STEPS, target, BATCH, null(), &mut loss)
+            };
+            assert_eq!(status, ELMAN_STATUS_OK);
+        }
+        done.store(true, Ordering::Release);
+    });
+    // SAFETY: nobody uses them any more.
+    unsafe {
+        elman_sequential_free(network);
+        elman_trainer_free(trainer);
     }
 }

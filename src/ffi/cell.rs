@@ -1,9 +1,9 @@
 //! One step by hand.
 
-use super::boundary::{boundary, guarded};
+use super::boundary::boundary;
 use super::config::{elman_simple_rnn_config, read_config};
 use super::enums::elman_weight;
-use super::raw::{Input, Output, Place, at_least_one, shared, unshared};
+use super::raw::{Input, Output, Place, at_least_one, free, shared, unshared};
 use super::status::elman_status;
 use crate::cell::SimpleRnnCell;
 
@@ -101,10 +101,8 @@ pub unsafe extern "C" fn elman_simple_rnn_cell_get_weight(
         let elman_simple_rnn_cell(cell) = unsafe { shared("cell", cell) }?;
         let values = Output::new("values", values, len)?;
         let weight = cell.weight(which.read()?)?;
-        let values = values.expect("rows x columns", &weight.shape())?;
         // SAFETY: as long as C says: the contract at the top of the header.
-        unsafe { values.copy_from(weight.values()) };
-        Ok(())
+        unsafe { values.copy_from("rows x columns", &weight.shape(), weight.values()) }
     })
 }
 
@@ -138,8 +136,6 @@ pub unsafe extern "C" fn elman_simple_rnn_cell_set_weight(
 /// Threads: the cell must not be in use by another thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn elman_simple_rnn_cell_free(cell: *mut elman_simple_rnn_cell) {
-    if !cell.is_null() {
-        // SAFETY: made by `put_handle`, not freed before and not in use: the contract at the top of the header.
-        guarded(|| drop(unsafe { Box::from_raw(cell) }));
-    }
+    // SAFETY: made by `put_handle`, not freed before and not in use: the contract at the top of the header.
+    unsafe { free(cell) }
 }

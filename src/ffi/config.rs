@@ -4,7 +4,8 @@ use std::mem::offset_of;
 
 use super::boundary::boundary;
 use super::enums::*;
-use super::raw::{check_pointer, flag};
+use super::raw::{at_least_one, flag};
+use super::sized::{fill, read_fields, size_of_given};
 use super::status::{Failure, elman_status};
 use crate::layers::{Initializer, SimpleRnn};
 
@@ -104,17 +105,15 @@ pub unsafe extern "C" fn elman_simple_rnn_config_init(
     units: usize,
 ) -> elman_status {
     boundary(|| {
-        check_pointer("config", config)?;
-        check_struct_size(struct_size, offset_of!(elman_simple_rnn_config, activation))?;
-        super::raw::at_least_one("units", units)?;
-        let filled = struct_size.min(size_of::<elman_simple_rnn_config>());
-        let defaults = elman_simple_rnn_config { struct_size: filled, ..defaults(units) };
-        // SAFETY: the caller's config has struct_size bytes to write, and `filled` is neither more than that nor more
-        // than the defaults have. Bytes, because the caller's struct may be shorter than ours.
+        at_least_one("units", units)?;
+        let least = offset_of!(elman_simple_rnn_config, activation);
+        // SAFETY: struct_size bytes to write: the contract at the top of the header.
         unsafe {
-            std::ptr::copy_nonoverlapping((&raw const defaults).cast::<u8>(), config.cast::<u8>(), filled)
-        };
-        Ok(())
+            fill("config", config, struct_size, least, |struct_size| elman_simple_rnn_config {
+                struct_size,
+                ..defaults(units)
+            })
+        }
     })
 }
 
@@ -138,60 +137,19 @@ fn defaults(units: usize) -> elman_simple_rnn_config {
     }
 }
 
-pub(super) fn check_struct_size(given: usize, least: usize) -> Result<(), Failure> {
-    if given >= least {
-        Ok(())
-    } else {
-        Err(Failure::invalid(format!(
-            "struct_size is {given}, and the first fields alone have {least} bytes; was the struct initialised?"
-        )))
-    }
-}
-
-/// Reads one field of a struct behind a raw pointer if it lies wholly within `struct_size` bytes; else the default.
-/// No reference to the struct is made: its tail may not be there.
-///
-/// # Safety
-/// `$pointer` is aligned and valid for reads of `$struct_size` bytes.
-macro_rules! field {
-    ($type:ty, $pointer:expr, $struct_size:expr, $name:ident, $default:expr) => {{
-        let default = $default;
-        if std::mem::offset_of!($type, $name) + size_of_val(&default) <= $struct_size {
-            (&raw const (*$pointer).$name).read()
-        } else {
-            default
-        }
-    }};
-}
-pub(super) use field;
-
 /// The configuration that C wrote.
 ///
 /// # Safety
 /// `config` is NULL or points to as many readable bytes as its first field says.
 pub(super) unsafe fn read_config(config: *const elman_simple_rnn_config) -> Result<SimpleRnn, Failure> {
-    check_pointer("config", config)?;
-    // SAFETY: not NULL and aligned, checked above; a config of any version begins with its size.
-    let struct_size = unsafe { (&raw const (*config).struct_size).read() };
-    check_struct_size(struct_size, offset_of!(elman_simple_rnn_config, activation))?;
+    // SAFETY: the caller's duty is the same.
+    let struct_size =
+        unsafe { size_of_given("config", config, offset_of!(elman_simple_rnn_config, activation)) }?;
     let mut given = defaults(0);
-    macro_rules! read {
-        ($($name:ident),*) => {$(
-            // SAFETY: aligned, checked above; readable for struct_size bytes: the caller's duty.
-            given.$name = unsafe { field!(elman_simple_rnn_config, config, struct_size, $name, given.$name) };
-        )*};
-    }
-    read!(
-        units,
-        activation,
-        use_bias,
-        return_sequences,
-        go_backwards,
-        stateful,
-        zero_output_for_mask,
-        unroll
-    );
-    read!(dropout, recurrent_dropout, kernel_initializer, recurrent_initializer, bias_initializer);
+    read_fields!(config, struct_size, given: elman_simple_rnn_config {
+        units, activation, use_bias, return_sequences, go_backwards, stateful, zero_output_for_mask, unroll, dropout,
+        recurrent_dropout, kernel_initializer, recurrent_initializer, bias_initializer,
+    });
     Ok(SimpleRnn::new(given.units)
         .activation(given.activation.read()?)
         .use_bias(flag("use_bias", given.use_bias)?)

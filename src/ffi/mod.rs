@@ -2,8 +2,9 @@
 //!
 //! A function here stops panics, checks what C can get wrong, makes one call into the library and turns its answer
 //! into a status. The rooms: `status` has the codes and each thread's last failure; `boundary` stops panics;
-//! `raw` looks at C's pointers; `enums` and the two struct modules `config` and `options` read what C wrote
-//! into memory; `library` says what runs; `cell`, `sequential`, `stream`, `tape` and `trainer` are the functions, each beside its handle.
+//! `raw` looks at C's pointers, `arrays` at the input and the output of a pass, `sized` at structs that begin with
+//! their size; `enums`, `config` and `options` read what C wrote into memory; `library` says what runs; `cell`,
+//! `sequential`, `stream`, `tape` and `trainer` are the functions, each beside its handle.
 //!
 //! The documentation of every public item is the header's: cbindgen copies it, so it is written for readers of C.
 //! What a caller owes to all functions alike, valid pointers for the lengths given, is said once at the top of the
@@ -16,6 +17,7 @@
     reason = "one contract for all functions, stated at the top of the header"
 )]
 
+mod arrays;
 mod boundary;
 mod cell;
 mod config;
@@ -24,6 +26,7 @@ mod library;
 mod options;
 mod raw;
 mod sequential;
+mod sized;
 mod status;
 mod stream;
 mod tape;

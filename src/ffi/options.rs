@@ -3,9 +3,9 @@
 use std::mem::offset_of;
 
 use super::boundary::boundary;
-use super::config::{check_struct_size, field};
 use super::enums::{ELMAN_PADDING_KERAS, elman_padding};
-use super::raw::{Input, Output, Span, check_pointer};
+use super::raw::{Input, Output, Span};
+use super::sized::{fill, read_fields, size_of_given};
 use super::status::{Failure, elman_status};
 use crate::sequential::{Padding, RunOptions, Sequential};
 
@@ -52,16 +52,10 @@ pub unsafe extern "C" fn elman_run_options_init(
     struct_size: usize,
 ) -> elman_status {
     boundary(|| {
-        check_pointer("options", options)?;
-        check_struct_size(struct_size, offset_of!(elman_run_options, lengths))?;
-        let filled = struct_size.min(size_of::<elman_run_options>());
-        let defaults = elman_run_options { struct_size: filled, ..DEFAULTS };
-        // SAFETY: the caller's options have struct_size bytes to write, and `filled` is neither more than that nor more
-        // than the defaults have. Bytes, because the caller's struct may be shorter than ours.
-        unsafe {
-            std::ptr::copy_nonoverlapping((&raw const defaults).cast::<u8>(), options.cast::<u8>(), filled)
-        };
-        Ok(())
+        let least = offset_of!(elman_run_options, lengths);
+        let defaults = |struct_size| elman_run_options { struct_size, ..DEFAULTS };
+        // SAFETY: struct_size bytes to write: the contract at the top of the header.
+        unsafe { fill("options", options, struct_size, least, defaults) }
     })
 }
 
@@ -100,18 +94,13 @@ impl Options {
     ) -> Result<Self, Failure> {
         let mut given = DEFAULTS;
         if !options.is_null() {
-            check_pointer("options", options)?;
-            // SAFETY: not NULL and aligned, checked above; options of any version begin with their size.
-            let struct_size = unsafe { (&raw const (*options).struct_size).read() };
-            check_struct_size(struct_size, offset_of!(elman_run_options, lengths))?;
-            macro_rules! read {
-                ($($name:ident),*) => {$(
-                    // SAFETY: aligned, checked above; readable for struct_size bytes: the caller's duty.
-                    given.$name = unsafe { field!(elman_run_options, options, struct_size, $name, given.$name) };
-                )*};
-            }
-            read!(mask, mask_len, lengths, lengths_len, padding);
-            read!(initial_state, initial_state_len, final_state, final_state_len);
+            // SAFETY: the caller's duty is the same.
+            let struct_size =
+                unsafe { size_of_given("options", options, offset_of!(elman_run_options, lengths)) }?;
+            read_fields!(options, struct_size, given: elman_run_options {
+                mask, mask_len, lengths, lengths_len, padding, initial_state, initial_state_len, final_state,
+                final_state_len,
+            });
         }
         let mask = used("mask", given.mask, given.mask_len)?
             .map(|(start, len)| Input::new("mask", start, len)?.expect("batch x steps", &[batch, steps]));

@@ -6,6 +6,7 @@
 use std::ffi::{CStr, c_char};
 use std::path::PathBuf;
 
+use super::boundary::guarded;
 use super::status::{ELMAN_STATUS_LENGTH_MISMATCH, Failure};
 use crate::error::Error;
 use crate::memory;
@@ -111,11 +112,14 @@ impl<T> Output<T> {
 }
 
 impl Output<f32> {
+    /// Copies `values`, whose shape the array must have.
+    ///
     /// # Safety
     /// As for [`Output::slice`].
-    pub(super) unsafe fn copy_from(self, values: &[f32]) {
+    pub(super) unsafe fn copy_from(self, names: &str, dims: &[usize], values: &[f32]) -> Result<(), Failure> {
         // SAFETY: the caller's duty is the same.
-        unsafe { self.slice() }.copy_from_slice(values);
+        unsafe { self.expect(names, dims)?.slice() }.copy_from_slice(values);
+        Ok(())
     }
 }
 
@@ -182,6 +186,17 @@ impl<T> Place<*mut T> {
     pub(super) unsafe fn put_handle(self, value: T) {
         // SAFETY: the caller's duty is the same.
         unsafe { self.put(Box::into_raw(Box::new(value))) }
+    }
+}
+
+/// Ends what [`Place::put_handle`] handed over. NULL is fine.
+///
+/// # Safety
+/// `handle` is NULL, or came from there, is not freed before and not in use.
+pub(super) unsafe fn free<T>(handle: *mut T) {
+    if !handle.is_null() {
+        // SAFETY: a box's own pointer, not used again: the caller's duty.
+        guarded(|| drop(unsafe { Box::from_raw(handle) }));
     }
 }
 

@@ -1,12 +1,15 @@
 //! The stack of layers.
 
 use std::ffi::c_char;
+use std::ptr::null;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::boundary::{boundary, guarded};
+use super::arrays::{Arrays, Element, Given};
+use super::boundary::boundary;
 use super::config::{elman_simple_rnn_config, read_config};
 use super::enums::{elman_activation, elman_bool, elman_merge_mode, elman_weight};
-use super::options::{Options, elman_run_options};
-use super::raw::{Input, Output, Place, at_least_one, check_pointer, path, shared, unshared};
+use super::options::elman_run_options;
+use super::raw::{Input, Output, Place, at_least_one, check_pointer, free, path, shared};
 use super::status::{ELMAN_STATUS_LENGTH_MISMATCH, Failure, elman_status};
 use crate::layers::{Bidirectional, Dense, Dropout, Embedding, Layer, Masking};
 use crate::sequential::Sequential;
@@ -17,8 +20,51 @@ use crate::sequential::Sequential;
 /// A network with stateful layers keeps their last states from one predict or run to the next, which begins with them
 /// unless it is given initial states. Such a network runs one call at a time: the others wait.
 ///
-/// Threads: functions that take it const may run on any number of threads at once; the others need it alone.
-pub struct elman_sequential(pub(super) Sequential);
+/// Threads: functions that take it const may run on any number of threads at once; the others need it alone. A trainer's
+/// step waits for those that run, and those that begin wait for it.
+pub struct elman_sequential(Arc<RwLock<Sequential>>);
+
+impl elman_sequential {
+    fn new(network: Sequential) -> Self {
+        Self(Arc::new(RwLock::new(network)))
+    }
+
+    /// The same network once more, for a trainer.
+    pub(super) fn share(&self) -> Self {
+        Self(self.0.clone())
+    }
+
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Sequential> {
+        // What a panic leaves is memory-safe, and the header says what to do with it: free it.
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Sequential> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The network of a handle that is read.
+///
+/// # Safety
+/// As for [`shared`].
+pub(super) unsafe fn reading<'a>(
+    network: *const elman_sequential,
+) -> Result<RwLockReadGuard<'a, Sequential>, Failure> {
+    // SAFETY: the caller's duty is the same.
+    Ok(unsafe { shared("network", network) }?.read())
+}
+
+/// The network of a handle that is changed.
+///
+/// # Safety
+/// As for [`shared`].
+pub(super) unsafe fn changing<'a>(
+    network: *const elman_sequential,
+) -> Result<RwLockWriteGuard<'a, Sequential>, Failure> {
+    // SAFETY: the caller's duty is the same.
+    Ok(unsafe { shared("network", network) }?.write())
+}
 
 /// Makes an empty network for steps of `input_size` features; 1 when an embedding comes first, which reads one token id
 /// a step.
@@ -37,7 +83,7 @@ pub unsafe extern "C" fn elman_sequential_new(
         let out = Place::new("out", out)?;
         at_least_one("input_size", input_size)?;
         // SAFETY: valid for a write: the contract at the top of the header.
-        unsafe { out.put_handle(elman_sequential(Sequential::new(input_size))) };
+        unsafe { out.put_handle(elman_sequential::new(Sequential::new(input_size))) };
         Ok(())
     })
 }
@@ -152,7 +198,7 @@ unsafe fn add(
 ) -> elman_status {
     boundary(|| {
         // SAFETY: the caller's duty is the same.
-        let elman_sequential(network) = unsafe { unshared("network", network) }?;
+        let mut network = unsafe { changing(network) }?;
         network.push(layer()?)?;
         Ok(())
     })
@@ -169,7 +215,7 @@ unsafe fn add(
 pub unsafe extern "C" fn elman_sequential_build(network: *mut elman_sequential, seed: u64) -> elman_status {
     boundary(|| {
         // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
-        let elman_sequential(network) = unsafe { unshared("network", network) }?;
+        let mut network = unsafe { changing(network) }?;
         network.initialize(seed)?;
         Ok(())
     })
@@ -181,8 +227,8 @@ pub unsafe extern "C" fn elman_sequential_build(network: *mut elman_sequential, 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn elman_sequential_layer_count(network: *const elman_sequential) -> usize {
     // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
-    let network = unsafe { shared("network", network) };
-    network.map_or(0, |elman_sequential(network)| network.layers().len())
+    let network = unsafe { reading(network) };
+    network.map_or(0, |network| network.layers().len())
 }
 
 /// Describes the network in a few lines of text: layers, shapes, numbers of parameters, and the driver chosen.
@@ -203,7 +249,7 @@ pub unsafe extern "C" fn elman_sequential_summary(
 ) -> elman_status {
     boundary(|| {
         // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
-        let elman_sequential(network) = unsafe { shared("network", network) }?;
+        let network = unsafe { reading(network) }?;
         let asks_for_size = text.is_null() && capacity == 0;
         if asks_for_size || !needed.is_null() {
             check_pointer("needed", needed)?;
@@ -247,7 +293,7 @@ pub unsafe extern "C" fn elman_sequential_weight_shape(
 ) -> elman_status {
     boundary(|| {
         // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
-        let elman_sequential(network) = unsafe { shared("network", network) }?;
+        let network = unsafe { reading(network) }?;
         let (rows, columns) = (Place::new("rows", rows)?, Place::new("columns", columns)?);
         let shape = network.weight_shape(layer, which.read()?)?;
         // SAFETY: both valid for a write: the contract at the top of the header.
@@ -275,13 +321,11 @@ pub unsafe extern "C" fn elman_sequential_get_weight(
 ) -> elman_status {
     boundary(|| {
         // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
-        let elman_sequential(network) = unsafe { shared("network", network) }?;
+        let network = unsafe { reading(network) }?;
         let values = Output::new("values", values, len)?;
         let weight = network.weight(layer, which.read()?)?;
-        let values = values.expect("rows x columns", &weight.shape())?;
         // SAFETY: as long as C says: the contract at the top of the header.
-        unsafe { values.copy_from(weight.values()) };
-        Ok(())
+        unsafe { values.copy_from("rows x columns", &weight.shape(), weight.values()) }
     })
 }
 
@@ -301,7 +345,7 @@ pub unsafe extern "C" fn elman_sequential_set_weight(
 ) -> elman_status {
     boundary(|| {
         // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
-        let elman_sequential(network) = unsafe { unshared("network", network) }?;
+        let mut network = unsafe { changing(network) }?;
         let values = Input::new("values", values, len)?;
         let which = which.read()?;
         let values = values.expect("rows x columns", &network.weight_shape(layer, which)?)?;
@@ -323,7 +367,7 @@ pub unsafe extern "C" fn elman_sequential_set_threads(
 ) -> elman_status {
     boundary(|| {
         // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
-        let elman_sequential(network) = unsafe { unshared("network", network) }?;
+        let mut network = unsafe { changing(network) }?;
         network.set_threads(threads)?;
         Ok(())
     })
@@ -344,7 +388,7 @@ pub unsafe extern "C" fn elman_sequential_output_len(
 ) -> elman_status {
     boundary(|| {
         // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
-        let elman_sequential(network) = unsafe { shared("network", network) }?;
+        let network = unsafe { reading(network) }?;
         let len = Place::new("len", len)?;
         let outputs = network.output_len(batch, steps)?;
         // SAFETY: valid for a write: the contract at the top of the header.
@@ -368,7 +412,7 @@ pub unsafe extern "C" fn elman_sequential_state_len(
 ) -> elman_status {
     boundary(|| {
         // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
-        let elman_sequential(network) = unsafe { shared("network", network) }?;
+        let network = unsafe { reading(network) }?;
         let len = Place::new("len", len)?;
         at_least_one("batch", batch)?;
         let states = network.state_len(batch)?;
@@ -388,7 +432,7 @@ pub unsafe extern "C" fn elman_sequential_state_len(
 pub unsafe extern "C" fn elman_sequential_reset_states(network: *mut elman_sequential) -> elman_status {
     boundary(|| {
         // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
-        let elman_sequential(network) = unsafe { unshared("network", network) }?;
+        let network = unsafe { changing(network) }?;
         network.reset_states();
         Ok(())
     })
@@ -413,18 +457,8 @@ pub unsafe extern "C" fn elman_sequential_predict(
     y: *mut f32,
     y_len: usize,
 ) -> elman_status {
-    boundary(|| {
-        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
-        let elman_sequential(network) = unsafe { shared("network", network) }?;
-        let x = Input::new("x", x, x_len)?;
-        let y = Output::new("y", y, y_len)?;
-        let dims = [batch, steps, network.input_size()];
-        let (x, y) = checked(network, x, "batch x steps x input_size", &dims, y)?;
-        y.apart_from(x.span())?;
-        // SAFETY: as long as C says: the contract at the top of the header.
-        unsafe { network.predict_into(x.slice(), batch, steps, y.slice()) }?;
-        Ok(())
-    })
+    // SAFETY: the contract at the top of the header is `run`'s.
+    unsafe { run(network, (x, x_len), (batch, steps), null(), (y, y_len)) }
 }
 
 /// Runs a network that begins with an embedding: ids is [batch, steps], each 0 to vocabulary - 1; else like
@@ -444,17 +478,8 @@ pub unsafe extern "C" fn elman_sequential_predict_tokens(
     y: *mut f32,
     y_len: usize,
 ) -> elman_status {
-    boundary(|| {
-        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
-        let elman_sequential(network) = unsafe { shared("network", network) }?;
-        let ids = Input::new("ids", ids, ids_len)?;
-        let y = Output::new("y", y, y_len)?;
-        let (ids, y) = checked(network, ids, "batch x steps", &[batch, steps], y)?;
-        y.apart_from(ids.span())?;
-        // SAFETY: as long as C says: the contract at the top of the header.
-        unsafe { network.predict_tokens_into(ids.slice(), batch, steps, y.slice()) }?;
-        Ok(())
-    })
+    // SAFETY: the contract at the top of the header is `run`'s.
+    unsafe { run(network, (ids, ids_len), (batch, steps), null(), (y, y_len)) }
 }
 
 /// elman_sequential_predict with options: masked or shorter rows, initial states, final states. NULL options are the
@@ -476,20 +501,8 @@ pub unsafe extern "C" fn elman_sequential_run(
     y: *mut f32,
     y_len: usize,
 ) -> elman_status {
-    boundary(|| {
-        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
-        let elman_sequential(network) = unsafe { shared("network", network) }?;
-        let x = Input::new("x", x, x_len)?;
-        let y = Output::new("y", y, y_len)?;
-        let dims = [batch, steps, network.input_size()];
-        let (x, y) = checked(network, x, "batch x steps x input_size", &dims, y)?;
-        // SAFETY: readable for its struct_size bytes: the contract at the top of the header.
-        let options = unsafe { Options::read(options, network, batch, steps) }?;
-        options.check_overlap(x.span(), &y)?;
-        // SAFETY: as long as C says: the contract at the top of the header; apart, checked above.
-        unsafe { network.run(x.slice(), batch, steps, options.into_run_options(), y.slice()) }?;
-        Ok(())
-    })
+    // SAFETY: the contract at the top of the header is `run`'s.
+    unsafe { run(network, (x, x_len), (batch, steps), options, (y, y_len)) }
 }
 
 /// elman_sequential_predict_tokens with options, as in elman_sequential_run.
@@ -508,32 +521,26 @@ pub unsafe extern "C" fn elman_sequential_run_tokens(
     y: *mut f32,
     y_len: usize,
 ) -> elman_status {
-    boundary(|| {
-        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
-        let elman_sequential(network) = unsafe { shared("network", network) }?;
-        let ids = Input::new("ids", ids, ids_len)?;
-        let y = Output::new("y", y, y_len)?;
-        let (ids, y) = checked(network, ids, "batch x steps", &[batch, steps], y)?;
-        // SAFETY: readable for its struct_size bytes: the contract at the top of the header.
-        let options = unsafe { Options::read(options, network, batch, steps) }?;
-        options.check_overlap(ids.span(), &y)?;
-        // SAFETY: as long as C says: the contract at the top of the header; apart, checked above.
-        unsafe { network.run_tokens(ids.slice(), batch, steps, options.into_run_options(), y.slice()) }?;
-        Ok(())
-    })
+    // SAFETY: the contract at the top of the header is `run`'s.
+    unsafe { run(network, (ids, ids_len), (batch, steps), options, (y, y_len)) }
 }
 
-/// Checks the lengths of a run's arrays; `dims` begins with batch and steps. The input goes first: where a product
-/// of sizes overflows it does so there.
-fn checked<T>(
-    network: &Sequential,
-    x: Input<T>,
-    names: &str,
-    dims: &[usize],
-    y: Output<f32>,
-) -> Result<(Input<T>, Output<f32>), Failure> {
-    let outputs = network.output_len(dims[0], dims[1])?;
-    Ok((x.expect(names, dims)?, y.expect("output_len", &[outputs])?))
+/// # Safety
+/// What the header asks of its callers.
+unsafe fn run<T: Element>(
+    network: *const elman_sequential,
+    x: Given<T>,
+    sizes: (usize, usize),
+    options: *const elman_run_options,
+    y: (*mut f32, usize),
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody changes meanwhile: the caller's duty.
+        let network = unsafe { reading(network) }?;
+        // SAFETY: the caller's duty is the same.
+        let arrays = unsafe { Arrays::read(&network, x, sizes, options, y) }?;
+        T::run(&network, sizes, arrays)
+    })
 }
 
 /// Writes layers and weights to a file in elman's safetensors layout, replacing what is there. path is nul-terminated:
@@ -549,7 +556,7 @@ pub unsafe extern "C" fn elman_sequential_save(
 ) -> elman_status {
     boundary(|| {
         // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
-        let elman_sequential(network) = unsafe { shared("network", network) }?;
+        let network = unsafe { reading(network) }?;
         // SAFETY: nul-terminated: the contract at the top of the header.
         network.save(unsafe { self::path(path) }?)?;
         Ok(())
@@ -574,7 +581,7 @@ pub unsafe extern "C" fn elman_sequential_load(
         // SAFETY: nul-terminated: the contract at the top of the header.
         let network = Sequential::load(unsafe { self::path(path) }?)?;
         // SAFETY: valid for a write: the contract at the top of the header.
-        unsafe { out.put_handle(elman_sequential(network)) };
+        unsafe { out.put_handle(elman_sequential::new(network)) };
         Ok(())
     })
 }
@@ -598,7 +605,7 @@ pub unsafe extern "C" fn elman_sequential_load_bytes(
         // SAFETY: as long as C says: the contract at the top of the header.
         let network = Sequential::load_bytes(unsafe { bytes.slice() })?;
         // SAFETY: valid for a write: the contract at the top of the header.
-        unsafe { out.put_handle(elman_sequential(network)) };
+        unsafe { out.put_handle(elman_sequential::new(network)) };
         Ok(())
     })
 }
@@ -608,8 +615,6 @@ pub unsafe extern "C" fn elman_sequential_load_bytes(
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn elman_sequential_free(network: *mut elman_sequential) {
-    if !network.is_null() {
-        // SAFETY: made by `put_handle`, not freed before and not in use: the contract at the top of the header.
-        guarded(|| drop(unsafe { Box::from_raw(network) }));
-    }
+    // SAFETY: made by `put_handle`, not freed before and not in use: the contract at the top of the header.
+    unsafe { free(network) }
 }

@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 use super::boundary::{boundary, guarded};
 use super::raw::{Input, Output, Place, Span, at_least_one, shared, unshared};
-use super::sequential::elman_sequential;
+use super::sequential::{elman_sequential, reading};
 use super::status::{ELMAN_STATUS_LENGTH_MISMATCH, Failure, elman_status};
 use crate::memory::{ALIGNMENT, Aligned};
 use crate::stream::{Memory, Plan, Stream};
@@ -39,9 +39,9 @@ pub unsafe extern "C" fn elman_stream_new(
 ) -> elman_status {
     boundary(|| {
         // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
-        let elman_sequential(network) = unsafe { shared("network", network) }?;
+        let network = unsafe { reading(network) }?;
         let out = Place::new("out", out)?;
-        let stream = Stream::new(network, batch)?;
+        let stream = Stream::new(&network, batch)?;
         // SAFETY: valid for a write: the contract at the top of the header.
         unsafe { out.put_handle(elman_stream(stream, Home::Heap)) };
         Ok(())
@@ -63,9 +63,9 @@ pub unsafe extern "C" fn elman_stream_size(
 ) -> elman_status {
     boundary(|| {
         // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
-        let elman_sequential(network) = unsafe { shared("network", network) }?;
+        let network = unsafe { reading(network) }?;
         let (bytes, alignment) = (Place::new("bytes", bytes)?, Place::new("alignment", alignment)?);
-        let needed = Layout::of(&Stream::plan(network, batch)?).bytes;
+        let needed = Layout::of(&Stream::plan(&network, batch)?).bytes;
         // SAFETY: both valid for a write: the contract at the top of the header.
         unsafe {
             bytes.put(needed);
@@ -96,10 +96,10 @@ pub unsafe extern "C" fn elman_stream_new_in(
 ) -> elman_status {
     boundary(|| {
         // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
-        let elman_sequential(network) = unsafe { shared("network", network) }?;
+        let network = unsafe { reading(network) }?;
         let memory = NonNull::new(memory.cast::<u8>()).ok_or_else(|| Failure::null("memory"))?;
         let out = Place::new("out", out)?;
-        let plan = Stream::plan(network, batch)?;
+        let plan = Stream::plan(&network, batch)?;
         let layout = Layout::of(&plan);
         if !memory.addr().get().is_multiple_of(ALIGNMENT) {
             return Err(Failure::invalid(format!(
@@ -121,7 +121,7 @@ pub unsafe extern "C" fn elman_stream_new_in(
                 floats: Aligned::lent(memory.add(layout.floats).cast(), plan.floats()),
                 indices: Aligned::lent(memory.add(layout.indices).cast(), plan.indices()),
             };
-            handle.write(elman_stream(Stream::with(network, plan, memory)?, Home::Lent));
+            handle.write(elman_stream(Stream::with(&network, plan, memory)?, Home::Lent));
             out.put(handle.as_ptr());
         }
         Ok(())

@@ -1,10 +1,11 @@
 //! Gradients: forward passes that can be gone back, and all weights as one array.
 
-use super::boundary::{boundary, guarded};
+use super::arrays::{Arrays, Element, Given};
+use super::boundary::boundary;
 use super::enums::{elman_bool, elman_weight};
-use super::options::{Options, elman_run_options};
-use super::raw::{Input, Output, Place, shared, unshared};
-use super::sequential::elman_sequential;
+use super::options::elman_run_options;
+use super::raw::{Input, Output, Place, free, shared, unshared};
+use super::sequential::{changing, elman_sequential, reading};
 use super::status::elman_status;
 use crate::tape::Tape;
 
@@ -32,9 +33,9 @@ pub unsafe extern "C" fn elman_tape_new(
 ) -> elman_status {
     boundary(|| {
         // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
-        let elman_sequential(network) = unsafe { shared("network", network) }?;
+        let network = unsafe { reading(network) }?;
         let out = Place::new("out", out)?;
-        let tape = Tape::new(network, batch, steps)?;
+        let tape = Tape::new(&network, batch, steps)?;
         // SAFETY: valid for a write: the contract at the top of the header.
         unsafe { out.put_handle(elman_tape(tape)) };
         Ok(())
@@ -62,24 +63,8 @@ pub unsafe extern "C" fn elman_tape_forward(
     y: *mut f32,
     y_len: usize,
 ) -> elman_status {
-    boundary(|| {
-        // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
-        let elman_tape(tape) = unsafe { unshared("tape", tape) }?;
-        let training = training.read("training")?;
-        let x = Input::new("x", x, x_len)?;
-        let y = Output::new("y", y, y_len)?;
-        let model = tape.model();
-        let y = y.expect("output_len", &[model.output_len(batch, steps)?])?;
-        let x = x.expect("batch x steps x features", &[batch, steps, model.input_size()])?;
-        // SAFETY: readable for its struct_size bytes: the contract at the top of the header.
-        let options = unsafe { Options::read(options, model, batch, steps) }?;
-        options.check_overlap(x.span(), &y)?;
-        // SAFETY: as long as C says: the contract at the top of the header; apart, checked above.
-        unsafe {
-            tape.forward(x.slice(), batch, steps, options.into_run_options(), training, seed, y.slice())
-        }?;
-        Ok(())
-    })
+    // SAFETY: the contract at the top of the header is `forward`'s.
+    unsafe { forward(tape, (x, x_len), (batch, steps), options, (training, seed), (y, y_len)) }
 }
 
 /// elman_tape_forward for token ids [batch, steps].
@@ -100,31 +85,27 @@ pub unsafe extern "C" fn elman_tape_forward_tokens(
     y: *mut f32,
     y_len: usize,
 ) -> elman_status {
+    // SAFETY: the contract at the top of the header is `forward`'s.
+    unsafe { forward(tape, (ids, ids_len), (batch, steps), options, (training, seed), (y, y_len)) }
+}
+
+/// # Safety
+/// What the header asks of its callers.
+unsafe fn forward<T: Element>(
+    tape: *mut elman_tape,
+    x: Given<T>,
+    sizes: (usize, usize),
+    options: *const elman_run_options,
+    (training, seed): (elman_bool, u64),
+    y: (*mut f32, usize),
+) -> elman_status {
     boundary(|| {
-        // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
+        // SAFETY: a live handle that nobody else uses meanwhile: the caller's duty.
         let elman_tape(tape) = unsafe { unshared("tape", tape) }?;
         let training = training.read("training")?;
-        let ids = Input::new("ids", ids, ids_len)?;
-        let y = Output::new("y", y, y_len)?;
-        let model = tape.model();
-        let y = y.expect("output_len", &[model.output_len(batch, steps)?])?;
-        let ids = ids.expect("batch x steps", &[batch, steps])?;
-        // SAFETY: readable for its struct_size bytes: the contract at the top of the header.
-        let options = unsafe { Options::read(options, model, batch, steps) }?;
-        options.check_overlap(ids.span(), &y)?;
-        // SAFETY: as long as C says: the contract at the top of the header; apart, checked above.
-        unsafe {
-            tape.forward_tokens(
-                ids.slice(),
-                batch,
-                steps,
-                options.into_run_options(),
-                training,
-                seed,
-                y.slice(),
-            )
-        }?;
-        Ok(())
+        // SAFETY: the caller's duty is the same.
+        let arrays = unsafe { Arrays::read(tape.model(), x, sizes, options, y) }?;
+        T::forward(tape, sizes, (training, seed), arrays)
     })
 }
 
@@ -182,10 +163,8 @@ pub unsafe extern "C" fn elman_tape_get_gradient(
         let elman_tape(tape) = unsafe { shared("tape", tape) }?;
         let values = Output::new("values", values, len)?;
         let gradient = tape.gradient(layer, which.read()?)?;
-        let values = values.expect("rows x columns", &[gradient.len()])?;
         // SAFETY: as long as C says: the contract at the top of the header.
-        unsafe { values.copy_from(gradient) };
-        Ok(())
+        unsafe { values.copy_from("rows x columns", &[gradient.len()], gradient) }
     })
 }
 
@@ -205,10 +184,8 @@ pub unsafe extern "C" fn elman_tape_get_gradients(
         let elman_tape(tape) = unsafe { shared("tape", tape) }?;
         let values = Output::new("values", values, len)?;
         let gradients = tape.gradients()?;
-        let values = values.expect("parameter_count", &[gradients.len()])?;
         // SAFETY: as long as C says: the contract at the top of the header.
-        unsafe { values.copy_from(gradients) };
-        Ok(())
+        unsafe { values.copy_from("parameter_count", &[gradients.len()], gradients) }
     })
 }
 
@@ -228,10 +205,8 @@ pub unsafe extern "C" fn elman_tape_get_initial_state_gradient(
         let elman_tape(tape) = unsafe { shared("tape", tape) }?;
         let values = Output::new("values", values, len)?;
         let gradient = tape.initial_state_gradient()?;
-        let values = values.expect("state_len", &[gradient.len()])?;
         // SAFETY: as long as C says: the contract at the top of the header.
-        unsafe { values.copy_from(gradient) };
-        Ok(())
+        unsafe { values.copy_from("state_len", &[gradient.len()], gradient) }
     })
 }
 
@@ -253,12 +228,11 @@ pub unsafe extern "C" fn elman_tape_gradient_norms(
         // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
         let elman_tape(tape) = unsafe { shared("tape", tape) }?;
         let [_, steps] = tape.sizes()?;
-        let norms = Output::new("norms", norms, len)?.expect("steps", &[steps])?;
+        let norms = Output::new("norms", norms, len)?;
         let mut found = crate::memory::zeros(steps)?;
         tape.gradient_norms(layer, &mut found)?;
         // SAFETY: as long as C says: the contract at the top of the header.
-        unsafe { norms.copy_from(&found) };
-        Ok(())
+        unsafe { norms.copy_from("steps", &[steps], &found) }
     })
 }
 
@@ -293,10 +267,8 @@ pub unsafe extern "C" fn elman_tape_clip_by_global_norm(
 /// Threads: the tape must not be in use by another thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn elman_tape_free(tape: *mut elman_tape) {
-    if !tape.is_null() {
-        // SAFETY: made by `put_handle`, not freed before and not in use: the contract at the top of the header.
-        guarded(|| drop(unsafe { Box::from_raw(tape) }));
-    }
+    // SAFETY: made by `put_handle`, not freed before and not in use: the contract at the top of the header.
+    unsafe { free(tape) }
 }
 
 /// *count receives the floats in all weights together.
@@ -311,7 +283,7 @@ pub unsafe extern "C" fn elman_sequential_parameter_count(
 ) -> elman_status {
     boundary(|| {
         // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
-        let elman_sequential(network) = unsafe { shared("network", network) }?;
+        let network = unsafe { reading(network) }?;
         let place = Place::new("count", count)?;
         let count = network.parameter_count()?;
         // SAFETY: valid for a write: the contract at the top of the header.
@@ -334,7 +306,7 @@ pub unsafe extern "C" fn elman_sequential_get_parameters(
 ) -> elman_status {
     boundary(|| {
         // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
-        let elman_sequential(network) = unsafe { shared("network", network) }?;
+        let network = unsafe { reading(network) }?;
         let values = Output::new("values", values, len)?;
         let values = values.expect("parameter_count", &[network.parameter_count()?])?;
         // SAFETY: as long as C says: the contract at the top of the header.
@@ -356,7 +328,7 @@ pub unsafe extern "C" fn elman_sequential_set_parameters(
 ) -> elman_status {
     boundary(|| {
         // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
-        let elman_sequential(network) = unsafe { unshared("network", network) }?;
+        let mut network = unsafe { changing(network) }?;
         let values = Input::new("values", values, len)?;
         let values = values.expect("parameter_count", &[network.parameter_count()?])?;
         // SAFETY: as long as C says: the contract at the top of the header.

@@ -3,15 +3,15 @@
 use std::ffi::c_char;
 use std::mem::offset_of;
 
-use super::boundary::{boundary, guarded};
-use super::config::{check_struct_size, field};
+use super::arrays::{Element, Given};
+use super::boundary::boundary;
 use super::enums::unknown;
 use super::options::{Options, elman_run_options};
-use super::raw::{Input, Output, Place, Span, check_pointer, flag, path, shared, unshared};
+use super::raw::{Input, Output, Place, flag, free, path, shared, unshared};
 use super::sequential::elman_sequential;
+use super::sized::{fill, read_fields, size_of_given};
 use super::status::{Failure, elman_status};
-use crate::sequential::Sequential;
-use crate::training::{Clipping, Examples, Loss, Optimizer, Schedule, Trainer, TrainerConfig};
+use crate::training::{Clipping, Loss, Optimizer, Schedule, Trainer, TrainerConfig, Truncation};
 
 /// What moves the weights: one of the ELMAN_OPTIMIZER_ constants. Formulas and defaults are Keras's.
 #[repr(transparent)]
@@ -128,15 +128,25 @@ pub struct elman_trainer_config {
     pub amsgrad: u8,
     /// 1: the squared mean of the gradients is taken off the squares, of RMSprop; default 0.
     pub centered: u8,
+    /// Truncated backward: each truncate_every steps of a sequence have a loss and an update of their own, in one call of
+    /// elman_trainer_step, whose *loss is the mean over all outputs that count. Each of these updates is a step of the
+    /// optimizer, of the schedule and of the dropout masks. For networks without a layer that runs backwards whose output
+    /// is a sequence. Default 0: one update, and gradients run through the whole sequence.
+    pub truncate_every: usize,
+    /// Steps that gradients run back from the end of each truncate_every steps, at least truncate_every; default 0, which
+    /// stands for truncate_every. Where it is more, the network runs over these steps once more with its newest weights,
+    /// from the states that the run before had there.
+    pub truncate_back: usize,
 }
 
 /// A network's training: the optimizer's state and the buffers. Made by elman_trainer_new or elman_trainer_load,
-/// ended by elman_trainer_free.
+/// ended by elman_trainer_free. It changes the network in each step, and keeps it alive: elman_sequential_free may come
+/// before elman_trainer_free.
 ///
-/// Threads: one at a time.
+/// Threads: one at a time. Other threads may use the network during a step: they and the step wait for each other.
 pub struct elman_trainer {
     trainer: Trainer,
-    network: *mut elman_sequential,
+    network: elman_sequential,
 }
 
 /// Fills `config` with the defaults. struct_size is `sizeof *config` as your compiler sees it: no more bytes than that are
@@ -151,16 +161,10 @@ pub unsafe extern "C" fn elman_trainer_config_init(
     struct_size: usize,
 ) -> elman_status {
     boundary(|| {
-        check_pointer("config", config)?;
-        check_struct_size(struct_size, offset_of!(elman_trainer_config, learning_rate))?;
-        let filled = struct_size.min(size_of::<elman_trainer_config>());
-        let defaults = elman_trainer_config { struct_size: filled, ..DEFAULTS };
-        // SAFETY: the caller's config has struct_size bytes to write, and `filled` is neither more than that nor more
-        // than the defaults have. Bytes, because the caller's struct may be shorter than ours.
-        unsafe {
-            std::ptr::copy_nonoverlapping((&raw const defaults).cast::<u8>(), config.cast::<u8>(), filled)
-        };
-        Ok(())
+        let least = offset_of!(elman_trainer_config, learning_rate);
+        let defaults = |struct_size| elman_trainer_config { struct_size, ..DEFAULTS };
+        // SAFETY: struct_size bytes to write: the contract at the top of the header.
+        unsafe { fill("config", config, struct_size, least, defaults) }
     })
 }
 
@@ -191,6 +195,8 @@ const DEFAULTS: elman_trainer_config = elman_trainer_config {
     staircase: 0,
     amsgrad: 0,
     centered: 0,
+    truncate_every: 0,
+    truncate_back: 0,
 };
 
 /// The configuration that C wrote.
@@ -198,21 +204,15 @@ const DEFAULTS: elman_trainer_config = elman_trainer_config {
 /// # Safety
 /// `config` is NULL or points to as many readable bytes as its first field says.
 unsafe fn read_config(config: *const elman_trainer_config) -> Result<TrainerConfig, Failure> {
-    check_pointer("config", config)?;
-    // SAFETY: not NULL and aligned, checked above; a config of any version begins with its size.
-    let struct_size = unsafe { (&raw const (*config).struct_size).read() };
-    check_struct_size(struct_size, offset_of!(elman_trainer_config, learning_rate))?;
+    // SAFETY: the caller's duty is the same.
+    let struct_size =
+        unsafe { size_of_given("config", config, offset_of!(elman_trainer_config, learning_rate)) }?;
     let mut given = DEFAULTS;
-    macro_rules! read {
-        ($($name:ident),*) => {$(
-            // SAFETY: aligned, checked above; readable for struct_size bytes: the caller's duty.
-            given.$name = unsafe { field!(elman_trainer_config, config, struct_size, $name, given.$name) };
-        )*};
-    }
-    read!(optimizer, loss, learning_rate, momentum, beta_1, beta_2, epsilon, weight_decay);
-    read!(clipping, clip_limit, l1, l2, nesterov, from_logits, lazy_embeddings, seed);
-    read!(schedule, decay_rate, decay_steps, warmup_steps, warmup_target, alpha);
-    read!(staircase, amsgrad, centered);
+    read_fields!(config, struct_size, given: elman_trainer_config {
+        optimizer, loss, learning_rate, momentum, beta_1, beta_2, epsilon, weight_decay, clipping, clip_limit, l1, l2,
+        nesterov, from_logits, lazy_embeddings, seed, schedule, decay_rate, decay_steps, warmup_steps, warmup_target,
+        alpha, staircase, amsgrad, centered, truncate_every, truncate_back,
+    });
     let or = |value: f32, default: f32| if value == 0.0 { default } else { value };
     let elman_trainer_config { momentum, beta_1, epsilon, weight_decay, clip_limit, .. } = given;
     let beta_2 = or(given.beta_2, 0.999);
@@ -257,6 +257,11 @@ unsafe fn read_config(config: *const elman_trainer_config) -> Result<TrainerConf
         }
         (elman_schedule(other), _) => return Err(unknown("schedule", other)),
     };
+    let truncation = match (given.truncate_every, given.truncate_back) {
+        (0, 0) => None,
+        (every, 0) => Some(Truncation { every, back: every }),
+        (every, back) => Some(Truncation { every, back }),
+    };
     Ok(TrainerConfig {
         schedule,
         clipping,
@@ -264,18 +269,17 @@ unsafe fn read_config(config: *const elman_trainer_config) -> Result<TrainerConf
         l2: given.l2,
         lazy_embeddings: flag("lazy_embeddings", given.lazy_embeddings)?,
         seed: given.seed,
+        truncation,
         ..TrainerConfig::new(optimizer, loss)
     })
 }
 
 /// Makes a trainer for a built network, before the first step.
 ///
-/// On success *out is the new trainer, and yours to free. The trainer changes the network in each step and keeps its address
-/// for that: the network must stay alive as long as steps are taken, and must not be in use by another thread during
-/// one.
+/// On success *out is the new trainer, and yours to free.
 ///
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (a number outside its range, an unknown enum value, a flag other than 0 and 1),
-/// UNSUPPORTED (the last layer gives two arrays), OUT_OF_MEMORY.
+/// UNSUPPORTED (the last layer gives two arrays, truncation of a network that it is not for), OUT_OF_MEMORY.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -285,14 +289,14 @@ pub unsafe extern "C" fn elman_trainer_new(
     out: *mut *mut elman_trainer,
 ) -> elman_status {
     boundary(|| {
-        // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
-        let elman_sequential(model) = unsafe { unshared("network", network) }?;
+        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
+        let network = unsafe { shared("network", network) }?;
         // SAFETY: readable for its struct_size bytes: the contract at the top of the header.
         let config = unsafe { read_config(config) }?;
         let out = Place::new("out", out)?;
-        let trainer = Trainer::new(model, config)?;
+        let trainer = Trainer::new(&network.read(), config)?;
         // SAFETY: valid for a write: the contract at the top of the header.
-        unsafe { out.put_handle(elman_trainer { trainer, network }) };
+        unsafe { out.put_handle(elman_trainer { trainer, network: network.share() }) };
         Ok(())
     })
 }
@@ -301,10 +305,10 @@ pub unsafe extern "C" fn elman_trainer_new(
 /// number for each row of it). *loss receives the batch's loss before the weights moved. `options` may be NULL. Where the
 /// network gives sequences, masked steps do not count in the loss.
 ///
-/// Fails like elman_sequential_run, and with NOT_FINITE where the loss or a gradient is a NaN or an infinity: weights and
-/// optimizer are unchanged then, as after any other failure.
+/// Fails like elman_sequential_run, and with NOT_FINITE where the loss or a gradient is a NaN or an infinity, UNSUPPORTED
+/// where truncation meets ONNX padding: weights and optimizer are unchanged then, as after any other failure.
 ///
-/// Threads: neither the trainer nor its network may be in use by another thread.
+/// Threads: the trainer must not be in use by another thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn elman_trainer_step(
     trainer: *mut elman_trainer,
@@ -317,23 +321,15 @@ pub unsafe extern "C" fn elman_trainer_step(
     options: *const elman_run_options,
     loss: *mut f32,
 ) -> elman_status {
-    boundary(|| {
-        let x = Input::new("x", x, x_len)?;
-        // SAFETY: the contract at the top of the header is `step`'s.
-        unsafe {
-            step(trainer, (batch, steps), x.span(), (target, target_len), options, loss, |model, target| {
-                let x = x.expect("batch x steps x features", &[batch, steps, model.input_size()])?;
-                Ok(Examples::floats(x.slice(), batch, steps, target))
-            })
-        }
-    })
+    // SAFETY: the contract at the top of the header is `step`'s.
+    unsafe { step(trainer, (x, x_len), (batch, steps), (target, target_len), options, loss) }
 }
 
 /// elman_trainer_step for token ids [batch, steps].
 ///
 /// Fails like elman_trainer_step, and with INVALID_ARGUMENT where an id is outside the vocabulary.
 ///
-/// Threads: neither the trainer nor its network may be in use by another thread.
+/// Threads: the trainer must not be in use by another thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn elman_trainer_step_tokens(
     trainer: *mut elman_trainer,
@@ -346,55 +342,44 @@ pub unsafe extern "C" fn elman_trainer_step_tokens(
     options: *const elman_run_options,
     loss: *mut f32,
 ) -> elman_status {
-    boundary(|| {
-        let ids = Input::new("ids", ids, ids_len)?;
-        // SAFETY: the contract at the top of the header is `step`'s.
-        unsafe {
-            step(trainer, (batch, steps), ids.span(), (target, target_len), options, loss, |_, target| {
-                let ids = ids.expect("batch x steps", &[batch, steps])?;
-                Ok(Examples::tokens(ids.slice(), batch, steps, target))
-            })
-        }
-    })
+    // SAFETY: the contract at the top of the header is `step`'s.
+    unsafe { step(trainer, (ids, ids_len), (batch, steps), (target, target_len), options, loss) }
 }
 
-/// A step on what `examples` makes of the network and the targets.
-///
 /// # Safety
 /// What the header asks of its callers.
-unsafe fn step<'a>(
+unsafe fn step<T: Element>(
     trainer: *mut elman_trainer,
+    x: Given<T>,
     (batch, steps): (usize, usize),
-    input: Span,
-    (target, target_len): (*const f32, usize),
+    (target, target_len): Given<f32>,
     options: *const elman_run_options,
     loss: *mut f32,
-    examples: impl FnOnce(&Sequential, &'a [f32]) -> Result<Examples<'a>, Failure>,
-) -> Result<(), Failure> {
-    // SAFETY: a live handle that nobody else uses meanwhile: the caller's duty.
-    let elman_trainer { trainer, network } = unsafe { unshared("trainer", trainer) }?;
-    // SAFETY: the trainer's network is alive and nobody else uses it meanwhile: the caller's duty.
-    let elman_sequential(model) = unsafe { unshared("network", *network) }?;
-    let loss = Output::new("loss", loss, 1)?;
-    let target = Input::new("target", target, target_len)?;
-    let outputs = model.output_len(batch, steps)?;
-    let columns = model.network("trainer")?.output.features;
-    let target = target.expect(
-        "rows x target columns",
-        &[outputs / columns, trainer.config().loss.target_columns(columns)],
-    )?;
-    // SAFETY: readable for its struct_size bytes: the caller's duty.
-    let options = unsafe { Options::read(options, model, batch, steps) }?;
-    options.check_overlap(input, &loss)?;
-    options.check_overlap(target.span(), &loss)?;
-    // SAFETY: as long as C says: the caller's duty.
-    let target = unsafe { target.slice() };
-    let examples = examples(model, target)?;
-    // SAFETY: as long as C says: the caller's duty; apart, checked above.
-    let value = trainer.step(model, examples, unsafe { options.into_run_options() })?;
-    // SAFETY: valid for a write: the caller's duty.
-    unsafe { loss.copy_from(&[value]) };
-    Ok(())
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody else uses meanwhile: the caller's duty.
+        let elman_trainer { trainer, network } = unsafe { unshared("trainer", trainer) }?;
+        let mut network = network.write();
+        let x = T::input(x)?;
+        let loss = Output::new("loss", loss, 1)?;
+        let target = Input::new("target", target, target_len)?;
+        let outputs = network.output_len(batch, steps)?;
+        let columns = network.network("trainer")?.output.features;
+        let target = target.expect(
+            "rows x target columns",
+            &[outputs / columns, trainer.config().loss.target_columns(columns)],
+        )?;
+        let x = T::expect(x, &network, (batch, steps))?;
+        // SAFETY: readable for its struct_size bytes: the caller's duty.
+        let options = unsafe { Options::read(options, &network, batch, steps) }?;
+        options.check_overlap(x.span(), &loss)?;
+        options.check_overlap(target.span(), &loss)?;
+        // SAFETY: as long as C says: the caller's duty; apart, checked above.
+        let (x, target, options) = unsafe { (x.slice(), target.slice(), options.into_run_options()) };
+        let value = trainer.step(&mut network, T::examples(x, (batch, steps), target), options)?;
+        // SAFETY: valid for a write: the caller's duty.
+        unsafe { loss.copy_from("one", &[1], &[value]) }
+    })
 }
 
 /// Writes the training's state and its network's weights to a file, from which elman_trainer_load goes on to the same bits,
@@ -402,19 +387,17 @@ unsafe fn step<'a>(
 ///
 /// Fails with IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
 ///
-/// Threads: neither the trainer nor its network may be changed by another thread.
+/// Threads: any number at once on one trainer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn elman_trainer_save(
     trainer: *const elman_trainer,
     path: *const c_char,
 ) -> elman_status {
     boundary(|| {
-        // SAFETY: live handles that nobody changes meanwhile: the contract at the top of the header.
+        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
         let elman_trainer { trainer, network } = unsafe { shared("trainer", trainer) }?;
-        // SAFETY: as above.
-        let elman_sequential(model) = unsafe { shared("network", network.cast_const()) }?;
         // SAFETY: nul-terminated: the contract at the top of the header.
-        trainer.save(model, unsafe { self::path(path) }?)?;
+        trainer.save(&network.read(), unsafe { self::path(path) }?)?;
         Ok(())
     })
 }
@@ -422,7 +405,7 @@ pub unsafe extern "C" fn elman_trainer_save(
 /// Reads what elman_trainer_save wrote: gives the network, which must be built and have the layers of the one that was
 /// trained, the weights, and makes the trainer to go on with.
 ///
-/// On success *out is the new trainer, and yours to free; it keeps the network's address as elman_trainer_new says.
+/// On success *out is the new trainer, and yours to free.
 ///
 /// Fails with IO, BAD_FORMAT, NOT_BUILT, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be); the
 /// network is unchanged then.
@@ -436,23 +419,21 @@ pub unsafe extern "C" fn elman_trainer_load(
 ) -> elman_status {
     boundary(|| {
         // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
-        let elman_sequential(model) = unsafe { unshared("network", network) }?;
+        let network = unsafe { shared("network", network.cast_const()) }?;
         let out = Place::new("out", out)?;
         // SAFETY: nul-terminated: the contract at the top of the header.
-        let trainer = Trainer::load(model, unsafe { self::path(path) }?)?;
+        let trainer = Trainer::load(&mut network.write(), unsafe { self::path(path) }?)?;
         // SAFETY: valid for a write: the contract at the top of the header.
-        unsafe { out.put_handle(elman_trainer { trainer, network }) };
+        unsafe { out.put_handle(elman_trainer { trainer, network: network.share() }) };
         Ok(())
     })
 }
 
-/// Frees a trainer; its network stays. NULL is fine; a second time is not.
+/// Frees a trainer; its network stays unless it is freed already. NULL is fine; a second time is not.
 ///
 /// Threads: the trainer must not be in use by another thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn elman_trainer_free(trainer: *mut elman_trainer) {
-    if !trainer.is_null() {
-        // SAFETY: made by `put_handle`, not freed before and not in use: the contract at the top of the header.
-        guarded(|| drop(unsafe { Box::from_raw(trainer) }));
-    }
+    // SAFETY: made by `put_handle`, not freed before and not in use: the contract at the top of the header.
+    unsafe { free(trainer) }
 }

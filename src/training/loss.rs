@@ -62,6 +62,16 @@ impl Loss {
     /// # Errors
     /// [`Error::LengthMismatch`]; [`Error::InvalidArgument`] where a class number is none, or no row counts.
     pub fn evaluate(&self, batch: Batch<'_>, gradient: &mut [f32]) -> Result<f32> {
+        self.evaluate_in(batch, gradient, &mut Vec::new())
+    }
+
+    /// [`evaluate`](Self::evaluate), with a buffer for the gradient of one row.
+    pub(super) fn evaluate_in(
+        &self,
+        batch: Batch<'_>,
+        gradient: &mut [f32],
+        row_gradient: &mut Vec<f64>,
+    ) -> Result<f32> {
         let Batch { prediction, target, columns, weights, mask } = batch;
         if columns == 0 || prediction.is_empty() {
             return Err(Error::InvalidArgument("a loss needs at least one prediction".into()));
@@ -79,10 +89,11 @@ impl Loss {
         }
         let counted = mask.map_or(rows, |mask| mask.iter().filter(|&&used| used != 0).count());
         if counted == 0 {
-            return Err(Error::InvalidArgument("the mask leaves no row to take a loss of".into()));
+            return Err(no_row());
         }
         let mut total = 0.0;
-        let mut row_gradient = vec![0.0; columns];
+        row_gradient.clear();
+        row_gradient.resize(columns, 0.0);
         for row in 0..rows {
             let to = &mut gradient[row * columns..][..columns];
             let share = if mask.is_some_and(|mask| mask[row] == 0) {
@@ -97,8 +108,8 @@ impl Loss {
             }
             let prediction = &prediction[row * columns..][..columns];
             let target = &target[row * target_columns..][..target_columns];
-            total += share * self.of_row(prediction, target, &mut row_gradient)?;
-            for (to, from) in to.iter_mut().zip(&row_gradient) {
+            total += share * self.of_row(prediction, target, row_gradient)?;
+            for (to, from) in to.iter_mut().zip(&*row_gradient) {
                 *to = (share * from) as f32;
             }
         }
@@ -176,6 +187,11 @@ impl Loss {
             }
         })
     }
+}
+
+/// What a mask without a row that counts comes to.
+pub(super) fn no_row() -> Error {
+    Error::InvalidArgument("the mask leaves no row to take a loss of".into())
 }
 
 /// A probability kept away from 0 and 1, and 1 where nothing was cut off, 0 where it was. NaN stays.

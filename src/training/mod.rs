@@ -10,6 +10,7 @@ mod optimizer;
 mod parameters;
 mod schedule;
 mod trainer;
+mod truncation;
 
 pub use clip::Clipping;
 pub use fit::{Epoch, Fit};
@@ -17,3 +18,4 @@ pub use loss::{Batch, Loss};
 pub use optimizer::{Optimizer, OptimizerState, Step};
 pub use schedule::Schedule;
 pub use trainer::{Examples, Score, Trainer, TrainerConfig};
+pub use truncation::Truncation;

@@ -1,11 +1,13 @@
 //! The training step: forward, loss, backward, clipping, and the weights moved, or nothing changed at all.
 
-use super::{Batch, Clipping, Loss, Optimizer, OptimizerState, Schedule};
+use super::loss::no_row;
+use super::truncation::Walk;
+use super::{Batch, Clipping, Loss, Optimizer, OptimizerState, Schedule, Truncation};
 use crate::error::{Error, Result};
 use crate::layers::{Activation, Bidirectional, Layer, MergeMode, Weight};
 use crate::memory::{AlignedVec, check_len, zeros};
-use crate::sequence::{self, Input, Mode, clip_factor, scale, sum_of_squares};
-use crate::sequential::{RunOptions, Sequential};
+use crate::sequence::{self, Input, Mode, Network, clip_factor, scale, sum_of_squares};
+use crate::sequential::{Padding, RunOptions, Sequential};
 
 /// How a model is trained.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -27,6 +29,9 @@ pub struct TrainerConfig {
     pub lazy_embeddings: bool,
     /// What dropout masks, and the order of rows in `fit`, are drawn from.
     pub seed: u64,
+    /// How far gradients run back; `None`: through the whole sequence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub truncation: Option<Truncation>,
 }
 
 impl TrainerConfig {
@@ -41,13 +46,15 @@ impl TrainerConfig {
             l2: 0.0,
             lazy_embeddings: false,
             seed: 0,
+            truncation: None,
         }
     }
 
-    fn validate(&self) -> Result<()> {
+    fn validate(&self, model: &Sequential) -> Result<()> {
         self.optimizer.validate()?;
         self.schedule.validate()?;
         self.clipping.validate()?;
+        self.truncation.map_or(Ok(()), |truncation| truncation.validate(model))?;
         match [self.l1, self.l2].into_iter().find(|penalty| !(*penalty >= 0.0 && penalty.is_finite())) {
             Some(wrong) => {
                 Err(Error::InvalidArgument(format!("l1 and l2 must be finite and at least 0, got {wrong}")))
@@ -63,8 +70,8 @@ impl TrainerConfig {
 /// A step either does all of its work or changes nothing: a NaN or an infinity in the loss or in a gradient is
 /// [`Error::NotFinite`], and weights and optimizer are as before.
 ///
-/// Truncated backward: hand the pieces of long sequences to one step each, a piece's
-/// [`RunOptions::final_state`] being the next one's `initial_state`. The state is carried over, gradients stop at the seams.
+/// Long sequences are trained on in pieces by [`Truncation`]; or by hand, where they do not come whole: a step for each
+/// piece, whose [`RunOptions::final_state`] is the next one's `initial_state`.
 ///
 /// ```
 /// use elman::{Dense, Examples, Loss, Optimizer, Sequential, SimpleRnn, Trainer, TrainerConfig};
@@ -88,12 +95,79 @@ pub struct Trainer {
     state: OptimizerState,
     /// Layer, weight and length of each array of parameters, in their order.
     arrays: Vec<(usize, Weight, usize)>,
-    /// With the batch and steps it was made for.
-    tape: Option<(sequence::Tape, [usize; 2])>,
-    prediction: Vec<f32>,
-    gradient: Vec<f32>,
+    pass: Pass,
+    /// The loss's, one row at a time.
+    row_gradient: Vec<f64>,
+    /// Of each array's gradient, the sum of squares.
+    squares: Vec<f64>,
     mask: Vec<u8>,
     final_state: Vec<f32>,
+    pub(super) walk: Walk,
+}
+
+/// What goes forwards, and its buffers.
+#[derive(Debug, Default)]
+struct Pass {
+    tape: Option<Made>,
+    prediction: Vec<f32>,
+    gradient: Vec<f32>,
+}
+
+/// A tape, with the batch and steps it was made for.
+type Made = (sequence::Tape, [usize; 2]);
+
+/// A pass that can be gone back.
+struct Passed<'a> {
+    tape: &'a mut sequence::Tape,
+    prediction: &'a [f32],
+    /// Room for the loss's gradient by the predictions.
+    gradient: &'a mut [f32],
+}
+
+/// A tape for so many rows and steps: the one that is there, or a larger one.
+fn fitting<'a>(
+    tape: &'a mut Option<Made>,
+    network: &Network,
+    [batch, steps]: [usize; 2],
+) -> Result<&'a mut sequence::Tape> {
+    let made = match tape.take() {
+        Some((tape, most)) if batch <= most[0] && steps <= most[1] => (tape, most),
+        old => {
+            let most = old.map_or([0, 0], |(_, most)| most);
+            let most = [most[0].max(batch), most[1].max(steps)];
+            (sequence::Tape::new(network, most[0], most[1])?, most)
+        }
+    };
+    Ok(&mut tape.insert(made).0)
+}
+
+impl Pass {
+    /// Room for predictions of this length.
+    fn room(&mut self, len: usize) -> Result<()> {
+        if self.prediction.len() < len {
+            self.prediction = zeros(len)?;
+            self.gradient = zeros(len)?;
+        }
+        Ok(())
+    }
+
+    fn forward(
+        &mut self,
+        model: &Sequential,
+        examples: Examples<'_>,
+        options: RunOptions<'_>,
+        mode: Mode,
+    ) -> Result<Passed<'_>> {
+        let Examples { input, batch, steps, .. } = examples;
+        let network = model.network("trainer")?;
+        let len = model.output_len(batch, steps)?;
+        self.room(len)?;
+        let (prediction, gradient) = (&mut self.prediction[..len], &mut self.gradient[..len]);
+        let call = model.checked_call(input, batch, steps, options, prediction)?;
+        let tape = fitting(&mut self.tape, network, [batch, steps])?;
+        tape.forward(network, call, mode)?;
+        Ok(Passed { tape, prediction, gradient })
+    }
 }
 
 /// Inputs with what the model should say to them.
@@ -141,7 +215,7 @@ impl Trainer {
     /// [`Error::NotBuilt`]; [`Error::InvalidArgument`] for numbers outside their ranges; [`Error::Unsupported`] for a model
     /// whose last layer gives two arrays; [`Error::OutOfMemory`].
     pub fn new(model: &Sequential, config: TrainerConfig) -> Result<Self> {
-        config.validate()?;
+        config.validate(model)?;
         if let Some(Layer::Bidirectional(Bidirectional { merge_mode: MergeMode::None, .. })) =
             model.layers().last()
         {
@@ -160,11 +234,12 @@ impl Trainer {
             config,
             state: OptimizerState::new(config.optimizer, parameters)?,
             arrays,
-            tape: None,
-            prediction: Vec::new(),
-            gradient: Vec::new(),
+            pass: Pass::default(),
+            row_gradient: Vec::new(),
+            squares: Vec::new(),
             mask: Vec::new(),
             final_state: Vec::new(),
+            walk: Walk::default(),
         })
     }
 
@@ -212,63 +287,97 @@ impl Trainer {
         examples: Examples<'_>,
         options: RunOptions<'_>,
     ) -> Result<Score> {
-        let Examples { input, batch, steps, target, weights } = examples;
-        let network = model.network("trainer")?;
         self.check_shape(model)?;
-        let len = model.output_len(batch, steps)?;
-        if self.prediction.len() < len {
-            self.prediction = zeros(len)?;
-            self.gradient = zeros(len)?;
-        }
-        let (prediction, gradient) = (&mut self.prediction[..len], &mut self.gradient[..len]);
         // The caller's array is written when the step has succeeded.
         let RunOptions { mask, lengths, padding, initial_state, final_state } = options;
+        let mut states = std::mem::take(&mut self.final_state);
         if let Some(state) = &final_state {
-            check_len("final_state", state.len(), "state_len", &[model.state_len(batch)?])?;
-            if self.final_state.len() < state.len() {
-                self.final_state = zeros(state.len())?;
+            check_len("final_state", state.len(), "state_len", &[model.state_len(examples.batch)?])?;
+            if states.len() < state.len() {
+                states = zeros(state.len())?;
             }
         }
-        let kept = final_state.as_ref().map(|state| &mut self.final_state[..state.len()]);
+        let kept = final_state.as_ref().map(|state| &mut states[..state.len()]);
         let options = RunOptions { mask, lengths, padding, initial_state, final_state: kept };
-        let call = model.checked_call(input, batch, steps, options, prediction)?;
-        let tape = match &mut self.tape {
-            Some((tape, [most_batch, most_steps])) if batch <= *most_batch && steps <= *most_steps => {
-                tape.repack(network)?;
-                tape
-            }
-            old => {
-                let most = old.as_ref().map_or([0, 0], |(_, most)| *most);
-                let most = [most[0].max(batch), most[1].max(steps)];
-                *old = None;
-                &mut old.insert((sequence::Tape::new(network, most[0], most[1])?, most)).0
-            }
+        let score = match self.config.truncation {
+            Some(truncation) => self.walk(model, examples, options, truncation),
+            None => self.update(model, examples, options, 0).and_then(|counted| match counted {
+                Some((score, _)) => Ok(score),
+                None => Err(no_row()),
+            }),
         };
-        let (loss, logits) = from_logits(self.config.loss, model.layers());
-        // Steps are counted into the seed, so that each has masks of its own and a resumed run has the same ones.
-        let seed = self.config.seed ^ self.state.steps.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        tape.forward(network, call, Mode { training: true, seed, logits })?;
+        if let (Ok(_), Some(state)) = (&score, final_state) {
+            state.copy_from_slice(&states[..state.len()]);
+        }
+        self.final_state = states;
+        score
+    }
 
-        let mask = network.output.sequence && tape.used_steps(&mut self.mask);
-        let batch_of_rows = Batch {
-            prediction: &self.prediction[..len],
-            target,
-            columns: network.output.features,
-            weights,
-            mask: mask.then_some(&self.mask[..]),
+    /// How the next step goes forwards. Steps are counted into the seed, so that each has masks of its own and a resumed
+    /// run has the same ones.
+    fn mode(&self, logits: bool) -> Mode {
+        let step = self.state.steps.wrapping_add(1);
+        let seed = self.config.seed ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Mode { training: true, seed, logits }
+    }
+
+    /// Goes forwards as the next step does, for the final states alone.
+    pub(super) fn advance(
+        &mut self,
+        model: &Sequential,
+        examples: Examples<'_>,
+        options: RunOptions<'_>,
+    ) -> Result<()> {
+        let mode = self.mode(false);
+        self.pass.forward(model, examples, options, mode).map(|_| ())
+    }
+
+    /// A step whose loss leaves out the first `lead` steps of each row; gives how many outputs counted, or nothing
+    /// where none did and so nothing moved.
+    pub(super) fn update(
+        &mut self,
+        model: &mut Sequential,
+        examples: Examples<'_>,
+        options: RunOptions<'_>,
+        lead: usize,
+    ) -> Result<Option<(Score, usize)>> {
+        let Examples { batch, steps, target, weights, .. } = examples;
+        let (loss, logits) = from_logits(self.config.loss, model.layers());
+        let mode = self.mode(logits);
+        let Passed { tape, prediction, gradient } = self.pass.forward(model, examples, options, mode)?;
+        let network = model.network("trainer")?;
+        let columns = network.output.features;
+        let mut masked = network.output.sequence && tape.used_steps(&mut self.mask);
+        if lead > 0 {
+            if !masked {
+                self.mask.clear();
+                self.mask.resize(batch * steps, 1);
+                masked = true;
+            }
+            self.mask.chunks_exact_mut(steps).for_each(|row| row[..lead].fill(0));
+        }
+        let mask = masked.then_some(&self.mask[..]);
+        let counted = counted(mask, prediction.len() / columns);
+        if counted == 0 {
+            return Ok(None);
+        }
+        let rows = Batch { prediction, target, columns, weights, mask };
+        let mut score = Score {
+            loss: loss.evaluate_in(rows, gradient, &mut self.row_gradient)?,
+            accuracy: accuracy(loss, rows),
         };
-        let mut score =
-            Score { loss: loss.evaluate(batch_of_rows, gradient)?, accuracy: accuracy(loss, batch_of_rows) };
+        tape.repack(network)?;
         tape.backward(network, gradient, None, None)?;
 
         let penalties = (self.config.l1, self.config.l2);
         if penalties != (0.0, 0.0) {
-            score.loss += penalize(model, &self.arrays, penalties, tape.gradients_mut()?);
+            score.loss += penalize(network, penalties, tape.gradients_mut()?);
         }
         let network = model.network("trainer")?;
         let embedding = network.embedding().map(|(embedding, table)| (embedding.size, table.len()));
         let all = tape.gradients_mut()?;
-        let mut squares = Vec::with_capacity(self.arrays.len());
+        let squares = &mut self.squares;
+        squares.clear();
         let mut rest = &*all;
         for &(_, _, len) in &self.arrays {
             let (array, others) = rest.split_at(len);
@@ -287,7 +396,7 @@ impl Trainer {
             Clipping::GlobalNorm(limit) => scale(all, clip_factor(norm, limit)),
             clipping => {
                 let mut rest = all;
-                for (&(_, _, len), squares) in self.arrays.iter().zip(&squares) {
+                for (&(_, _, len), squares) in self.arrays.iter().zip(&*squares) {
                     let (array, others) = rest.split_at_mut(len);
                     match clipping {
                         Clipping::Norm(limit) => scale(array, clip_factor(squares.sqrt(), limit)),
@@ -321,11 +430,71 @@ impl Trainer {
             self.state.steps = before;
         }
         moved?;
-        if let Some(state) = final_state {
-            let len = state.len();
-            state.copy_from_slice(&self.final_state[..len]);
+        Ok(Some((score, counted)))
+    }
+
+    /// Checks a walk's arguments before its first piece, and makes room for windows of up to `longest` steps.
+    pub(super) fn check(
+        &mut self,
+        model: &Sequential,
+        examples: Examples<'_>,
+        options: &RunOptions<'_>,
+        longest: usize,
+    ) -> Result<()> {
+        let Examples { input, batch, steps, .. } = examples;
+        let len = model.output_len(batch, steps)?;
+        self.check_targets(model, examples, len)?;
+        self.pass.room(len)?;
+        let &RunOptions { mask, lengths, padding, initial_state, .. } = options;
+        let options = RunOptions { mask, lengths, padding, initial_state, final_state: None };
+        model.checked_call(input, batch, steps, options, &mut self.pass.prediction[..len])?;
+        if padding != Padding::Keras {
+            return Err(Error::Unsupported("truncation: it goes with Keras's padding".into()));
         }
-        Ok(score)
+        fitting(&mut self.pass.tape, model.network("trainer")?, [batch, longest]).map(|_| ())
+    }
+
+    /// Copies weights and slots, one array behind the other.
+    pub(super) fn keep(&self, model: &Sequential, to: &mut Vec<f32>) -> Result<()> {
+        let slots = self.state.slots.iter();
+        let parameters: usize = self.arrays.iter().map(|(_, _, len)| len).sum();
+        let len = parameters + slots.clone().map(|slot| slot.len()).sum::<usize>();
+        if to.len() != len {
+            *to = zeros(len)?;
+        }
+        let variables = model.network("trainer")?.layers.iter().flat_map(|layer| &layer.variables.0);
+        let arrays = variables.map(|variable| variable.values()).chain(slots.map(|slot| &slot[..]));
+        let mut rest = &mut to[..];
+        for array in arrays {
+            let (to, others) = rest.split_at_mut(array.len());
+            to.copy_from_slice(array);
+            rest = others;
+        }
+        Ok(())
+    }
+
+    /// Takes back everything since [`keep`](Self::keep) and step number `steps`.
+    pub(super) fn put_back(&mut self, model: &mut Sequential, from: &[f32], steps: u64) -> Result<()> {
+        let mut rest = from;
+        let mut copy = |to: &mut [f32]| {
+            let (from, others) = rest.split_at(to.len());
+            to.copy_from_slice(from);
+            rest = others;
+        };
+        model.update_variables(|_, _, values| copy(values))?;
+        self.state.slots.iter_mut().for_each(|slot| copy(slot));
+        self.state.steps = steps;
+        Ok(())
+    }
+
+    fn check_targets(&self, model: &Sequential, examples: Examples<'_>, len: usize) -> Result<()> {
+        let columns = model.network("trainer")?.output.features;
+        let target_columns = self.config.loss.target_columns(columns);
+        check_len("target", examples.target.len(), "rows x target", &[len / columns, target_columns])?;
+        match examples.weights {
+            Some(weights) => check_len("weights", weights.len(), "rows x outputs", &[len / columns]),
+            None => Ok(()),
+        }
     }
 
     /// Loss, penalties included, and accuracy of a model as it is, without dropout.
@@ -341,15 +510,7 @@ impl Trainer {
         let len = model.output_len(batch, steps)?;
         let columns = network.output.features;
         let outputs = len / columns;
-        check_len(
-            "target",
-            target.len(),
-            "rows x target",
-            &[outputs, self.config.loss.target_columns(columns)],
-        )?;
-        if let Some(weights) = weights {
-            check_len("weights", weights.len(), "rows x outputs", &[outputs])?;
-        }
+        self.check_targets(model, examples, len)?;
         let given = match input {
             Input::Floats(x) => (x.len(), [batch, steps, model.input_size()]),
             Input::Tokens(ids) => (ids.len(), [batch, steps, 1]),
@@ -378,10 +539,7 @@ impl Trainer {
             tape.forward(network, call, Mode { logits, ..Mode::default() })?;
             let mask = network.output.sequence && tape.used_steps(&mut used);
             let mask = mask.then_some(&used[..]);
-            let counted = match mask {
-                Some(mask) => mask.iter().filter(|&&used| used != 0).count(),
-                None => outputs / batch * rows,
-            };
+            let counted = counted(mask, outputs / batch * rows);
             if counted == 0 {
                 continue;
             }
@@ -401,7 +559,7 @@ impl Trainer {
         let penalties = (self.config.l1, self.config.l2);
         if penalties != (0.0, 0.0) {
             let mut unused = zeros(self.arrays.iter().map(|(_, _, len)| len).sum())?;
-            score.loss += penalize(model, &self.arrays, penalties, &mut unused);
+            score.loss += penalize(network, penalties, &mut unused);
         }
         Ok(score)
     }
@@ -418,6 +576,11 @@ impl Trainer {
             Err(Error::InvalidArgument("the trainer was made for a model of another shape".into()))
         }
     }
+}
+
+/// How many of `all` outputs a mask lets through.
+fn counted(mask: Option<&[u8]>, all: usize) -> usize {
+    mask.map_or(all, |mask| mask.iter().filter(|&&used| used != 0).count())
 }
 
 /// The loss to be taken, and whether from logits: a cross-entropy right behind its own activation is taken from the values
@@ -439,18 +602,14 @@ fn from_logits(loss: Loss, layers: &[Layer]) -> (Loss, bool) {
 }
 
 /// Adds the penalties' gradients, and gives their share of the loss.
-fn penalize(
-    model: &Sequential,
-    arrays: &[(usize, Weight, usize)],
-    (l1, l2): (f32, f32),
-    gradients: &mut [f32],
-) -> f32 {
+fn penalize(network: &Network, (l1, l2): (f32, f32), gradients: &mut [f32]) -> f32 {
     let mut total = 0.0f64;
     let mut rest = gradients;
-    for ((_, _, weights), &(_, which, len)) in model.trainable_variables().zip(arrays) {
-        let (gradient, others) = rest.split_at_mut(len);
+    for variable in network.layers.iter().flat_map(|layer| &layer.variables.0) {
+        let weights = variable.values();
+        let (gradient, others) = rest.split_at_mut(weights.len());
         rest = others;
-        if matches!(which, Weight::Bias | Weight::BackwardBias | Weight::Embedding) {
+        if matches!(variable.weight(), Weight::Bias | Weight::BackwardBias | Weight::Embedding) {
             continue;
         }
         for (gradient, &w) in gradient.iter_mut().zip(weights) {

@@ -4,7 +4,10 @@
 #![allow(dead_code, reason = "every suite is a crate of its own and uses its own part of this")]
 
 pub(crate) mod arms;
+pub(crate) mod counting;
+pub(crate) mod host;
 pub(crate) mod network;
 pub(crate) mod numbers;
+pub(crate) mod questions;
 pub(crate) mod reference;
 pub(crate) mod vectors;

@@ -4,6 +4,8 @@
 //! only as far as their meaning goes, keeps whole sequences, and calls `f64::tanh` and `f64::exp`.
 
 use elman::{Activation, MergeMode, Padding, Weight};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::network::{Network, Rnn, Spec};
 
@@ -29,11 +31,22 @@ pub(crate) struct Call<'a> {
     pub(crate) padding: Padding,
     /// By recurrent direction `[batch, units]`.
     pub(crate) initial_state: Option<&'a [f32]>,
+    /// In training: what dropout masks are drawn from.
+    pub(crate) dropout: Option<u64>,
 }
 
 impl<'a> Call<'a> {
     pub(crate) fn new(input: Input<'a>, batch: usize, steps: usize) -> Self {
-        Self { input, batch, steps, mask: None, lengths: None, padding: Padding::Keras, initial_state: None }
+        Self {
+            input,
+            batch,
+            steps,
+            mask: None,
+            lengths: None,
+            padding: Padding::Keras,
+            initial_state: None,
+            dropout: None,
+        }
     }
 }
 
@@ -111,7 +124,20 @@ fn run_row(network: &Network, call: Call<'_>, b: usize, initial: &[Row]) -> (Flo
     let mut states = Vec::new();
     for (i, layer) in network.layers.iter().enumerate() {
         flow = match (layer, flow) {
-            (Spec::Dropout { .. }, flow) => flow,
+            (&Spec::Dropout { rate }, flow) => {
+                let masked = |place: usize, row: Row| match Dropout::new(call, i, rate) {
+                    Some(dropout) => multiply(&row, &dropout.mask(4, place, row.len())),
+                    None => row,
+                };
+                match flow {
+                    Flow::Sequence(rows) => {
+                        let each = rows.into_iter().enumerate();
+                        Flow::Sequence(each.map(|(t, row)| masked(b * steps + t, row)).collect())
+                    }
+                    Flow::Last(row) => Flow::Last(masked(b, row)),
+                    Flow::Halves(..) => panic!("halves that are not merged end the network"),
+                }
+            }
             (&Spec::Embedding { size, mask_zero, .. }, Flow::Sequence(rows)) => {
                 let table = weight(network, i, Weight::Embedding);
                 for (used, row) in mask.iter_mut().zip(&rows) {
@@ -140,7 +166,7 @@ fn run_row(network: &Network, call: Call<'_>, b: usize, initial: &[Row]) -> (Flo
                 }
             }
             (Spec::SimpleRnn(rnn), Flow::Sequence(rows)) => {
-                let direction = Direction { network, layer: i, rnn, backward: false };
+                let direction = Direction { network, call, row: b, layer: i, rnn, backward: false };
                 let walk = Walk { mask: &mask, padding: call.padding, zero: rnn.zero_output_for_mask };
                 let (outputs, state) = direction.run(&rows, walk, rnn.go_backwards, &initial[states.len()]);
                 states.push(state);
@@ -151,7 +177,7 @@ fn run_row(network: &Network, call: Call<'_>, b: usize, initial: &[Row]) -> (Flo
                 let zero = simple_rnn.return_sequences;
                 let walk = Walk { mask: &mask, padding: call.padding, zero };
                 let mut half = |backward| {
-                    let direction = Direction { network, layer: i, rnn: simple_rnn, backward };
+                    let direction = Direction { network, call, row: b, layer: i, rnn: simple_rnn, backward };
                     let (mut outputs, state) = direction.run(&rows, walk, backward, &initial[states.len()]);
                     states.push(state);
                     if !simple_rnn.return_sequences {
@@ -216,6 +242,9 @@ fn turn(outputs: &mut [Row], walk: Walk<'_>) {
 /// One direction of a recurrent layer.
 struct Direction<'a> {
     network: &'a Network,
+    call: Call<'a>,
+    /// Of the batch.
+    row: usize,
     layer: usize,
     rnn: &'a Rnn,
     /// Whether the weights are those of a backward half.
@@ -235,6 +264,14 @@ impl Direction<'_> {
         let recurrent = weight(self.network, self.layer, recurrent);
         let bias = bias(self.network, self.layer, bias_name, units);
 
+        // The masks of inputs and states, which all steps share.
+        let mask = |rate: f32, kind: u64, len: usize| match Dropout::new(self.call, self.layer, rate) {
+            Some(dropout) => dropout.mask(kind + 2 * u64::from(self.backward), self.row, len),
+            None => vec![1.0; len],
+        };
+        let dropped = mask(self.rnn.dropout, 0, x[0].len());
+        let recurrent_dropped = mask(self.rnn.recurrent_dropout, 1, units);
+
         let zeros = vec![0.0; units];
         let mut order: Vec<usize> = (0..x.len()).collect();
         if reversed {
@@ -248,8 +285,9 @@ impl Direction<'_> {
         let mut outputs = Vec::new();
         for t in order {
             if walk.mask[t] {
-                let z = add(&bias, &product(&x[t], &kernel, units));
-                state = activate(self.rnn.activation, add(&z, &product(&state, &recurrent, units)));
+                let z = add(&bias, &product(&multiply(&x[t], &dropped), &kernel, units));
+                let before = multiply(&state, &recurrent_dropped);
+                state = activate(self.rnn.activation, add(&z, &product(&before, &recurrent, units)));
                 output = state.clone();
             } else if walk.zero || walk.padding == Padding::Onnx {
                 output = zeros.clone();
@@ -262,6 +300,38 @@ impl Direction<'_> {
         }
         (outputs, state)
     }
+}
+
+/// The masks of one layer's dropout, as `src/sequence/tape/dropout.rs` words them.
+struct Dropout {
+    seed: u64,
+    layer: usize,
+    rate: f32,
+}
+
+impl Dropout {
+    /// None where nothing is dropped.
+    fn new(call: Call<'_>, layer: usize, rate: f32) -> Option<Self> {
+        let seed = call.dropout.filter(|_| rate > 0.0)?;
+        Some(Self { seed, layer, rate })
+    }
+
+    /// The elements of one row, `place` rows of `len` coming before it.
+    fn mask(&self, kind: u64, place: usize, len: usize) -> Row {
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
+        random.set_stream(8 * self.layer as u64 + kind);
+        random.set_word_pos((place * len) as u128);
+        let scale = if self.rate < 1.0 { f64::from(1.0 / (1.0 - self.rate)) } else { 0.0 };
+        let mut element = || {
+            let fraction = f64::from(random.next_u32() >> 8) / f64::from(1 << 24);
+            if fraction >= f64::from(self.rate) { scale } else { 0.0 }
+        };
+        (0..len).map(|_| element()).collect()
+    }
+}
+
+fn multiply(row: &[f64], mask: &[f64]) -> Row {
+    row.iter().zip(mask).map(|(value, mask)| value * mask).collect()
 }
 
 fn merge(mode: MergeMode, forward: &[f64], backward: &[f64]) -> Row {

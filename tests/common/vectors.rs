@@ -1,4 +1,5 @@
-//! Cases that real Keras ran, or ONNX Runtime: `tests/vectors/*.safetensors`. The scripts beside them say what they hold.
+//! Cases that real Keras, PyTorch and ONNX Runtime ran: `tests/vectors/*.safetensors`. The scripts beside them say what they
+//! hold.
 
 use std::path::Path;
 
@@ -16,69 +17,107 @@ pub(crate) const TOLERANCE: f64 = 1e-5;
 const ORACLE_TOLERANCE: f64 = 1e-6;
 
 #[derive(Deserialize)]
-struct Config {
+pub(crate) struct Config {
     input_size: usize,
     layers: Vec<Spec>,
 }
 
 #[derive(Deserialize)]
-struct Case {
-    name: String,
+pub(crate) struct Case {
+    pub(crate) name: String,
     case_seed: u64,
     config: Config,
-    batch: usize,
-    steps: usize,
+    pub(crate) batch: usize,
+    pub(crate) steps: usize,
     input: String,
     mask: bool,
     mask_by_value: bool,
-    initial_state: bool,
+    pub(crate) initial_state: bool,
+    pub(crate) state_gradient: bool,
     calls: usize,
     reset_before: Vec<usize>,
     /// ONNX Runtime ran it, which knows f32 only.
     lengths: Option<Vec<usize>>,
 }
 
-/// Runs all cases of a file, and gives how many there were. Panics with every case that failed.
-pub(crate) fn run_file(file: &str) -> usize {
+/// What is wrong with a case.
+pub(crate) type Wrong = Vec<String>;
+
+/// Hands every case of a file to `check`, and gives how many there were. Panics with all that is wrong.
+pub(crate) fn each_case(file: &str, check: impl Fn(&Case, &SafeTensors<'_>) -> Wrong) -> usize {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(file);
     let bytes = std::fs::read(&path).expect("the vectors are committed");
     let (_, header) = SafeTensors::read_metadata(&bytes).expect("a safetensors file");
     let cases = &header.metadata().as_ref().expect("metadata")["cases"];
     let cases: Vec<Case> = serde_json::from_str(cases).expect("the list of cases");
     let tensors = SafeTensors::deserialize(&bytes).expect("a safetensors file");
-    let failures: Vec<String> = cases.iter().filter_map(|case| case.run(&tensors).err()).collect();
-    assert!(
-        failures.is_empty(),
-        "{} of {} cases failed:\n{}",
-        failures.len(),
-        cases.len(),
-        failures.join("\n")
-    );
+    let wrong: Wrong = cases.iter().flat_map(|case| check(case, &tensors)).collect();
+    assert!(wrong.is_empty(), "of {} cases:\n{}", cases.len(), wrong.join("\n"));
     cases.len()
 }
 
+/// Runs all cases of a file forwards, and gives how many there were.
+pub(crate) fn run_file(file: &str) -> usize {
+    each_case(file, |case, tensors| case.run(tensors).err().into_iter().collect())
+}
+
 /// A case's input over all calls.
-enum Data {
+pub(crate) enum Data {
     Floats(Vec<f32>),
     Tokens(Vec<i32>),
 }
 
+impl Data {
+    /// All of it.
+    pub(crate) fn input(&self) -> Input<'_> {
+        match self {
+            Data::Floats(x) => Input::Floats(x),
+            Data::Tokens(ids) => Input::Tokens(ids),
+        }
+    }
+}
+
 impl Case {
+    /// What every seed of the case is counted from.
+    pub(crate) fn seed(&self) -> u64 {
+        self.case_seed * 1000
+    }
+
+    pub(crate) fn network(&self) -> Network {
+        Network::new(self.config.input_size, self.config.layers.clone(), self.seed())
+    }
+
+    /// For every recurrent direction `[batch, units]`, from seeds counted from `first`.
+    pub(crate) fn states(&self, first: u64, scale: f32) -> Vec<f32> {
+        let directions = self.network().directions();
+        let each = directions.iter().enumerate();
+        each.flat_map(|(k, rnn)| values(self.seed() + first + k as u64, self.batch * rnn.units, scale))
+            .collect()
+    }
+
+    /// The mask, and whether it is given to the call; else it is in the input.
+    pub(crate) fn mask(&self, tensors: &SafeTensors<'_>) -> (Option<Vec<u8>>, bool) {
+        (self.mask.then(|| bytes_of(tensors, &format!("{}.mask", self.name))), !self.mask_by_value)
+    }
+
+    /// A reference tensor.
+    pub(crate) fn floats(&self, tensors: &SafeTensors<'_>, what: &str) -> Vec<f64> {
+        let bytes = bytes_of(tensors, &format!("{}.{what}", self.name));
+        bytes.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect()
+    }
+
     fn run(&self, tensors: &SafeTensors<'_>) -> Result<(), String> {
-        let Config { input_size, layers } = &self.config;
-        let network = Network::new(*input_size, layers.clone(), self.case_seed * 1000);
+        let network = self.network();
         let model = network.elman();
-        let seed = self.case_seed * 1000;
-        let mask = self.mask.then(|| bytes_of(tensors, &format!("{}.mask", self.name)));
+        let (mask, given) = self.mask(tensors);
         let data = self.data(mask.as_deref());
         let positions = self.batch * self.steps;
-        let row = positions * input_size;
+        let row = positions * network.input_size;
 
         let directions = network.directions();
-        let mut state: Vec<f32> = Vec::new();
-        for (k, rnn) in directions.iter().enumerate() {
-            let given = values(seed + 990 + k as u64, self.batch * rnn.units, 0.5);
-            state.extend(if self.initial_state { given } else { vec![0.0; self.batch * rnn.units] });
+        let mut state = self.states(990, 0.5);
+        if !self.initial_state {
+            state.fill(0.0);
         }
         for call in 0..self.calls {
             if self.reset_before.contains(&call) {
@@ -89,10 +128,7 @@ impl Case {
                 Data::Floats(x) => Input::Floats(&x[call * row..][..row]),
                 Data::Tokens(ids) => Input::Tokens(&ids[call * positions..][..positions]),
             };
-            let mask = mask
-                .as_deref()
-                .filter(|_| !self.mask_by_value)
-                .map(|mask| &mask[call * positions..][..positions]);
+            let mask = mask.as_deref().filter(|_| given).map(|mask| &mask[call * positions..][..positions]);
             // Without states given, the first call must start from zeros by itself.
             let initial_state = (self.initial_state || call > 0).then_some(&state[..]);
             let by_length = self.lengths.as_deref().map(|lengths| mask_of(lengths, self.steps));
@@ -111,7 +147,7 @@ impl Case {
             let (output, next) = run_elman(&model, kept);
 
             let mut expected = self.expected(tensors, "y", call);
-            if let Some(Spec::Bidirectional { merge_mode: MergeMode::None, .. }) = layers.last() {
+            if let Some(Spec::Bidirectional { merge_mode: MergeMode::None, .. }) = network.layers.last() {
                 expected.extend(self.expected(tensors, "y_backward", call));
             }
             self.compare("oracle", call, &to_f32(&oracle.output), &expected, oracle_tolerance)?;
@@ -139,8 +175,8 @@ impl Case {
         Ok(())
     }
 
-    fn data(&self, mask: Option<&[u8]>) -> Data {
-        let seed = self.case_seed * 1000 + 999;
+    pub(crate) fn data(&self, mask: Option<&[u8]>) -> Data {
+        let seed = self.seed() + 999;
         let positions = self.calls * self.batch * self.steps;
         let masked = |i: usize| self.mask_by_value && mask.is_some_and(|mask| mask[i] == 0);
         match (self.input.as_str(), self.config.layers[0]) {
@@ -163,9 +199,7 @@ impl Case {
 
     /// A call's part of a reference tensor.
     fn expected(&self, tensors: &SafeTensors<'_>, what: &str, call: usize) -> Vec<f64> {
-        let bytes = bytes_of(tensors, &format!("{}.{what}", self.name));
-        let all = bytes.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
-        let all: Vec<f64> = all.collect();
+        let all = self.floats(tensors, what);
         let len = all.len() / self.calls;
         all[call * len..][..len].to_vec()
     }

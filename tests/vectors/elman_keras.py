@@ -1,7 +1,7 @@
-"""What both vector scripts share: the number generator, layer configs, their Keras layers, running and writing cases.
+"""What the vector scripts share: the number generator, layer configs, their Keras layers, running and writing cases.
 
 Weights and inputs are not stored. They come from `values(seed, ...)` and `tokens(seed, ...)`, which the Rust tests
-repeat. A weight's seed is case_seed * 1000 + layer * 10 + its place in WEIGHTS, with the scale in `set_weights`; the
+repeat. A weight's seed is case_seed * 1000 + layer * 10 + its place in WEIGHTS, with the scale in `weight`; the
 input's is case_seed * 1000 + 999, scale 1.
 
 Keras runs in float64 on these float32 numbers and the results are rounded to float32 once, so a reference is right to
@@ -163,16 +163,19 @@ def weight_names(layer):
     return ["embedding"] if layer["type"] == "embedding" else []
 
 
+def weight(name, shape, seed):
+    if name.endswith("recurrent_kernel"):
+        scale = 0.9 * np.sqrt(3 / shape[0])
+    elif name.endswith("kernel"):
+        scale = np.sqrt(6 / (shape[0] + shape[1]))
+    else:
+        scale = 0.5 if name == "embedding" else 0.1
+    return values(seed + WEIGHTS.index(name), shape, scale)
+
+
 def set_weights(made, names, seed):
     for name, variable in zip(names, made.trainable_weights, strict=True):
-        shape = variable.shape
-        if name.endswith("recurrent_kernel"):
-            scale = 0.9 * np.sqrt(3 / shape[0])
-        elif name.endswith("kernel"):
-            scale = np.sqrt(6 / (shape[0] + shape[1]))
-        else:
-            scale = 0.5 if name == "embedding" else 0.1
-        variable.assign(values(seed + WEIGHTS.index(name), shape, scale))
+        variable.assign(weight(name, variable.shape, seed))
 
 
 def make_input(meta, mask):

@@ -1,0 +1,156 @@
+// Every wrapper of elman.hpp for training, called once and its answer looked at. tests/ffi_examples.rs builds and runs it.
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "elman.hpp"
+
+namespace {
+
+constexpr std::size_t batch = 3, steps = 5, features = 2, units = 4;
+
+#define EXPECT(condition)                                                       \
+    do {                                                                        \
+        if (!(condition)) {                                                     \
+            std::fprintf(stderr, "line %d: not so: %s\n", __LINE__, #condition); \
+            std::exit(EXIT_FAILURE);                                            \
+        }                                                                       \
+    } while (false)
+
+template <class Call>
+elman_status failure(Call call) {
+    try {
+        call();
+    } catch (const elman::error &error) {
+        EXPECT(std::string(error.what()).size() > 0);
+        return error.status();
+    }
+    return ELMAN_STATUS_OK;
+}
+
+elman::sequential floats() {
+    elman::sequential network(features);
+    network.add_simple_rnn(elman::simple_rnn_config(units)).add_dense(1, ELMAN_ACTIVATION_LINEAR).build(3);
+    return network;
+}
+
+elman::sequential tokens() {
+    elman::sequential network(1);
+    network.add_embedding(6, features, true).add_simple_rnn(elman::simple_rnn_config(units)).build(3);
+    return network;
+}
+
+std::vector<float> waves(std::size_t size) {
+    std::vector<float> values(size);
+    for (std::size_t i = 0; i < size; ++i) values[i] = std::sin(static_cast<float>(i));
+    return values;
+}
+
+float sum(const std::vector<float> &values) {
+    float total = 0;
+    for (float value : values) total += value;
+    return total;
+}
+
+void tapes() {
+    elman::sequential network = floats();
+    const std::vector<float> x = waves(batch * steps * features), ones(batch, 1.0f);
+    std::vector<float> y(network.output_len(batch, steps)), dx(x.size());
+
+    elman::tape made(network, batch, steps);
+    elman::tape tape = std::move(made);
+    EXPECT(made.get() == nullptr && tape.get() != nullptr);
+    EXPECT(failure([&] { tape.backward(ones); }) == ELMAN_STATUS_INVALID_ARGUMENT);
+    tape.forward(x, batch, steps, false, 0, y);
+    EXPECT(y == network.predict(x, batch, steps));
+    tape.backward(ones, dx);
+
+    // The gradient of the sum of the outputs foretells what a small step along it does.
+    std::vector<float> parameters = network.get_parameters();
+    EXPECT(parameters.size() == network.parameter_count());
+    std::vector<float> gradients(parameters.size());
+    tape.get_gradients(gradients);
+    float squares = 0;
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+        squares += gradients[i] * gradients[i];
+        parameters[i] += 1e-3f * gradients[i];
+    }
+    network.set_parameters(parameters);
+    EXPECT(network.get_parameters() == parameters);
+    const float change = sum(network.predict(x, batch, steps)) - sum(y);
+    EXPECT(std::fabs(change / (1e-3f * squares) - 1) < 0.05f);
+
+    std::array<float, units * units> recurrent{};
+    tape.get_gradient(0, ELMAN_WEIGHT_RECURRENT_KERNEL, recurrent);
+    EXPECT(recurrent[0] == gradients[features * units]);
+    std::vector<float> initial(network.state_len(batch));
+    tape.get_initial_state_gradient(initial);
+    EXPECT(sum(initial) != 0);
+    std::array<float, steps> norms{};
+    tape.gradient_norms(0, norms);
+    EXPECT(norms[0] > 0 && norms[steps - 1] > 0);
+    EXPECT(std::fabs(tape.clip_by_global_norm(0.5f) - std::sqrt(squares)) < 1e-4f);
+    tape.get_gradients(gradients);
+    squares = 0;
+    for (float gradient : gradients) squares += gradient * gradient;
+    EXPECT(std::fabs(std::sqrt(squares) - 0.5f) < 1e-4f);
+
+    // A row of length 0 has no part in anything.
+    const std::array<std::size_t, batch> lengths{steps, 0, 2};
+    elman_run_options options = elman::run_options();
+    options.lengths = lengths.data();
+    options.lengths_len = lengths.size();
+    tape.forward(x, batch, steps, false, 0, y, &options);
+    tape.backward(ones, dx);
+    for (std::size_t i = 0; i < steps * features; ++i) EXPECT(dx[steps * features + i] == 0);
+
+    const std::array<std::int32_t, 4> ids{1, 2, 0, 5};
+    const elman::sequential words = tokens();
+    elman::tape of_words(words, 1, ids.size());
+    std::vector<float> last(units);
+    of_words.forward_tokens(ids, 1, ids.size(), true, 7, last);
+    EXPECT(last == words.predict_tokens(ids, 1, ids.size()));
+    EXPECT(failure([&] { of_words.backward(last, dx); }) != ELMAN_STATUS_OK);
+}
+
+void trainers(const std::string &path) {
+    elman_trainer_config config = elman::trainer_config();
+    EXPECT(config.optimizer == ELMAN_OPTIMIZER_ADAM && config.struct_size == sizeof config);
+    config.learning_rate = 0.05f;
+    elman::sequential network = floats(), other = floats();
+    const std::vector<float> x = waves(batch * steps * features), target{1, -1, 0.5f};
+
+    elman::trainer trainer(network, config);
+    const float first = trainer.step(x, batch, steps, target);
+    elman_run_options options = elman::run_options();
+    for (int i = 0; i < 50; ++i) trainer.step(x, batch, steps, target, &options);
+    EXPECT(trainer.step(x, batch, steps, target) < 0.1f * first);
+    EXPECT(failure([&] { trainer.step(x, batch, steps + 1, target); }) == ELMAN_STATUS_LENGTH_MISMATCH);
+
+    trainer.save(path);
+    elman::trainer resumed = elman::trainer::load(other, path);
+    EXPECT(other.get_parameters() == network.get_parameters());
+    EXPECT(resumed.step(x, batch, steps, target) == trainer.step(x, batch, steps, target));
+    EXPECT(other.get_parameters() == network.get_parameters());
+    EXPECT(failure([&] { elman::trainer::load(other, path + ".missing"); }) == ELMAN_STATUS_IO);
+
+    const std::array<std::int32_t, 4> ids{1, 2, 0, 5};
+    elman::sequential words = tokens();
+    elman::trainer of_words(words, config);
+    const std::vector<float> wanted(units, 0.5f);
+    const float before = of_words.step_tokens(ids, 1, ids.size(), wanted);
+    words = tokens();  // The trainer keeps the network that it was made for.
+    EXPECT(of_words.step_tokens(ids, 1, ids.size(), wanted) < before);
+}
+
+}  // namespace
+
+int main(int, char **arguments) {
+    tapes();
+    trainers(arguments[1]);
+    std::puts("everything is as it should be");
+}
