@@ -83,7 +83,7 @@ static int by_size(const void *a, const void *b)
 
 int main(int argc, char **argv)
 {
-    size_t calls = argc > 1 ? strtoul(argv[1], NULL, 10) : 200000;
+    size_t calls = argc > 1 ? strtoul(argv[1], NULL, 10) : 1000000;
     size_t bytes, alignment;
     unsigned char *memory;
     float *sound, *heard, *at_once;

@@ -1,4 +1,5 @@
-//! The C and C++ examples, and the headers on their own, with every compiler that is here.
+//! The C and C++ examples, and the headers on their own, with every compiler that is here. (Those in Rust have tests of
+//! their own.)
 //!
 //! They link with the static and the shared library that cargo has built for this very test: the library's crate types
 //! are made in one go, beside the test's own executable. So no second cargo runs, and none waits for a lock.
@@ -206,6 +207,8 @@ fn the_cmake_project_builds_and_runs() {
             run(Command::new(build.path().join(format!("{name}-{link}"))).args(arguments))
         });
     }
+    let training = run(&mut Command::new(build.path().join("train-static")));
+    assert!(figure(&training, "test accuracy") >= 0.74, "{training}");
 }
 
 /// A program that uses every status as a case, and includes the header twice.

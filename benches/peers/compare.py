@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times elman beside OpenVINO, ONNX Runtime, PyTorch and TensorFlow (XLA): same weights, same input, same machine, in turn.
 
-usage: compare.py [--cases seed,mid] [--engines openvino,torch] [--threads 1,2] [--rounds N] [--turn SECONDS] ...
+usage: compare.py [--passes forward,training] [--cases seed,mid] [--engines openvino,torch] [--threads 1,2] [--rounds N] ...
 
 It makes a virtual environment with the runtimes of requirements.txt, builds elman's shared library, and prints a
 table; target/peers then holds it as peers.md, the chart of the ratios as peers.svg, and every figure as peers.json.
@@ -13,6 +13,10 @@ a single step of one row, so there elman's C function is called from C (step.c),
 the table. Every engine gets the input in the layout it likes best, and computes the last state only.
 
 The outputs must agree to 1e-4, or the comparison fails.
+
+The second table, and the chart training.svg, are of a forward and a backward pass on one thread, beside the runtimes that
+train: the gradients of all weights and of the input for one gradient by the last state, which is given. Each gradient must agree
+to 1e-4 of its largest value.
 """
 
 import argparse
@@ -44,13 +48,19 @@ CASES = {
     "b1wide": (1, 256, 1024, 1024, 1),
     "step": (1, 1, 64, 64, 1),
 }
+TRAINED = ("seed", "b1small", "mid", "wide")
+# name: (heading, chart, its title)
+PASSES = {
+    "forward": ("Forward", "peers.svg", ""),
+    "training": ("Forward and backward", "training.svg", ", forward and backward"),
+}
 ELMAN = "elman"
 
 
-def flops(case):
-    """Of the two products of the forward pass."""
+def flops(case, training=False):
+    """Of the two products of the forward pass; the backward pass has two more for each."""
     batch, steps, features, units, layers = CASES[case]
-    return 2 * batch * steps * units * (features + (2 * layers - 1) * units)
+    return (6 if training else 2) * batch * steps * units * (features + (2 * layers - 1) * units)
 
 
 # --- A process for each engine ---------------------------------------------------------------------------------------
@@ -72,6 +82,14 @@ def data(case):
     x = rng.standard_normal((batch, steps, features)).astype(np.float32)
     h = rng.uniform(-1, 1, (batch, units)).astype(np.float32)
     return weights, x, h
+
+
+def output_gradient(case):
+    """The loss's gradient by the last state."""
+    import numpy as np
+
+    batch, _, _, units, _ = CASES[case]
+    return np.random.default_rng(1).uniform(-1, 1, (batch, units)).astype(np.float32)
 
 
 class Timed:
@@ -131,11 +149,33 @@ def make_elman(case, threads, options):
         cell = elman_c.Cell(library, features, units, weights[0])
         from_python = Timed(cell.step(x, h, batch, y), lambda: y)
         return TimedStep(options["step"], pathlib.Path(options["folder"]), from_python, weights[0], x, h)
+    net = elman_network(library, case, threads, weights)
+    return Timed(net.predict(x, batch, steps, y), lambda: y)
+
+
+def elman_network(library, case, threads, weights):
+    _, _, features, units, layers = CASES[case]
     net = elman_c.Network(library, features, [units] * layers, threads=threads)
     for layer, arrays in enumerate(weights):
         for which, values in enumerate(arrays):
             net.set_weight(layer, which, values)
-    return Timed(net.predict(x, batch, steps, y), lambda: y)
+    return net
+
+
+def train_elman(case, threads, options):
+    import numpy as np
+
+    batch, steps, _, units, _ = CASES[case]
+    weights, x, _ = data(case)
+    tape = elman_c.Tape(elman_network(elman_c.Library(options["library"]), case, threads, weights), batch, steps)
+    y, dx = np.zeros((batch, units), np.float32), np.zeros_like(x)
+
+    def gradients():
+        values = np.zeros(sum(w.size for arrays in weights for w in arrays), np.float32)
+        tape.gradients(values)
+        return np.concatenate([values, dx.ravel()])
+
+    return Timed(tape.both(x, y, output_gradient(case), dx), gradients)
 
 
 def make_torch(case, threads, options):
@@ -143,19 +183,8 @@ def make_torch(case, threads, options):
 
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
-    batch, steps, features, units, layers = CASES[case]
     weights, x, h = data(case)
-    if case == "step":
-        net = torch.nn.RNNCell(features, units).eval()
-        suffixes = [""]
-    else:
-        net = torch.nn.RNN(features, units, layers, batch_first=True).eval()
-        suffixes = [f"_l{layer}" for layer in range(layers)]
-    for suffix, (kernel, recurrent_kernel, bias) in zip(suffixes, weights):
-        getattr(net, f"weight_ih{suffix}").copy_(torch.tensor(kernel.T))
-        getattr(net, f"weight_hh{suffix}").copy_(torch.tensor(recurrent_kernel.T))
-        getattr(net, f"bias_ih{suffix}").copy_(torch.tensor(bias))
-        getattr(net, f"bias_hh{suffix}").zero_()
+    net = torch_network(case, weights).eval()
     x, h = torch.tensor(x), torch.tensor(h)
 
     @torch.inference_mode()
@@ -165,6 +194,44 @@ def make_torch(case, threads, options):
     return Timed(call, lambda: call().numpy())
 
 
+def torch_network(case, weights):
+    import torch
+
+    _, _, features, units, layers = CASES[case]
+    if case == "step":
+        net, suffixes = torch.nn.RNNCell(features, units), [""]
+    else:
+        net = torch.nn.RNN(features, units, layers, batch_first=True)
+        suffixes = [f"_l{layer}" for layer in range(layers)]
+    with torch.no_grad():
+        for suffix, (kernel, recurrent_kernel, bias) in zip(suffixes, weights):
+            getattr(net, f"weight_ih{suffix}").copy_(torch.tensor(kernel.T))
+            getattr(net, f"weight_hh{suffix}").copy_(torch.tensor(recurrent_kernel.T))
+            getattr(net, f"bias_ih{suffix}").copy_(torch.tensor(bias))
+            getattr(net, f"bias_hh{suffix}").zero_()
+    return net
+
+
+def train_torch(case, threads, options):
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(threads)
+    weights, x, _ = data(case)
+    net = torch_network(case, weights).train()
+    x, dy = torch.tensor(x, requires_grad=True), torch.tensor(output_gradient(case))
+    # The two biases are one to everybody else.
+    wanted = [
+        getattr(net, f"{name}_l{layer}") for layer in range(len(weights)) for name in ("weight_ih", "weight_hh", "bias_ih")]
+    call = lambda: torch.autograd.grad(net(x)[1][-1], [*wanted, x], dy)
+
+    def gradients():
+        *arrays, dx = (array.numpy() for array in call())
+        return np.concatenate([array.T.ravel() for array in arrays] + [dx.ravel()])
+
+    return Timed(call, gradients)
+
+
 def make_tensorflow(case, threads, options):
     import tensorflow as tf
 
@@ -172,7 +239,7 @@ def make_tensorflow(case, threads, options):
     tf.config.threading.set_inter_op_parallelism_threads(1)
     import keras
 
-    batch, steps, features, units, layers = CASES[case]
+    batch, _, features, units, _ = CASES[case]
     weights, x, h = data(case)
     x, h = tf.constant(x), tf.constant(h)
     if case == "step":
@@ -183,13 +250,41 @@ def make_tensorflow(case, threads, options):
         compiled = tf.function(lambda x, h: cell(x, [h])[0], jit_compile=True)
         call = lambda: compiled(first, h).numpy()
     else:
-        net = keras.Sequential([keras.Input((steps, features), batch_size=batch)])
-        for layer, arrays in enumerate(weights):
-            net.add(keras.layers.SimpleRNN(units, return_sequences=layer < layers - 1))
-            net.layers[layer].set_weights(arrays)
+        net = keras_network(case, weights)
         compiled = tf.function(lambda x: net(x, training=False), jit_compile=True)
         call = lambda: compiled(x).numpy()
     return Timed(call, call)
+
+
+def keras_network(case, weights):
+    import keras
+
+    batch, steps, features, units, layers = CASES[case]
+    net = keras.Sequential([keras.Input((steps, features), batch_size=batch)])
+    for layer, arrays in enumerate(weights):
+        net.add(keras.layers.SimpleRNN(units, return_sequences=layer < layers - 1))
+        net.layers[layer].set_weights(arrays)
+    return net
+
+
+def train_tensorflow(case, threads, options):
+    import numpy as np
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    weights, x, _ = data(case)
+    net, x, dy = keras_network(case, weights), tf.constant(x), tf.constant(output_gradient(case))
+
+    @tf.function(jit_compile=True)
+    def compiled(x, dy):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = net(x, training=True)
+        return tape.gradient(y, [*net.trainable_variables, x], dy)
+
+    call = lambda: [array.numpy() for array in compiled(x, dy)]
+    return Timed(call, lambda: np.concatenate([array.ravel() for array in call()]))
 
 
 def onnx_model(case):
@@ -253,13 +348,13 @@ def make_openvino(case, threads, options):
     return Timed(request.infer, lambda: request.get_output_tensor().data)
 
 
-# name: (label, package, colour, maker)
+# name: (label, package, colour, maker, maker of what trains)
 ENGINES = {
-    ELMAN: ("elman", None, None, make_elman),
-    "openvino": ("OpenVINO", "openvino", "#4477aa", make_openvino),
-    "onnxruntime": ("ONNX Runtime", "onnxruntime", "#ee7733", make_onnxruntime),
-    "torch": ("PyTorch", "torch", "#228833", make_torch),
-    "tensorflow": ("TensorFlow XLA", "tensorflow-cpu", "#aa3377", make_tensorflow),
+    ELMAN: ("elman", None, None, make_elman, train_elman),
+    "openvino": ("OpenVINO", "openvino", "#4477aa", make_openvino, None),
+    "onnxruntime": ("ONNX Runtime", "onnxruntime", "#ee7733", make_onnxruntime, None),
+    "torch": ("PyTorch", "torch", "#228833", make_torch, train_torch),
+    "tensorflow": ("TensorFlow XLA", "tensorflow-cpu", "#aa3377", make_tensorflow, train_tensorflow),
 }
 
 
@@ -278,7 +373,7 @@ def work(engine, threads):
             if request["do"] == "make":
                 timed = None
                 gc.collect()
-                timed = ENGINES[engine][3](request["case"], threads, request)
+                timed = ENGINES[engine][4 if request["training"] else 3](request["case"], threads, request)
                 timed.call()
                 timed.call()
                 np.save(request["output"], np.array(timed.output(), np.float32).ravel())
@@ -319,14 +414,29 @@ class Worker:
 # --- Rounds and tables -----------------------------------------------------------------------------------------------
 
 
-def compare(case, threads, workers, options, given):
+def difference(case, training, values, own):
+    """The largest one between two outputs; of gradients, each array's as a share of its largest value."""
+    import numpy as np
+
+    if values.shape != own.shape:
+        return float("inf")
+    apart = np.abs(values - own)
+    if not training:
+        return float(apart.max())
+    weights, x, _ = data(case)
+    ends = np.cumsum([w.size for arrays in weights for w in arrays])
+    assert ends[-1] + x.size == own.size
+    return max(float(a.max() / np.abs(o).max()) for a, o in zip(np.split(apart, ends), np.split(own, ends)))
+
+
+def compare(case, threads, workers, options, given, training):
     """Figures of each engine for one case."""
     import numpy as np
 
     outputs = {}
     for worker in workers:
         path = options.output / f"output-{worker.engine}.npy"
-        worker.ask(do="make", case=case, output=str(path), **given)
+        worker.ask(do="make", case=case, training=training, output=str(path), **given)
         outputs[worker.engine] = np.load(path)
         path.unlink()
     rounds = {worker.engine: [] for worker in workers}
@@ -347,12 +457,12 @@ def compare(case, threads, workers, options, given):
         result[engine] = {
             "seconds": seconds,
             "rounds": rounds[engine],
-            "gflops": flops(case) / seconds / 1e9,
+            "gflops": flops(case, training) / seconds / 1e9,
             "ratio": seconds / statistics.median(rounds[ELMAN]),
-            "difference": float(np.abs(values - own).max()) if values.shape == own.shape else float("inf"),
+            "difference": difference(case, training, values, own),
             **{name: statistics.median(those) for name, those in others[engine].items()},
         }
-    return {"case": case, "shape": CASES[case], "threads": threads, "flops": flops(case), "engines": result}
+    return {"case": case, "shape": CASES[case], "threads": threads, "flops": flops(case, training), "engines": result}
 
 
 def show_seconds(seconds, case):
@@ -413,7 +523,7 @@ def describe_machine(library, engines):
     }
 
 
-def draw(rows, engines, machine):
+def draw(title, rows, engines, machine):
     rivals = [engine for engine in engines if engine != ELMAN]
     groups = []
     for row in rows:
@@ -422,7 +532,7 @@ def draw(rows, engines, machine):
         detail = f"elman {show_seconds(figures[ELMAN]['seconds'], row['case'])}"
         groups.append((name, detail, [(figures[e]["ratio"], ENGINES[e][2]) for e in rivals]))
     return chart.bars(
-        "Time of other runtimes to elman's (1 = as fast; longer is slower)", machine_line(machine), groups,
+        f"Time of other runtimes to elman's{title} (1 = as fast; longer is slower)", machine_line(machine), groups,
         [(ENGINES[e][0], ENGINES[e][2]) for e in rivals])
 
 
@@ -462,6 +572,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     rivals = [engine for engine in ENGINES if engine != ELMAN]
     default = elman_c.ROOT / "target" / "peers"
+    parser.add_argument("--passes", type=listed(str, PASSES), default=list(PASSES), help=", ".join(PASSES))
     parser.add_argument("--cases", type=listed(str, CASES), default=list(CASES), help=", ".join(CASES))
     parser.add_argument("--engines", type=listed(str, rivals), default=rivals, help=", ".join(rivals))
     parser.add_argument("--threads", type=listed(int, None), default=[1, 2], help="default 1,2")
@@ -487,22 +598,30 @@ def main():
     given = {"library": str(library), "step": str(step), "folder": str(options.output.resolve())}
     engines = [ELMAN, *options.engines]
     machine = describe_machine(elman_c.Library(library), engines)
-    rows = []
-    for threads in options.threads:
-        workers = [Worker(engine, threads) for engine in engines]
-        # A step of one row has nothing to share out.
-        for case in (case for case in options.cases if case != "step" or threads == 1):
-            print(f"{case}, threads: {threads}", file=sys.stderr)
-            rows.append(compare(case, threads, workers, options, given))
-        for worker in workers:
-            worker.end()
+    measured, text = {}, ""
+    for name in options.passes:
+        training = name == "training"
+        these = [engine for engine in engines if not training or ENGINES[engine][4]]
+        rows = measured[name] = []
+        for threads in [1] if training else options.threads:
+            workers = [Worker(engine, threads) for engine in these]
+            # A step of one row has nothing to share out.
+            known = TRAINED if training else [case for case in CASES if case != "step" or threads == 1]
+            for case in (case for case in options.cases if case in known):
+                print(f"{name}: {case}, threads: {threads}", file=sys.stderr)
+                rows.append(compare(case, threads, workers, options, given, training))
+            for worker in workers:
+                worker.end()
+        heading, file, title = PASSES[name]
+        beside = describe_machine(elman_c.Library(library), these)
+        text += f"{heading}:\n\n{table(rows, these)}\n{notes(rows, beside)}\n"
+        (options.output / file).write_text(draw(title, rows, these, beside))
 
-    text = table(rows, engines) + "\n" + notes(rows, machine)
-    print(text)
+    print(text, end="")
     (options.output / "peers.md").write_text(text)
-    (options.output / "peers.svg").write_text(draw(rows, engines, machine))
-    (options.output / "peers.json").write_text(json.dumps({"machine": machine, "forward": rows}, indent=1) + "\n")
-    worst = max(figure["difference"] for row in rows for figure in row["engines"].values())
+    (options.output / "peers.json").write_text(json.dumps({"machine": machine, **measured}, indent=1) + "\n")
+    rows = [row for rows in measured.values() for row in rows]
+    worst = max((figure["difference"] for row in rows for figure in row["engines"].values()), default=0.0)
     print(f"largest difference between the outputs: {worst:.1e}")
     if not worst < TOLERANCE:
         raise SystemExit(f"outputs differ by more than {TOLERANCE}")

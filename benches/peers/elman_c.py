@@ -131,6 +131,34 @@ class Network:
         return call
 
 
+class Tape:
+    """Forward and backward passes through a network as it is now."""
+
+    def __init__(self, network, batch, steps):
+        self._library, self._handle = network._library, ctypes.c_void_p()
+        self._library.call("tape_new", network._handle, batch, steps, ctypes.byref(self._handle))
+        self._sizes = ctypes.c_size_t(batch), ctypes.c_size_t(steps)
+
+    def __del__(self):
+        self._library.function("tape_free")(self._handle)
+
+    def both(self, x, y, dy, dx):
+        """A function without arguments that fills y, then dx and the gradients."""
+        forward, backward = (self._library.function(f"tape_{name}") for name in ("forward", "backward"))
+        x, y, dy, dx = (_floats(values) for values in (x, y, dy, dx))
+        there = (self._handle, *x, *self._sizes, None, ctypes.c_bool(True), ctypes.c_uint64(0), *y)
+        back = (self._handle, *dy, *dx)
+
+        def call():
+            if forward(*there) or backward(*back):
+                raise RuntimeError(self._library.text("last_error"))
+
+        return call
+
+    def gradients(self, values):
+        self._library.call("tape_get_gradients", self._handle, *_floats(values))
+
+
 class Cell:
     """A SimpleRNN cell."""
 

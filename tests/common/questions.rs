@@ -7,6 +7,7 @@ use proptest::sample::select;
 use super::network::{Network, Rnn, Spec};
 use super::numbers::{tokens, values};
 use super::reference::{Call, Input};
+use super::vectors::mask_of;
 
 /// 256 cases a property and arm; `PROPTEST_CASES` asks for more.
 pub(crate) fn config() -> ProptestConfig {
@@ -173,9 +174,7 @@ impl Question {
         }
         let units: usize = network.directions().iter().map(|rnn| rnn.units).sum();
         let initial = values(self.seed + 1, self.batch * units, 0.5);
-        let by_length = self.lengths.as_ref().map(|lengths| {
-            lengths.iter().flat_map(|&len| (0..steps).map(move |t| u8::from(t < len))).collect()
-        });
+        let by_length = self.lengths.as_ref().map(|lengths| mask_of(lengths, steps));
         Data { x, ids, initial, by_length }
     }
 }

@@ -1,8 +1,9 @@
-//! Cases that real Keras and PyTorch ran: `tests/vectors/*.safetensors`. `elman_keras.py` beside them says what they hold.
+//! Cases that real Keras, PyTorch and ONNX Runtime ran: `tests/vectors/*.safetensors`. The scripts beside them say what they
+//! hold.
 
 use std::path::Path;
 
-use elman::{MergeMode, RunOptions, Sequential};
+use elman::{MergeMode, Padding, RunOptions, Sequential};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
@@ -35,6 +36,8 @@ pub(crate) struct Case {
     pub(crate) state_gradient: bool,
     calls: usize,
     reset_before: Vec<usize>,
+    /// ONNX Runtime ran it, which knows f32 only.
+    lengths: Option<Vec<usize>>,
 }
 
 /// What is wrong with a case.
@@ -128,17 +131,26 @@ impl Case {
             let mask = mask.as_deref().filter(|_| given).map(|mask| &mask[call * positions..][..positions]);
             // Without states given, the first call must start from zeros by itself.
             let initial_state = (self.initial_state || call > 0).then_some(&state[..]);
-            let given = Call { mask, initial_state, ..Call::new(input, self.batch, self.steps) };
+            let by_length = self.lengths.as_deref().map(|lengths| mask_of(lengths, self.steps));
+            let padding = if by_length.is_some() { Padding::Onnx } else { Padding::Keras };
+            let given = Call {
+                mask: mask.or(by_length.as_deref()),
+                padding,
+                initial_state,
+                ..Call::new(input, self.batch, self.steps)
+            };
             let oracle = reference::run(&network, given);
             // The oracle is handed the states of the call before; a model with stateful layers keeps them itself.
-            let kept = Call { initial_state: initial_state.filter(|_| call == 0), ..given };
+            let initial_state = initial_state.filter(|_| call == 0);
+            let kept = Call { mask, lengths: self.lengths.as_deref(), initial_state, ..given };
+            let oracle_tolerance = if by_length.is_some() { TOLERANCE } else { ORACLE_TOLERANCE };
             let (output, next) = run_elman(&model, kept);
 
             let mut expected = self.expected(tensors, "y", call);
             if let Some(Spec::Bidirectional { merge_mode: MergeMode::None, .. }) = network.layers.last() {
                 expected.extend(self.expected(tensors, "y_backward", call));
             }
-            self.compare("oracle", call, &to_f32(&oracle.output), &expected, ORACLE_TOLERANCE)?;
+            self.compare("oracle", call, &to_f32(&oracle.output), &expected, oracle_tolerance)?;
             self.compare("output", call, &output, &expected, TOLERANCE)?;
             let mut base = 0;
             for (k, rnn) in directions.iter().enumerate() {
@@ -149,7 +161,7 @@ impl Case {
                     call,
                     &to_f32(&oracle.states[k]),
                     &expected,
-                    ORACLE_TOLERANCE,
+                    oracle_tolerance,
                 )?;
                 self.compare(&format!("state {k}"), call, &next[base..][..len], &expected, TOLERANCE)?;
                 // A layer that is not stateful starts every call from zeros.
@@ -242,6 +254,11 @@ pub(crate) fn run_elman(model: &Sequential, call: Call<'_>) -> (Vec<f32>, Vec<f3
     }
     .expect("the call is right");
     (y, state)
+}
+
+/// The mask that lengths mean.
+pub(crate) fn mask_of(lengths: &[usize], steps: usize) -> Vec<u8> {
+    lengths.iter().flat_map(|&length| (0..steps).map(move |t| u8::from(t < length))).collect()
 }
 
 fn bytes_of(tensors: &SafeTensors<'_>, name: &str) -> Vec<u8> {
