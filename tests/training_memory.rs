@@ -23,9 +23,6 @@ struct Given {
     network: Network,
     /// Whether it gives a sequence without looking ahead.
     walks: bool,
-    /// What a pass forwards and back may ask of the allocator: a list of places for each Dropout layer, and for each
-    /// layer that reads another one's sequence in another order. To become 0 where the tape keeps these lists.
-    lists: usize,
 }
 
 /// Every layer and option of training.
@@ -39,17 +36,16 @@ fn networks() -> Vec<Given> {
     let backwards = Spec::SimpleRnn(Rnn { go_backwards: true, ..rnn });
     let masking = Spec::Masking { mask_value: 0.0 };
     let stacks = [
-        (4, vec![Spec::SimpleRnn(rnn), dense(Activation::Sigmoid)], true, 0),
-        (4, vec![Spec::SimpleRnn(dropped), Spec::SimpleRnn(Rnn::new(33))], false, 0),
-        (1, vec![embedding, Spec::SimpleRnn(dropped), dropout, dense(Activation::Softmax)], true, 1),
-        (4, vec![both, backwards, dense(Activation::Linear)], false, 2),
-        (4, vec![masking, Spec::SimpleRnn(rnn), dense(Activation::Tanh)], true, 0),
+        (4, vec![Spec::SimpleRnn(rnn), dense(Activation::Sigmoid)], true),
+        (4, vec![Spec::SimpleRnn(dropped), Spec::SimpleRnn(Rnn::new(33))], false),
+        (1, vec![embedding, Spec::SimpleRnn(dropped), dropout, dense(Activation::Softmax)], true),
+        (4, vec![both, backwards, dense(Activation::Linear)], false),
+        (4, vec![masking, Spec::SimpleRnn(rnn), dense(Activation::Tanh)], true),
     ];
     let made = stacks.into_iter().zip(0..);
-    made.map(|((features, layers, walks, lists), seed)| Given {
+    made.map(|((features, layers, walks), seed)| Given {
         network: Network::new(features, layers, seed),
         walks,
-        lists,
     })
     .collect()
 }
@@ -64,7 +60,7 @@ fn input(network: &Network) -> (Vec<f32>, Option<Vec<i32>>) {
 #[test]
 fn a_tape_allocates_nothing_after_its_first_pass() {
     let mask: Vec<u8> = (0..BATCH * STEPS).map(|i| u8::from(i % 4 != 1)).collect();
-    for Given { network, lists, .. } in networks() {
+    for Given { network, .. } in networks() {
         let model = network.elman();
         let (x, ids) = input(&network);
         let mut tape = Tape::new(&model, BATCH, STEPS).unwrap();
@@ -84,15 +80,14 @@ fn a_tape_allocates_nothing_after_its_first_pass() {
             pass(true, 2);
             pass(false, 3);
         });
-        // Each list is taken and given back, in two passes.
-        assert!(asked <= 2 * 2 * lists, "{asked} times: {:?}", network.layers);
+        assert_eq!(asked, 0, "{:?}", network.layers);
     }
 }
 
 #[test]
 fn a_trainer_allocates_nothing_after_its_first_step() {
     let plain = TrainerConfig::new(Optimizer::adam(), Loss::MeanSquaredError);
-    for Given { network, walks, lists } in networks() {
+    for Given { network, walks } in networks() {
         let (x, ids) = input(&network);
         for config in [
             plain,
@@ -117,8 +112,7 @@ fn a_trainer_allocates_nothing_after_its_first_step() {
             };
             step();
             let asked = asked(&mut step);
-            let passes = if config.truncation.is_some() { 2 * STEPS.div_ceil(4) } else { 1 };
-            assert!(asked <= 2 * passes * lists, "{asked} times: {config:?}, {:?}", network.layers);
+            assert_eq!(asked, 0, "{config:?}, {:?}", network.layers);
         }
     }
 }
@@ -183,7 +177,7 @@ fn a_host_that_flushes_subnormals_gets_the_same_gradients() {
     // A gradient that fades on its way back until it is nothing, and inputs that are subnormal themselves.
     let mut fading = Network::single(4, Rnn::new(20), 3);
     fading.weights[0][1].values.iter_mut().for_each(|value| *value *= 0.3);
-    let fading = Given { network: fading, walks: false, lists: 0 };
+    let fading = Given { network: fading, walks: false };
     for Given { network, .. } in networks().into_iter().chain([fading]) {
         let model = network.elman();
         let (batch, steps) = (BATCH, 300);

@@ -518,11 +518,11 @@ fn both_at<'a>(
 }
 
 fn merge_to_output(mode: MergeMode, halves: &[Whole; 2], units: usize, work: &Work, output: &mut [f32]) {
-    let ends = work.ends();
+    let ends = &work.ends;
     let size = work.batch * work.steps * units;
     for row in 0..work.batch {
         for time in 0..work.steps {
-            let (forward, backward) = both_at(halves, units, work, row, &ends, time);
+            let (forward, backward) = both_at(halves, units, work, row, ends, time);
             let at = row * work.steps + time;
             if mode == MergeMode::None {
                 output[at * units..][..units].copy_from_slice(forward);
@@ -542,14 +542,14 @@ fn merge_to_whole(
     work: &Work,
     whole: &mut Whole,
 ) -> Result<()> {
-    let ends = work.ends();
+    let ends = &work.ends;
     let columns = if mode == MergeMode::Concat { 2 * units } else { units };
     whole.stride = row_stride(columns);
     whole.values.0.reserve_scratch(work.batch * work.steps * whole.stride)?;
     whole.offsets.clear();
     for row in 0..work.batch {
         for time in 0..work.steps {
-            let (forward, backward) = both_at(halves, units, work, row, &ends, time);
+            let (forward, backward) = both_at(halves, units, work, row, ends, time);
             let to = (row * work.steps + time) * whole.stride;
             merge(mode, forward, backward, &mut whole.values.0[to..to + columns]);
             whole.offsets.push(to);

@@ -17,6 +17,8 @@ pub(super) struct Work {
     /// By rank, `starts[rank]..starts[rank + 1]`: the times of its steps. Empty where every row has every step.
     times: Vec<u32>,
     starts: Vec<usize>,
+    /// By row of the batch: where walking backwards begins, exclusive.
+    pub(super) ends: Vec<usize>,
     masked: bool,
 }
 
@@ -60,6 +62,8 @@ impl Work {
         self.counts.clear();
         self.times.clear();
         self.starts.clear();
+        self.ends.clear();
+        self.ends.resize(batch, steps);
         if !self.masked {
             self.lengths.resize(batch, steps);
             self.counts.resize(steps, batch);
@@ -83,6 +87,11 @@ impl Work {
                 running -= 1;
             }
             self.counts.push(running);
+        }
+        if padding == Padding::Onnx {
+            for (rank, &row) in self.order.iter().enumerate() {
+                self.ends[row] = if self.lengths[rank] == 0 { 0 } else { self.time(rank, 0, true) + 1 };
+            }
         }
     }
 
@@ -139,16 +148,5 @@ impl Work {
     pub(super) fn ends_blank(&self, rank: usize, reversed: bool, zero_output: bool) -> bool {
         let Some(last) = self.lengths[rank].checked_sub(1) else { return true };
         zero_output && self.padding == Padding::Keras && self.span(rank, last, reversed).0 + 1 != self.steps
-    }
-
-    /// By row of the batch: where walking backwards begins, exclusive.
-    pub(super) fn ends(&self) -> Vec<usize> {
-        let mut ends = vec![self.steps; self.batch];
-        if self.padding == Padding::Onnx {
-            for (rank, &row) in self.order.iter().enumerate() {
-                ends[row] = if self.lengths[rank] == 0 { 0 } else { self.time(rank, 0, true) + 1 };
-            }
-        }
-        ends
     }
 }

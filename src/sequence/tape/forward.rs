@@ -128,7 +128,8 @@ impl Part {
                     merge_values(&plan.work, *mode, values, *inputs, *output);
                 }
                 Op::Dropout { layer, rate, input, output } => {
-                    drop_out(plan, source, (*layer, *rate, rows.start), values, *input, *output);
+                    let offsets = &mut scratch.previous;
+                    drop_out(plan, source, (*layer, *rate, rows.start), values, [*input, *output], offsets);
                 }
             }
         }
@@ -419,8 +420,7 @@ pub(super) fn each_pair(work: &super::Work, layout: Layout, mut visit: impl FnMu
         (0..work.batch).for_each(|row| visit(row, [row, row]));
         return;
     }
-    let ends = work.ends();
-    for (row, &end) in ends.iter().enumerate() {
+    for (row, &end) in work.ends.iter().enumerate() {
         for time in 0..work.steps {
             // The backward half stands in processing order.
             let turned = if time < end { end - 1 - time } else { time };
@@ -461,15 +461,14 @@ fn drop_out(
     source: Source<'_>,
     (layer, rate, first): (usize, f32, usize),
     values: &mut [Value],
-    input: usize,
-    output: usize,
+    [input, output]: [usize; 2],
+    offsets: &mut Vec<usize>,
 ) {
     let Plan { work, mode, .. } = plan;
     let mut to = taken(&mut values[output].rows);
     let (layout, features, stride) = (values[output].layout, values[output].features, values[output].stride);
     let from = &values[input];
-    let mut offsets = Vec::new();
-    let gathered = gather(work, source, from, layout, &mut offsets);
+    let gathered = gather(work, source, from, layout, offsets);
     let lead = from.lead(work);
     let mut masks = (mode.training).then(|| Masks::new(mode.seed, layer, Kind::Layer, 0, rate));
     let mut n = 0;
