@@ -68,8 +68,8 @@ pub(crate) struct KernelSet {
     /// Terms after which a sweep over many rows turns to the next rows, so that this much of a panel (32 KiB) stays
     /// in the first cache.
     pub(crate) terms_in_cache: usize,
-    /// By vectors in the panel, less one; see [`KernelSet::steps_of`].
-    steps: [Option<StepsFn>; MAX_WIDTH],
+    /// For several rows and for one, by vectors in the panel, less one; see [`KernelSet::steps_of`].
+    steps: [[Option<StepsFn>; MAX_WIDTH]; 2],
     /// Over `abreast` full panels, for lone rows.
     pub(crate) steps_abreast: StepsFn,
     pub(crate) apply: ApplyFn,
@@ -86,9 +86,10 @@ impl KernelSet {
         self.width * self.lanes
     }
 
-    /// The kernel for a panel of `width` floats, whole vectors.
-    pub(crate) fn steps_of(&self, width: usize) -> StepsFn {
-        match self.steps[(width >> self.lanes.trailing_zeros()) - 1] {
+    /// The kernel for a panel of `width` floats, whole vectors, and steps of one row each or of more.
+    #[inline(always)]
+    pub(crate) fn steps_of(&self, width: usize, rows: usize) -> StepsFn {
+        match self.steps[usize::from(rows == 1)][(width >> self.lanes.trailing_zeros()) - 1] {
             Some(steps) => steps,
             None => unreachable!("a panel of {width} floats"),
         }

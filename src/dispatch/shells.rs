@@ -40,9 +40,9 @@ macro_rules! shells {
             /// # Safety
             /// The CPU must have the features of the shell; otherwise as `tile::steps`.
             $(#[$features])?
-            unsafe fn steps<const NV: usize>(block: &Block, counts: &[usize]) {
+            unsafe fn steps<const NV: usize, const LONE: bool>(block: &Block, counts: &[usize]) {
                 // SAFETY: the caller's promise.
-                unsafe { tile::steps::<_, NV, WIDTH>($token, block, counts) }
+                unsafe { tile::steps::<_, NV, WIDTH, LONE>($token, block, counts) }
             }
 
             /// # Safety
@@ -83,9 +83,9 @@ macro_rules! shells {
                 unsafe { gradient::through($token, function, gradient, h, rows, columns, stride, squares) }
             }
 
-            const fn by_vectors() -> [Option<StepsFn>; MAX_WIDTH] {
+            const fn by_vectors<const LONE: bool>() -> [Option<StepsFn>; MAX_WIDTH] {
                 let mut by_vectors: [Option<StepsFn>; MAX_WIDTH] = [None; MAX_WIDTH];
-                $(by_vectors[$nv - 1] = Some(steps::<$nv>);)*
+                $(by_vectors[$nv - 1] = Some(steps::<$nv, LONE>);)*
                 by_vectors
             }
 
@@ -101,8 +101,8 @@ macro_rules! shells {
                 width: WIDTH,
                 abreast: $abreast,
                 terms_in_cache: TERMS_IN_CACHE,
-                steps: by_vectors(),
-                steps_abreast: steps::<{ WIDTH * $abreast }>,
+                steps: [by_vectors::<false>(), by_vectors::<true>()],
+                steps_abreast: steps::<{ WIDTH * $abreast }, true>,
                 apply: apply::<false>,
                 apply_state: apply::<true>,
                 outer,

@@ -188,8 +188,27 @@ pub(crate) unsafe fn walk(
     let in_registers = state == Some(Function::Tanh);
     if small && matrix.panel_count() == 1 && (in_registers || state.is_none()) {
         block.finish = if in_registers { Finish::TanhState } else { Finish::Keep };
-        // SAFETY: the caller's promise; the kernels are those that this process may run.
-        unsafe { kernels.steps_of(block.b_stride)(&block, counts) };
+        // Steps of several rows, then those of one.
+        let several = if most == 1 { 0 } else { counts.iter().take_while(|&&count| count > 1).count() };
+        let (counts, lone) = counts.split_at(several);
+        // SAFETY: the caller's promise; the kernels are those that this process may run. The last step's rows are the next
+        // one's, whose sums lie behind them.
+        unsafe {
+            if let Some(last) = counts.last() {
+                kernels.steps_of(block.b_stride, most)(&block, counts);
+                if lone.is_empty() {
+                    return;
+                }
+                let rows: usize = counts.iter().sum();
+                block.a = block.c.add((rows - last) * block.c_stride);
+                block.offsets = std::ptr::null();
+                block.a_stride = block.c_stride;
+                block.c = block.c.add(rows * block.c_stride);
+                block.init = block.c;
+                block.init_stride = block.c_stride;
+            }
+            kernels.steps_of(block.b_stride, 1)(&block, lone);
+        }
         return;
     }
     if small {
@@ -278,7 +297,7 @@ unsafe fn walk_plainly(matrix: &PackedMatrix, block: &mut Block, counts: &[usize
         while column < columns {
             let abreast = rows == 1 && column + kernels.abreast * width <= columns;
             block.b_stride = width.min(columns - column);
-            let steps = if abreast { kernels.steps_abreast } else { kernels.steps_of(block.b_stride) };
+            let steps = if abreast { kernels.steps_abreast } else { kernels.steps_of(block.b_stride, rows) };
             let panels = if abreast { kernels.abreast } else { 1 };
             // SAFETY: the caller's promise, for the columns of these panels.
             unsafe {
@@ -334,7 +353,7 @@ unsafe fn panels(
             None => (share.start + group * together, kernels.steps_abreast),
             Some(single) => {
                 let index = share.start + whole * together + single;
-                (index, kernels.steps_of(matrix.panel(index).width))
+                (index, kernels.steps_of(matrix.panel(index).width, rows))
             }
         }
     };

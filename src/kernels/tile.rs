@@ -86,18 +86,12 @@ pub(crate) enum Finish {
     TanhState,
 }
 
-/// As many rows as the registers hold, and no more than eight: beyond that row pointers run out. Several panels abreast
-/// are for a lone row.
+/// As many rows as the registers hold, and no more than eight: beyond that row pointers run out. At least three, so that an
+/// even split of two rows or more has no tile of one.
 #[inline(always)]
-const fn most_rows(accumulators: usize, vectors: usize, width: usize) -> usize {
+const fn most_rows(accumulators: usize, vectors: usize) -> usize {
     let rows = accumulators / vectors;
-    if vectors > width || rows <= 1 {
-        1
-    } else if rows > 8 {
-        8
-    } else {
-        rows
-    }
+    if rows > 8 { 8 } else { rows }
 }
 
 /// Carries out `block`, its rows being at `place`, for `NV` vectors of columns, in panels of `WIDTH` vectors.
@@ -105,10 +99,20 @@ const fn most_rows(accumulators: usize, vectors: usize, width: usize) -> usize {
 /// # Safety
 /// Every pointer of `block` must be valid for what its field says: `a` for `terms` floats at each row, `b` for the
 /// panel(s), `init` and `c` for `NV` vectors at each row. `c` may be the very same memory as `init` and must not
-/// overlap anything else.
+/// overlap anything else. With `LONE` there is one row, otherwise there are more.
 #[inline(always)]
-unsafe fn product<S: Simd, const NV: usize, const WIDTH: usize>(s: S, block: &Block, place: Place) {
-    let most = most_rows(S::ACCUMULATORS, NV, WIDTH);
+unsafe fn product<S: Simd, const NV: usize, const WIDTH: usize, const LONE: bool>(
+    s: S,
+    block: &Block,
+    place: Place,
+) {
+    if LONE {
+        // SAFETY: the caller's promise; there is one row.
+        unsafe { rows_of_tile::<S, 1, NV, WIDTH>(s, block, place, 0) };
+        return;
+    }
+    let most = const { most_rows(S::ACCUMULATORS, NV) };
+    const { assert!(LONE || most_rows(S::ACCUMULATORS, NV) >= 3, "a tile of one row") };
     let tiles = place.rows.div_ceil(most);
     // As even as possible: 8 rows at most 6 a tile are 4 and 4, never 6 and a slow 2.
     let (least, more) = if tiles <= 1 { (place.rows, 0) } else { (place.rows / tiles, place.rows % tiles) };
@@ -120,14 +124,14 @@ unsafe fn product<S: Simd, const NV: usize, const WIDTH: usize>(s: S, block: &Bl
                 match rows {
                     // SAFETY: the rows row..row + rows are rows of the block; the rest is the caller's promise.
                     // The condition is a constant: it drops tiles that this arm's registers cannot hold.
-                    $($mr if $mr <= most_rows(S::ACCUMULATORS, NV, WIDTH) => unsafe {
+                    $($mr if $mr <= most_rows(S::ACCUMULATORS, NV) => unsafe {
                         rows_of_tile::<S, $mr, NV, WIDTH>(s, block, place, row)
                     },)*
                     _ => unreachable!("a tile of {rows} rows and {} vectors", NV),
                 }
             };
         }
-        tile!(1 2 3 4 5 6 7 8);
+        tile!(2 3 4 5 6 7 8);
         row += rows;
     }
 }
@@ -307,10 +311,13 @@ unsafe fn term<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize>(
 /// Carries out `block`, `counts[0]` rows, and then the steps of a recurrent layer whose columns are all in the block:
 /// `counts[i]` rows in step i, its sums lying behind those of the step before, whose results are its rows.
 ///
+/// Steps of one row have a kernel of their own (`LONE`): the compiler prepares what every tile of a kernel will need before
+/// the first, which takes as long as a small row's product.
+///
 /// # Safety
 /// As [`product`] for each step; `counts` never grows from one step to the next.
 #[inline(always)]
-pub(crate) unsafe fn steps<S: Simd, const NV: usize, const WIDTH: usize>(
+pub(crate) unsafe fn steps<S: Simd, const NV: usize, const WIDTH: usize, const LONE: bool>(
     s: S,
     block: &Block,
     counts: &[usize],
@@ -327,7 +334,7 @@ pub(crate) unsafe fn steps<S: Simd, const NV: usize, const WIDTH: usize>(
     for &rows in counts {
         place.rows = rows;
         // SAFETY: the caller's promise for this step.
-        unsafe { product::<S, NV, WIDTH>(s, block, place) };
+        unsafe { product::<S, NV, WIDTH, LONE>(s, block, place) };
         place.a = place.c;
         place.offsets = std::ptr::null();
         place.a_stride = block.c_stride;
