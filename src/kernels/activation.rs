@@ -16,7 +16,8 @@
 //!
 //! # Sigmoid
 //! `e = exp(-|x|)`, then `1 / (1 + e)` or `e / (1 + e)`: relative accuracy on both sides, down into the subnormals. Over all
-//! 2^32 inputs: at most 2.402 ULP on every arm.
+//! 2^32 inputs: at most 2.402 ULP on every arm. The division takes half of the time, but beside the rest: a reciprocal by a
+//! quadratic and two of Newton's steps made it 0.43 ns an element rather than 0.36 (AVX2: 0.74 rather than 0.52).
 
 use crate::simd::{Simd, Table};
 

@@ -192,10 +192,10 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize, co
         sums[0] = total;
         let mut starts = [0; SIDE];
         unroll!(i < SIDE, { starts[i] = start(i) });
-        // Large tiles fetch what comes next: a panel that comes from beyond the second-level cache arrives at a third of
+        // Large tiles of full panels fetch what comes next: a panel that comes from beyond the second-level cache arrives at a third of
         // the speed at which a tile eats it, and the tiles that follow the first one eat it from the first-level cache.
         let mut k = 0;
-        if MR * NV >= S::ACCUMULATORS / 2 && SIDE == 1 {
+        if MR * NV >= S::ACCUMULATORS / 2 && SIDE == 1 && NV == WIDTH {
             // Two cache lines every four terms; where all are fetched, an address that costs nothing.
             let done = row / MR * (even / 4) * 32;
             let mut ahead = if done < block.ahead_len { block.ahead.wrapping_add(done) } else { block.b };
@@ -231,20 +231,38 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize, co
             }
         }
         let c = place.c.add(row * block.c_stride);
-        if block.finish == Finish::Keep {
+        // From registers in full panels, and for a lone row, which has to wait for it.
+        let at_once = NV >= WIDTH && S::WRITES_OUT || MR == 1;
+        if !at_once || block.finish == Finish::Keep {
             unroll!(r < MR, {
                 let c = c.add(r * block.c_stride);
                 unroll!(v < NV, { s.store(c.add(v * S::LANES), total[r][v]) });
             });
-        } else {
-            unroll!(r < MR, {
-                let c = c.add(r * block.c_stride);
-                unroll!(v < NV, {
-                    s.store(c.add(v * S::LANES), s.flush_below(tanh(s, total[r][v]), TINY));
+        }
+        if block.finish == Finish::TanhState {
+            if at_once {
+                unroll!(r < MR, {
+                    let c = c.add(r * block.c_stride);
+                    unroll!(v < NV, { tanh_state(s, c.add(v * S::LANES), total[r][v]) });
                 });
-            });
+            } else {
+                for r in 0..MR {
+                    let c = c.add(r * block.c_stride);
+                    unroll!(v < NV, { tanh_state(s, c.add(v * S::LANES), s.load(c.add(v * S::LANES))) });
+                }
+            }
         }
     }
+}
+
+/// Stores the next state of a tanh layer.
+///
+/// # Safety
+/// `to` must be valid for writing a vector.
+#[inline(always)]
+unsafe fn tanh_state<S: Simd>(s: S, to: *mut f32, sum: S::V) {
+    // SAFETY: the caller's promise.
+    unsafe { s.store(to, s.flush_below(tanh(s, sum), TINY)) };
 }
 
 /// Adds the sums of a segment to those before it.

@@ -17,6 +17,7 @@ pub(crate) const LINE: usize = 16;
 pub(crate) const ALIGNMENT: usize = LINE * size_of::<f32>();
 
 /// The product of sizes, or `None` when it (or its size in bytes as `f32`) does not fit in `isize`.
+#[inline(always)]
 pub(crate) fn product(dims: &[usize]) -> Option<usize> {
     let count = dims.iter().try_fold(1usize, |all, &dim| all.checked_mul(dim))?;
     (count <= isize::MAX as usize / size_of::<f32>()).then_some(count)
@@ -37,13 +38,21 @@ pub(crate) fn checked_product(what: &str, dims: &[usize]) -> Result<usize> {
     product(dims).ok_or_else(|| Error::InvalidArgument(format!("{what}: size overflows: {}", by(dims))))
 }
 
-/// Checks a slice's length against its shape; `names` says in words what the dimensions are.
+/// Checks a slice's length against its shape; `names` says in words what the dimensions are. A call for one small row
+/// makes half a dozen of these checks, so what is right returns from here.
+#[inline(always)]
 pub(crate) fn check_len(what: &'static str, got: usize, names: &str, dims: &[usize]) -> Result<()> {
-    let expected = checked_product(what, dims)?;
-    if got == expected {
-        Ok(())
-    } else {
-        Err(Error::LengthMismatch { what, shape: format!("{names} = {}", by(dims)), expected, got })
+    if product(dims) == Some(got) { Ok(()) } else { Err(wrong_len(what, got, names, dims)) }
+}
+
+#[cold]
+#[inline(never)]
+fn wrong_len(what: &'static str, got: usize, names: &str, dims: &[usize]) -> Error {
+    match checked_product(what, dims) {
+        Ok(expected) => {
+            Error::LengthMismatch { what, shape: format!("{names} = {}", by(dims)), expected, got }
+        }
+        Err(error) => error,
     }
 }
 

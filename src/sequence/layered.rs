@@ -34,7 +34,7 @@ pub(super) fn run(
     walk: &Walk<'_>,
     lanes: Vec<LayerLane<'_>>,
     (offsets, gathered, handed): (&mut Vec<usize>, &mut Buffer, &mut Vec<[Buffer; 3]>),
-    sink: impl FnMut(Chunk<'_>) + Send,
+    sink: &mut (dyn FnMut(Chunk<'_>) + Send),
 ) -> Result<()> {
     let mut spans = Vec::new();
     let mut first = 0;

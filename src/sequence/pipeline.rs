@@ -92,7 +92,7 @@ pub(super) fn run(
     source: Source<'_>,
     work: &Work,
     buffers: Buffers<'_>,
-    mut sink: impl FnMut(Chunk<'_>) + Send,
+    sink: &mut (dyn FnMut(Chunk<'_>) + Send),
 ) -> Result<()> {
     let layers = &network.layers[stage.layers.clone()];
     let Buffers { lane, states, help } = buffers;

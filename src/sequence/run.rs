@@ -290,13 +290,13 @@ fn run_part(
                 it.outcome = if output.sequence {
                     Keep::new(it.whole, work, width, it.half == 1, blank_between, None).and_then(
                         |mut keep| {
-                            pipeline::run(network, stage, half, source, work, buffers, |chunk| {
+                            pipeline::run(network, stage, half, source, work, buffers, &mut |chunk| {
                                 keep.take(chunk)
                             })
                         },
                     )
                 } else {
-                    pipeline::run(network, stage, half, source, work, buffers, |_| {})
+                    pipeline::run(network, stage, half, source, work, buffers, &mut |_| {})
                 };
             };
             match help {
@@ -317,7 +317,7 @@ fn run_part(
             let blank_row = blank_output(network, stage, work, blank)?;
             let buffers = Buffers { lane: &mut lanes[0], states: stage_states, help };
             if !output.sequence {
-                pipeline::run(network, stage, None, source, work, buffers, |_| {})?;
+                pipeline::run(network, stage, None, source, work, buffers, &mut |_| {})?;
             } else if is_last {
                 let mut write = Write {
                     work,
@@ -328,11 +328,11 @@ fn run_part(
                     blank: blank_row,
                 };
                 write.lead();
-                pipeline::run(network, stage, None, source, work, buffers, |chunk| write.take(chunk))?;
+                pipeline::run(network, stage, None, source, work, buffers, &mut |chunk| write.take(chunk))?;
             } else {
                 let width = output.features;
                 let mut keep = Keep::new(after, work, width, stage.reversed, blank_between, Some(blank_row))?;
-                pipeline::run(network, stage, None, source, work, buffers, |chunk| keep.take(chunk))?;
+                pipeline::run(network, stage, None, source, work, buffers, &mut |chunk| keep.take(chunk))?;
             }
         }
         std::mem::swap(&mut before, &mut after);

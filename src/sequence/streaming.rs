@@ -579,11 +579,27 @@ impl Indices<'_> {
         let (next, rest) = rest.split_at_mut(batch);
         let (counts, positions) = rest.split_at_mut(plan.chunk);
         let uses = |row: usize, time: usize| source.mask.uses(row, time, span.steps);
-        for (row, (order, length)) in order.iter_mut().zip(lengths.iter_mut()).enumerate() {
-            *order = row;
+        // Counted into place: the longest first, equal ones in their order, those without a step last. `counts` serves as
+        // the places.
+        let chunk = counts.len();
+        counts.fill(0);
+        let mut used = 0;
+        for (row, length) in lengths.iter_mut().enumerate() {
             *length = (span.first..end).filter(|&time| uses(row, time)).count();
+            if *length > 0 {
+                counts[chunk - *length] += 1;
+                used += 1;
+            }
         }
-        order.sort_unstable_by_key(|&row| (std::cmp::Reverse(lengths[row]), row));
+        let mut before = 0;
+        for place in counts.iter_mut() {
+            before += std::mem::replace(place, before);
+        }
+        for (row, &length) in lengths.iter().enumerate() {
+            let place = if length > 0 { &mut counts[chunk - length] } else { &mut used };
+            order[*place] = row;
+            *place += 1;
+        }
         next.fill(span.first);
         let mut compact = 0;
         let mut steps = 0;

@@ -72,8 +72,20 @@ impl Work {
         // `counts` serves as the lengths by row until they are known by rank.
         let used = |row: usize| (0..steps).filter(move |&time| mask.uses(row, time, steps));
         self.counts.extend((0..batch).map(|row| used(row).count()));
+        // Counted into place: the longest first, equal ones in their order. `starts` serves as the places.
         let by_row = &self.counts;
-        self.order.sort_unstable_by_key(|&row| (std::cmp::Reverse(by_row[row]), row));
+        let longest = by_row.iter().copied().max().unwrap_or(0);
+        self.starts.resize(longest + 2, 0);
+        by_row.iter().for_each(|length| self.starts[longest - length + 1] += 1);
+        for shorter in 1..self.starts.len() {
+            self.starts[shorter] += self.starts[shorter - 1];
+        }
+        for (row, length) in by_row.iter().enumerate() {
+            let place = &mut self.starts[longest - length];
+            self.order[*place] = row;
+            *place += 1;
+        }
+        self.starts.clear();
         self.lengths.extend(self.order.iter().map(|&row| by_row[row]));
         self.starts.push(0);
         for &row in &self.order {

@@ -37,6 +37,7 @@ impl Simd for Avx512 {
     type I = __m512i;
     const LANES: usize = 16;
     const ACCUMULATORS: usize = 24;
+    const WRITES_OUT: bool = true;
 
     #[inline(always)]
     fn splat(self, value: f32) -> __m512 {

@@ -25,6 +25,8 @@ pub(super) struct Sums {
     /// By part and row, the rows of the table that were read; and in the caller's order.
     ids: Vec<u32>,
     read: Vec<u32>,
+    /// By row of the table, whether it is among those touched.
+    seen: Vec<bool>,
 }
 
 #[derive(Debug)]
@@ -106,6 +108,7 @@ impl Sums {
         if let (Some((embedding, _)), Some(place)) = (network.embedding(), places.first()) {
             for &row in touched.iter() {
                 gradients[place.offset + row as usize * embedding.size..][..embedding.size].fill(0.0);
+                self.seen[row as usize] = false;
             }
             touched.clear();
         }
@@ -135,7 +138,7 @@ impl Sums {
         let layout = first.values[output].layout;
         let (features, columns) = (first.values[input].features, first.values[output].features);
         let kernels = first.plan.kernels;
-        let Self { scratch, order, places: [of_x, of_z, of_h, of_table], ids, read } = self;
+        let Self { scratch, order, places: [of_x, of_z, of_h, of_table], ids, read, seen } = self;
         order.clear();
         if jobs.len() > 1 {
             merge_orders(jobs, layout, order);
@@ -196,10 +199,13 @@ impl Sums {
             tasks.into_iter().try_for_each(|(task, _)| task.outcome)?;
         }
         outcome?;
-        if table.is_some() {
-            touched.extend_from_slice(read);
-            touched.sort_unstable();
-            touched.dedup();
+        if let Some((embedding, _)) = table {
+            seen.resize(embedding.vocabulary, false);
+            for &id in &*read {
+                if !std::mem::replace(&mut seen[id as usize], true) {
+                    touched.push(id);
+                }
+            }
         }
         Ok(())
     }
