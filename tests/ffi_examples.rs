@@ -1,84 +1,23 @@
 //! The C and C++ examples, and the headers on their own, with every compiler that is here. (Those in Rust have tests of
 //! their own.)
-//!
-//! They link with the static and the shared library that cargo has built for this very test: the library's crate types
-//! are made in one go, beside the test's own executable. So no second cargo runs, and none waits for a lock.
 #![cfg(unix)]
 
+mod common;
+
 use std::collections::BTreeSet;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::Command;
 
-/// C and C++ compilers that belong together.
-const COMPILERS: [(&str, &str); 3] = [("gcc", "g++"), ("clang", "clang++"), ("cc", "c++")];
-
-const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Where cargo has put libelman.a and the shared library.
-fn library_dir() -> PathBuf {
-    let test = std::env::current_exe().expect("the test knows its executable");
-    let dir = test.parent().expect("an executable lies in a directory").to_path_buf();
-    for file in ["libelman.a".to_owned(), shared_library()] {
-        assert!(dir.join(&file).exists(), "cargo has not built {file} in {}", dir.display());
-    }
-    dir
-}
-
-fn shared_library() -> String {
-    format!("libelman{}", std::env::consts::DLL_SUFFIX)
-}
+use common::arms::report;
+use common::programs::{WARNINGS, is_here, library_dir, root, run, shared_library, text};
 
 /// Tells what ran and what did not. The test harness hides what passing tests print, and skips are not to be hidden.
 fn say(line: &str) {
-    // Nobody listening is no reason to fail.
-    let _ = writeln!(std::io::stderr(), "ffi_examples: {line}");
+    report(&format!("ffi_examples: {line}"));
 }
 
-/// What a program says of its version, if it is here.
-fn version(program: &str) -> Option<String> {
-    let output = Command::new(program).arg("--version").output().ok()?;
-    output.status.success().then(|| text(&output.stdout))
-}
-
-fn is_here(program: &str) -> bool {
-    version(program).is_some()
-}
-
-/// The compilers that are here, each once though it may have two names; what is skipped is said.
 fn compilers() -> Vec<(&'static str, &'static str)> {
-    let mut found: Vec<(&str, &str)> = Vec::new();
-    // All but the first word, which is the name that the compiler was called by.
-    let signature = |program| version(program)?.split_once(' ').map(|(_, rest)| rest.to_owned());
-    for (c, cpp) in COMPILERS {
-        if !is_here(c) || !is_here(cpp) {
-            say(&format!("SKIPPED: {c} and {cpp} are not here"));
-        } else if let Some((same, _)) = found.iter().find(|(other, _)| signature(other) == signature(c)) {
-            say(&format!("{c} is {same}"));
-        } else {
-            say(&format!("with {c} and {cpp}"));
-            found.push((c, cpp));
-        }
-    }
-    found
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Runs a command with nothing on standard input; it must succeed.
-#[track_caller]
-fn run(command: &mut Command) -> String {
-    let Output { status, stdout, stderr } =
-        command.stdin(Stdio::null()).output().expect("the program can be started");
-    let (stdout, stderr) = (text(&stdout), text(&stderr));
-    assert!(status.success(), "{command:?}: {status}\n{stdout}\n{stderr}");
-    stdout
+    common::programs::compilers("ffi_examples")
 }
 
 /// The number behind `name: `.

@@ -6,12 +6,11 @@ mod common;
 use common::arms;
 use common::network::{Network, Rnn, Spec};
 use common::numbers::{assert_same_bits, distance, to_bits, tokens, values};
-use common::questions::{Question, config, question};
+use common::questions::{Question, config, onnx_question, question};
 use common::reference::{self, Call, Input};
 use common::vectors::{Case, Wrong, each_case, run_elman};
 use elman::{Activation, MergeMode, Padding, RunOptions, Sequential, Tape, Weight};
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use safetensors::SafeTensors;
 
 /// Of a gradient's largest magnitude: what it may differ by.
@@ -198,8 +197,8 @@ fn foretell(question: &Question, padding: Padding, training: Option<u64>) -> Res
 const SMALL: f32 = 1.0 / (1 << 20) as f32;
 
 proptest! {
-    // One seed: a kink met by f32 and f64 on different sides would be no error, and is not met in these.
-    #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(5), ..config() })]
+    // A kink met by f32 and f64 on different sides would be no error. It is not met in the cases of the usual seed.
+    #![proptest_config(config())]
 
     #[test]
     fn gradients_foretell_the_oracle(question in question(), training in any::<Option<u64>>()) {
@@ -207,8 +206,7 @@ proptest! {
     }
 
     #[test]
-    fn gradients_foretell_the_oracle_with_onnx_padding(question in question(), training in any::<Option<u64>>()) {
-        prop_assume!(question.goes_with_onnx());
+    fn gradients_foretell_the_oracle_with_onnx_padding(question in onnx_question(), training in any::<Option<u64>>()) {
         foretell(&question, Padding::Onnx, training)?;
     }
 }

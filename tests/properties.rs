@@ -4,8 +4,8 @@ mod common;
 
 use common::arms;
 use common::network::{Network, Rnn, Spec};
-use common::numbers::{assert_same_bits, distance};
-use common::questions::{Question, config, question};
+use common::numbers::{assert_same_bits, distance, values};
+use common::questions::{Question, config, onnx_question, question};
 use common::reference::{self, Call, Input};
 use common::vectors::{TOLERANCE, run_elman};
 use elman::{Activation, Padding, SimpleRnnCell, Unroll, Weight};
@@ -14,35 +14,61 @@ use proptest::prelude::*;
 /// 2^-100: a state below it is stored as zero.
 const TINY: f32 = f32::from_bits((127 - 100) << 23);
 
-/// What `elman` and the oracle answer.
-struct Answers {
-    output: Vec<f32>,
-    state: Vec<f32>,
-    oracle: reference::Outcome,
-}
+/// What a relu leaves of a sum can be far smaller than the terms that were rounded: an array's largest value counts as
+/// this at the least.
+const FLOOR: f64 = 0.1;
 
-fn ask(question: &Question, padding: Padding, spoil: impl Fn(&mut [f32])) -> Answers {
+/// elman's output and states against the oracle's, in `TOLERANCE` of each array's largest value.
+///
+/// Some networks are worse than that by themselves: linear layers and sigmoids in a row, where what many units have in
+/// common cancels in the layer above and what they were rounded by does not. The oracle tells which they are: an answer may
+/// be as far away as the exact one goes when each weight moves by 2^-20 of itself, which is what 16 roundings may do to
+/// each term, and so a sum of some hundreds of terms to itself. Of 100,000 questions, on AVX-512 and on the portable
+/// arm, each answer further away than 5e-7 was nearer than that.
+fn agree(question: &Question, padding: Padding, spoil: impl Fn(&mut [f32])) -> Result<(), TestCaseError> {
     let mut data = question.data();
     spoil(&mut data.x);
-    let oracle = reference::run(&question.network, data.for_oracle(question, padding));
+    let exact = |network: &Network| {
+        let outcome = reference::run(network, data.for_oracle(question, padding));
+        [outcome.state(), outcome.output]
+    };
     let (output, state) = run_elman(&question.network.elman(), data.for_elman(question, padding));
-    Answers { output, state, oracle }
+    let expected = exact(&question.network);
+    for (i, (what, got)) in [("state", state), ("output", output)].into_iter().enumerate() {
+        let apart = distance(&got, &expected[i], FLOOR);
+        if apart <= TOLERANCE {
+            continue;
+        }
+        let goes = |draw| {
+            let moved: Vec<f32> =
+                exact(&moved(&question.network, draw))[i].iter().map(|&y| y as f32).collect();
+            distance(&moved, &expected[i], FLOOR)
+        };
+        let room = (0..3).map(goes).fold(0.0, f64::max);
+        let furthest = |&(a, b): &(f32, f64), &(c, d): &(f32, f64)| {
+            (f64::from(a) - b).abs().total_cmp(&(f64::from(c) - d).abs())
+        };
+        let pairs = got.iter().copied().zip(expected[i].iter().copied());
+        prop_assert!(
+            apart <= room && room.is_finite(),
+            "{what} on {}, {padding:?}: {apart:e} of the largest value, with room for {room:e}; the furthest, got and \
+             exact: {:?}",
+            elman::isa().expect("an arm was chosen").name(),
+            pairs.max_by(furthest)
+        );
+    }
+    Ok(())
 }
 
-impl Answers {
-    fn compare(&self) -> Result<(), TestCaseError> {
-        for (what, got, expected) in
-            [("output", &self.output, &self.oracle.output), ("state", &self.state, &self.oracle.state())]
-        {
-            // What a relu leaves of a sum can be far smaller than the terms that were rounded: hence the floor.
-            let distance = distance(got, expected, 0.1);
-            prop_assert!(
-                distance <= TOLERANCE,
-                "{what}: {distance:e} of the largest value\n{got:?}\n{expected:?}"
-            );
-        }
-        Ok(())
+/// Each weight moved by 2^-20 of itself, up or down.
+fn moved(network: &Network, draw: u64) -> Network {
+    let mut moved = network.clone();
+    for (i, array) in moved.weights.iter_mut().flatten().enumerate() {
+        let ways = values(1000 * draw + i as u64, array.values.len(), 1.0);
+        let each = array.values.iter_mut().zip(ways);
+        each.for_each(|(value, way)| *value *= 1.0 + way.signum() / (1 << 20) as f32);
     }
+    moved
 }
 
 proptest! {
@@ -50,13 +76,12 @@ proptest! {
 
     #[test]
     fn any_network_agrees_with_the_oracle(question in question()) {
-        ask(&question, Padding::Keras, |_| {}).compare()?;
+        agree(&question, Padding::Keras, |_| {})?;
     }
 
     #[test]
-    fn onnx_padding_agrees_with_the_oracle(question in question()) {
-        prop_assume!(question.goes_with_onnx());
-        ask(&question, Padding::Onnx, |_| {}).compare()?;
+    fn onnx_padding_agrees_with_the_oracle(question in onnx_question()) {
+        agree(&question, Padding::Onnx, |_| {})?;
     }
 
     #[test]
@@ -69,7 +94,7 @@ proptest! {
                 x[at.index(x.len())] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY][*kind];
             }
         };
-        ask(&question, Padding::Keras, spoil).compare()?;
+        agree(&question, Padding::Keras, spoil)?;
     }
 }
 

@@ -4,6 +4,7 @@
 mod common;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::Command;
 use std::ptr::null_mut;
 
@@ -12,6 +13,7 @@ use common::c::{fails, ok};
 use common::counting::{Counting, asked};
 use common::network::{Network, Rnn, Spec};
 use common::numbers::{assert_same_bits, tokens, values};
+use common::programs::{WARNINGS, compilers, library_dir, root, run, shared_library};
 use elman::ffi::*;
 use elman::{Activation, Sequential, Stream, Unroll};
 
@@ -266,24 +268,22 @@ fn between_markers() {
     }
 }
 
-#[test]
-fn no_system_call() {
-    let trace = tempfile::NamedTempFile::new().expect("a temporary file");
-    let traced = |program: &std::path::Path| {
-        let mut command = Command::new("strace");
-        command.arg("-f").arg("-s").arg("100").arg("-o").arg(trace.path()).arg(program);
-        command
-    };
-    if !traced("true".as_ref()).output().is_ok_and(|output| output.status.success()) {
-        report("realtime: no_system_call: SKIPPED, strace is not here or may not trace");
-        return;
+/// Whether programs can be traced here; `test` says so where not.
+fn may_trace(test: &str) -> bool {
+    let traced = Command::new("strace").arg("-f").arg("true").output();
+    let may = traced.is_ok_and(|output| output.status.success());
+    if !may {
+        report(&format!("realtime: {test}: SKIPPED, strace is not here or may not trace"));
     }
-    let this = std::env::current_exe().expect("a test has an executable");
-    let output = traced(&this)
-        .args(["--ignored", "--exact", "between_markers", "--test-threads=1"])
-        .output()
-        .expect("it ran before");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    may
+}
+
+/// Runs a program under a trace. Between its markers there must be no system call; how many such sections there were.
+fn quiet_sections(program: &Path, arguments: &[&str]) -> usize {
+    let trace = tempfile::NamedTempFile::new().expect("a temporary file");
+    let mut command = Command::new("strace");
+    command.arg("-f").arg("-s").arg("100").arg("-o").arg(trace.path()).arg(program);
+    run(command.args(arguments));
     let trace = std::fs::read_to_string(trace.path()).expect("the trace was written");
     // `PID call(...)`, one a line; other threads' calls are their own business.
     let (mut sections, mut inside) = (0, None);
@@ -297,8 +297,47 @@ fn no_system_call() {
             (sections, inside) = (sections + 1, None);
         }
     }
-    assert!(sections > 30, "only {sections} sections in the trace:\n{trace}");
-    report(&format!("realtime: {sections} sections of 20 calls under strace, no system call"));
+    assert_eq!(inside, None, "a section has no end:\n{trace}");
+    sections
+}
+
+#[test]
+fn no_system_call() {
+    if may_trace("no_system_call") {
+        let this = std::env::current_exe().expect("a test has an executable");
+        let sections =
+            quiet_sections(&this, &["--ignored", "--exact", "between_markers", "--test-threads=1"]);
+        assert_eq!(sections, networks().iter().step_by(3).count());
+        report(&format!("realtime: {sections} sections of 20 calls under strace, no system call"));
+    }
+}
+
+/// A program of C, whose streams lie in memory of its own.
+#[test]
+fn no_system_call_of_a_c_program() {
+    if !may_trace("no_system_call_of_a_c_program") {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    for (c, _) in compilers("realtime") {
+        for (link, library) in [("static", "libelman.a".to_owned()), ("shared", shared_library())] {
+            let program = directory.path().join(format!("{c}-{link}"));
+            let mut compile = Command::new(c);
+            compile.args(WARNINGS).args(["-std=c99", "-O2", "-I"]).arg(root().join("include"));
+            for (name, words) in [("BEGIN", BEGIN), ("END", END)] {
+                compile.arg(format!("-D{name}=\"{words}\""));
+            }
+            compile.arg(root().join("tests/ffi/realtime.c")).arg(library_dir().join(library));
+            compile.arg(format!("-Wl,-rpath,{}", library_dir().display()));
+            compile.args(["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-ldl", "-lm", "-o"]).arg(&program);
+            run(&mut compile);
+            // Four networks, three batches, four numbers of steps.
+            assert_eq!(quiet_sections(&program, &[]), 48, "{c}, {link}");
+        }
+        report(&format!(
+            "realtime: a program by {c}: 48 sections of 100 rounds under strace, no system call"
+        ));
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! `cargo test` starts, on the best arm, and a test of it, usually `every_arm`, starts the same executable again with
 //! `ELMAN_ISA` set for each of the others. What ran and what did not is written straight to standard error, where
 //! the test harness's capture does not reach. `ELMAN_REQUIRE_ARMS=portable,avx2,avx512` makes a skip of one of these
-//! a failure, for machines that are there to run them.
+//! a failure, for machines that are there to run them; so is a name that no arm has.
 //!
 //! When `ELMAN_ISA` is set from outside, that arm alone runs: the wish of whoever set it, and what a child does.
 
@@ -19,6 +19,19 @@ pub(crate) fn report(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
+/// What makes a skip a failure.
+const REQUIRE: &str = "ELMAN_REQUIRE_ARMS";
+
+/// The arms that must run.
+fn required() -> Vec<Isa> {
+    let named = std::env::var(REQUIRE).unwrap_or_default();
+    let arm = |name: &str| {
+        let arm = Isa::ALL.into_iter().find(|isa| isa.name() == name);
+        arm.unwrap_or_else(|| panic!("{REQUIRE} is {named:?}, and no arm has the name {name:?}"))
+    };
+    named.split(',').map(str::trim).filter(|name| !name.is_empty()).map(arm).collect()
+}
+
 /// Whether `ELMAN_ISA` decides.
 pub(crate) fn is_forced() -> bool {
     std::env::var_os("ELMAN_ISA").is_some()
@@ -29,8 +42,16 @@ pub(crate) fn run_others(suite: &str) {
     let this = elman::isa().expect("an arm can be chosen");
     if is_forced() {
         report(&format!("{suite}: arm {}: runs here, forced by ELMAN_ISA", this.name()));
+        let missed: Vec<_> = required().into_iter().filter(|&isa| isa != this).map(Isa::name).collect();
+        assert!(
+            missed.is_empty(),
+            "{REQUIRE} wants {missed:?}, and ELMAN_ISA lets {} alone run",
+            this.name()
+        );
         return;
     }
+    // Names are looked at where nothing is skipped, too.
+    required();
     for isa in Isa::ALL {
         if isa == this {
             report(&format!("{suite}: arm {}: runs here", isa.name()));
@@ -47,12 +68,7 @@ pub(crate) fn is_there(suite: &str, isa: Isa) -> bool {
         return true;
     }
     report(&format!("{suite}: arm {}: SKIPPED, this CPU does not have it", isa.name()));
-    let required = std::env::var("ELMAN_REQUIRE_ARMS").unwrap_or_default();
-    assert!(
-        !required.split(',').any(|name| name == isa.name()),
-        "ELMAN_REQUIRE_ARMS is {required:?}, and this CPU has no {}",
-        isa.name()
-    );
+    assert!(!required().contains(&isa), "{REQUIRE} wants {}, and this CPU does not have it", isa.name());
     false
 }
 
@@ -64,7 +80,7 @@ pub(crate) fn child(isa: Isa, args: &[&str]) -> String {
 /// [`child`] with any value of `ELMAN_ISA`.
 pub(crate) fn child_with(isa: &str, args: &[&str]) -> String {
     let executable = std::env::current_exe().expect("a test has an executable");
-    let output = Command::new(executable).args(args).env("ELMAN_ISA", isa).output();
+    let output = Command::new(executable).args(args).env("ELMAN_ISA", isa).env_remove(REQUIRE).output();
     let output = output.expect("the executable can be started again");
     let written =
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();

@@ -1,5 +1,5 @@
 //! What the suites share: networks as plain data, the slow oracle, the numbers that everything is made of, the
-//! vectors of Keras, and the way to run a suite once more on every other arm.
+//! vectors of Keras, compilers for C, and the way to run a suite once more on every other arm.
 
 #![allow(dead_code, reason = "every suite is a crate of its own and uses its own part of this")]
 
@@ -9,6 +9,7 @@ pub(crate) mod counting;
 pub(crate) mod host;
 pub(crate) mod network;
 pub(crate) mod numbers;
+pub(crate) mod programs;
 pub(crate) mod questions;
 pub(crate) mod reference;
 pub(crate) mod vectors;

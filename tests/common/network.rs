@@ -161,6 +161,8 @@ impl std::fmt::Debug for Array {
 pub(crate) struct Network {
     pub(crate) input_size: usize,
     pub(crate) layers: Vec<Spec>,
+    /// What the weights were made from, so that a failure tells everything.
+    pub(crate) seed: u64,
     pub(crate) weights: Vec<Vec<Array>>,
 }
 
@@ -184,7 +186,7 @@ impl Network {
             weights.push(arrays.collect());
             input = layer.output(input);
         }
-        Self { input_size, layers, weights }
+        Self { input_size, layers, seed, weights }
     }
 
     /// One recurrent layer.
@@ -210,6 +212,8 @@ impl Network {
         Self {
             input_size,
             layers: self.layers[first..end].to_vec(),
+            // As `new` counts.
+            seed: self.seed + 10 * first as u64,
             weights: self.weights[first..end].to_vec(),
         }
     }
