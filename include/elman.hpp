@@ -195,6 +195,17 @@ public:
         check(elman_sequential_set_weight(get(), layer, which, values.data(), values.size()));
     }
 
+    struct bytes {
+        std::size_t plain, packed;
+    };
+    bytes weight_bytes() const {
+        bytes result{};
+        check(elman_sequential_weight_bytes(get(), &result.plain, &result.packed));
+        return result;
+    }
+    /// For a network that will only run.
+    void drop_weights() { check(elman_sequential_drop_weights(get())); }
+
     std::size_t parameter_count() const {
         std::size_t count = 0;
         check(elman_sequential_parameter_count(get(), &count));

@@ -279,7 +279,8 @@ unsafe fn read_config(config: *const elman_trainer_config) -> Result<TrainerConf
 /// On success *out is the new trainer, and yours to free.
 ///
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (a number outside its range, an unknown enum value, a flag other than 0 and 1),
-/// UNSUPPORTED (the last layer gives two arrays, truncation of a network that it is not for), OUT_OF_MEMORY.
+/// UNSUPPORTED (the last layer gives two arrays, truncation of a network that it is not for,
+/// elman_sequential_drop_weights has freed the weights), OUT_OF_MEMORY.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -306,7 +307,8 @@ pub unsafe extern "C" fn elman_trainer_new(
 /// network gives sequences, masked steps do not count in the loss.
 ///
 /// Fails like elman_sequential_run, and with NOT_FINITE where the loss or a gradient is a NaN or an infinity, UNSUPPORTED
-/// where truncation meets ONNX padding: weights and optimizer are unchanged then, as after any other failure.
+/// where truncation meets ONNX padding or elman_sequential_drop_weights has freed the weights: weights and optimizer are
+/// unchanged then, as after any other failure.
 ///
 /// Threads: the trainer must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -385,7 +387,8 @@ unsafe fn step<T: Element>(
 /// Writes the training's state and its network's weights to a file, from which elman_trainer_load goes on to the same bits,
 /// replacing what is there. path is as in elman_sequential_save.
 ///
-/// Fails with IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
+/// Fails with IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
+/// (elman_sequential_drop_weights has freed the weights).
 ///
 /// Threads: any number at once on one trainer.
 #[unsafe(no_mangle)]
@@ -407,8 +410,8 @@ pub unsafe extern "C" fn elman_trainer_save(
 ///
 /// On success *out is the new trainer, and yours to free.
 ///
-/// Fails with IO, BAD_FORMAT, NOT_BUILT, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be); the
-/// network is unchanged then.
+/// Fails with IO, BAD_FORMAT, NOT_BUILT, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be),
+/// UNSUPPORTED (elman_sequential_drop_weights has freed the weights); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]

@@ -217,7 +217,8 @@ impl Trainer {
     ///
     /// # Errors
     /// [`Error::NotBuilt`]; [`Error::InvalidArgument`] for numbers outside their ranges; [`Error::Unsupported`] for a model
-    /// whose last layer gives two arrays; [`Error::OutOfMemory`].
+    /// whose last layer gives two arrays, or whose weights were [dropped](Sequential::drop_weights);
+    /// [`Error::OutOfMemory`].
     pub fn new(model: &Sequential, config: TrainerConfig) -> Result<Self> {
         config.validate(model)?;
         if let Some(Layer::Bidirectional(Bidirectional { merge_mode: MergeMode::None, .. })) =
@@ -227,7 +228,7 @@ impl Trainer {
                 "a trainer needs one output, and the last layer does not merge its halves".into(),
             ));
         }
-        let network = model.network("trainer")?;
+        let network = model.whole_network("trainer")?;
         let mut arrays = Vec::new();
         for (layer, built) in network.layers.iter().enumerate() {
             let variables = built.variables.0.iter();
@@ -570,7 +571,7 @@ impl Trainer {
     }
 
     fn check_shape(&self, model: &Sequential) -> Result<()> {
-        let network = model.network("trainer")?;
+        let network = model.whole_network("trainer")?;
         let arrays = network.layers.iter().enumerate().flat_map(|(layer, built)| {
             let variables = built.variables.0.iter();
             variables.map(move |variable| (layer, variable.weight(), variable.values().len()))

@@ -1,4 +1,5 @@
-// Every wrapper of elman.hpp for training, called once and its answer looked at. tests/ffi_examples.rs builds and runs it.
+// Every wrapper of elman.hpp for training and for dropping weights, called once and its answer looked at.
+// tests/ffi_examples.rs builds and runs it.
 #include <array>
 #include <cmath>
 #include <cstdio>
@@ -147,10 +148,22 @@ void trainers(const std::string &path) {
     EXPECT(of_words.step_tokens(ids, 1, ids.size(), wanted) < before);
 }
 
+void dropped() {
+    elman::sequential network = floats();
+    const std::vector<float> x = waves(batch * steps * features), before = network.predict(x, batch, steps);
+    const elman::sequential::bytes whole = network.weight_bytes();
+    EXPECT(whole.plain == network.parameter_count() * sizeof(float) && whole.packed > 0);
+    network.drop_weights();
+    EXPECT(network.weight_bytes().plain == 0 && network.weight_bytes().packed == whole.packed);
+    EXPECT(network.predict(x, batch, steps) == before);
+    EXPECT(failure([&] { network.get_parameters(); }) == ELMAN_STATUS_UNSUPPORTED);
+}
+
 }  // namespace
 
 int main(int, char **arguments) {
     tapes();
     trainers(arguments[1]);
+    dropped();
     std::puts("everything is as it should be");
 }
