@@ -506,7 +506,7 @@ impl Trainer {
     /// Loss, penalties included, and accuracy of a model as it is, without dropout.
     ///
     /// # Errors
-    /// As [`Sequential::run`].
+    /// As [`Sequential::run`], and [`Error::InvalidArgument`] where masks leave no row to take a loss of.
     pub fn evaluate(&self, model: &Sequential, examples: Examples<'_>) -> Result<Score> {
         /// Rows at a time: enough to fill the kernels' tiles, few enough that the buffers stay small.
         const ROWS: usize = 128;
@@ -559,6 +559,9 @@ impl Trainer {
             total += f64::from(loss.evaluate(rows, gradient)?) * counted as f64;
             right = right.zip(accuracy(loss, rows)).map(|(sum, a)| sum + f64::from(a) * counted as f64);
             all += counted as f64;
+        }
+        if all == 0.0 {
+            return Err(no_row());
         }
         let mut score =
             Score { loss: (total / all) as f32, accuracy: right.map(|right| (right / all) as f32) };
