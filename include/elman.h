@@ -1166,6 +1166,79 @@ elman_status elman_trainer_step_tokens(elman_trainer *trainer,
                                        const elman_run_options *options,
                                        float *loss);
 
+/// elman_trainer_step where each row counts by its weight: weights is [batch], or [batch, steps] where the network gives
+/// sequences. The loss is the sum of weight x loss over what counts, divided by its number and not by the weights' sum, as
+/// in Keras.
+///
+/// Fails like elman_trainer_step.
+///
+/// Threads: the trainer must not be in use by another thread.
+elman_status elman_trainer_step_weighted(elman_trainer *trainer,
+                                         const float *x,
+                                         size_t x_len,
+                                         size_t batch,
+                                         size_t steps,
+                                         const float *target,
+                                         size_t target_len,
+                                         const float *weights,
+                                         size_t weights_len,
+                                         const elman_run_options *options,
+                                         float *loss);
+
+/// elman_trainer_step_weighted for token ids [batch, steps].
+///
+/// Fails like elman_trainer_step_tokens.
+///
+/// Threads: the trainer must not be in use by another thread.
+elman_status elman_trainer_step_weighted_tokens(elman_trainer *trainer,
+                                                const int32_t *ids,
+                                                size_t ids_len,
+                                                size_t batch,
+                                                size_t steps,
+                                                const float *target,
+                                                size_t target_len,
+                                                const float *weights,
+                                                size_t weights_len,
+                                                const elman_run_options *options,
+                                                float *loss);
+
+/// *loss receives what a step's would be, over any number of rows, without dropout and with nothing moved; *accuracy the
+/// share of right answers: the class of the largest prediction, or a probability on the right side of one half; a NaN for
+/// the mean squared error, which knows none. accuracy may be NULL; so may weights, with weights_len 0, where all rows count
+/// alike.
+///
+/// Fails like elman_trainer_step, but for NOT_FINITE: a loss that is a NaN or an infinity is given as it is.
+///
+/// Threads: any number at once on one trainer.
+elman_status elman_trainer_evaluate(const elman_trainer *trainer,
+                                    const float *x,
+                                    size_t x_len,
+                                    size_t batch,
+                                    size_t steps,
+                                    const float *target,
+                                    size_t target_len,
+                                    const float *weights,
+                                    size_t weights_len,
+                                    float *loss,
+                                    float *accuracy);
+
+/// elman_trainer_evaluate for token ids [batch, steps].
+///
+/// Fails like elman_trainer_evaluate, and with INVALID_ARGUMENT where an id is outside the vocabulary.
+///
+/// Threads: any number at once on one trainer.
+elman_status elman_trainer_evaluate_tokens(const elman_trainer *trainer,
+                                           const int32_t *ids,
+                                           size_t ids_len,
+                                           size_t batch,
+                                           size_t steps,
+                                           const float *target,
+                                           size_t target_len,
+                                           const float *weights,
+                                           size_t weights_len,
+                                           float *loss,
+                                           float *accuracy);
+
 /// Writes the training's state and its network's weights to a file, from which elman_trainer_load goes on to the same bits,
 /// replacing what is there. path is as in elman_sequential_save.
 ///

@@ -132,6 +132,17 @@ void trainers(const std::string &path) {
     EXPECT(trainer.step(x, batch, steps, target) < 0.1f * first);
     EXPECT(failure([&] { trainer.step(x, batch, steps + 1, target); }) == ELMAN_STATUS_LENGTH_MISMATCH);
 
+    // A row of weight 0 moves nothing, whatever it holds, and the accuracy of a mean squared error is none.
+    const std::vector<float> weights{1, 0, 2};
+    std::vector<float> odd = target;
+    odd[1] = 1000;
+    const float even = trainer.evaluate(x, batch, steps, target, weights).loss;
+    EXPECT(trainer.evaluate(x, batch, steps, odd, weights).loss == even);
+    EXPECT(trainer.evaluate(x, batch, steps, odd).loss > 1000);
+    EXPECT(std::isnan(trainer.evaluate(x, batch, steps, target).accuracy));
+    EXPECT(trainer.step_weighted(x, batch, steps, odd, weights) == even);
+    EXPECT(trainer.step_weighted(x, batch, steps, odd, weights, &options) < even);
+
     trainer.save(path);
     elman::trainer resumed = elman::trainer::load(other, path);
     EXPECT(other.get_parameters() == network.get_parameters());
@@ -144,6 +155,9 @@ void trainers(const std::string &path) {
     elman::trainer of_words(words, config);
     const std::vector<float> wanted(units, 0.5f);
     const float before = of_words.step_tokens(ids, 1, ids.size(), wanted);
+    const float once = of_words.evaluate_tokens(ids, 1, ids.size(), wanted).loss;
+    const std::vector<float> twice{2};
+    EXPECT(of_words.step_weighted_tokens(ids, 1, ids.size(), wanted, twice) == 2 * once);
     words = tokens();  // The trainer keeps the network that it was made for.
     EXPECT(of_words.step_tokens(ids, 1, ids.size(), wanted) < before);
 }
