@@ -669,7 +669,7 @@ elman_status elman_sequential_weight_shape(const elman_sequential *network,
 /// Copies a weight to `values`, in Keras's layout. len is rows x columns of elman_sequential_weight_shape.
 ///
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (no such layer, an unknown weight, or one that the layer does not have),
-/// LENGTH_MISMATCH.
+/// LENGTH_MISMATCH, UNSUPPORTED (elman_sequential_drop_weights has freed it).
 ///
 /// Threads: any number at once on one network.
 elman_status elman_sequential_get_weight(const elman_sequential *network,
@@ -681,7 +681,8 @@ elman_status elman_sequential_get_weight(const elman_sequential *network,
 /// Replaces a weight by a copy of `values`, in Keras's layout. len is rows x columns of elman_sequential_weight_shape.
 ///
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (no such layer, an unknown weight, or one that the layer does not have),
-/// LENGTH_MISMATCH, OUT_OF_MEMORY; the network is unchanged then.
+/// LENGTH_MISMATCH, OUT_OF_MEMORY, UNSUPPORTED (elman_sequential_drop_weights has freed it); the network is unchanged
+/// then.
 ///
 /// Threads: the network must not be in use by another thread.
 elman_status elman_sequential_set_weight(elman_sequential *network,
@@ -689,6 +690,29 @@ elman_status elman_sequential_set_weight(elman_sequential *network,
                                          elman_weight which,
                                          const float *values,
                                          size_t len);
+
+/// How many bytes the weights of a network take: *plain those in Keras's layout, embedding tables among them, and *packed
+/// the same as a run reads them.
+///
+/// Fails with NOT_BUILT.
+///
+/// Threads: any number at once on one network.
+elman_status elman_sequential_weight_bytes(const elman_sequential *network,
+                                           size_t *plain,
+                                           size_t *packed);
+
+/// Frees the weights in Keras's layout, about half of the network's memory, where it will only run: predict, run and
+/// streams read the packed ones, and go on with the same bits. Embedding tables, which are not packed, stay. Whatever else
+/// reads or changes weights (get and set, save, tapes, trainers) fails with UNSUPPORTED from then on, until
+/// elman_sequential_build. A second time does nothing.
+///
+/// Streams and tapes that are there already keep all that they were made with, and then the network takes packed weights
+/// of its own: drop first.
+///
+/// Fails with NOT_BUILT, OUT_OF_MEMORY (for those packed weights); the network is unchanged then.
+///
+/// Threads: the network must not be in use by another thread.
+elman_status elman_sequential_drop_weights(elman_sequential *network);
 
 /// How many threads one predict or run may use: 1 unless set, 0 for all cores. The results have the same bits.
 ///
@@ -794,7 +818,8 @@ elman_status elman_sequential_run_tokens(const elman_sequential *network,
 /// Writes layers and weights to a file in elman's safetensors layout, replacing what is there. path is nul-terminated:
 /// on Unix any bytes, elsewhere UTF-8.
 ///
-/// Fails with NOT_BUILT, IO, INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
+/// Fails with NOT_BUILT, IO, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
+/// (elman_sequential_drop_weights has freed the weights).
 ///
 /// Threads: any number at once on one network.
 elman_status elman_sequential_save(const elman_sequential *network,
@@ -952,7 +977,7 @@ void elman_stream_free(elman_stream *stream);
 /// On success *out is the new tape, and yours to free.
 ///
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (batch or steps is 0, an overflowed product), UNSUPPORTED (a network without a
-/// layer that computes), OUT_OF_MEMORY.
+/// layer that computes, elman_sequential_drop_weights has freed the weights), OUT_OF_MEMORY.
 ///
 /// Threads: any number at once on one network.
 elman_status elman_tape_new(const elman_sequential *network,
@@ -1071,7 +1096,7 @@ elman_status elman_sequential_parameter_count(const elman_sequential *network, s
 /// Writes all weights, one behind the other: layer by layer, and within a layer in the order of the ELMAN_WEIGHT_
 /// constants.
 ///
-/// Fails with NOT_BUILT, LENGTH_MISMATCH.
+/// Fails with NOT_BUILT, LENGTH_MISMATCH, UNSUPPORTED (elman_sequential_drop_weights has freed the weights).
 ///
 /// Threads: any number at once on one network.
 elman_status elman_sequential_get_parameters(const elman_sequential *network,
@@ -1080,7 +1105,7 @@ elman_status elman_sequential_get_parameters(const elman_sequential *network,
 
 /// Replaces all weights at once, laid out as elman_sequential_get_parameters gives them.
 ///
-/// Fails with NOT_BUILT, LENGTH_MISMATCH, OUT_OF_MEMORY; the network is unchanged then.
+/// Fails like elman_sequential_get_parameters, and with OUT_OF_MEMORY; the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 elman_status elman_sequential_set_parameters(elman_sequential *network, const float *values, size_t len);
@@ -1099,7 +1124,8 @@ elman_status elman_trainer_config_init(elman_trainer_config *config,
 /// On success *out is the new trainer, and yours to free.
 ///
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (a number outside its range, an unknown enum value, a flag other than 0 and 1),
-/// UNSUPPORTED (the last layer gives two arrays, truncation of a network that it is not for), OUT_OF_MEMORY.
+/// UNSUPPORTED (the last layer gives two arrays, truncation of a network that it is not for,
+/// elman_sequential_drop_weights has freed the weights), OUT_OF_MEMORY.
 ///
 /// Threads: the network must not be in use by another thread.
 elman_status elman_trainer_new(elman_sequential *network,
@@ -1111,7 +1137,8 @@ elman_status elman_trainer_new(elman_sequential *network,
 /// network gives sequences, masked steps do not count in the loss.
 ///
 /// Fails like elman_sequential_run, and with NOT_FINITE where the loss or a gradient is a NaN or an infinity, UNSUPPORTED
-/// where truncation meets ONNX padding: weights and optimizer are unchanged then, as after any other failure.
+/// where truncation meets ONNX padding or elman_sequential_drop_weights has freed the weights: weights and optimizer are
+/// unchanged then, as after any other failure.
 ///
 /// Threads: the trainer must not be in use by another thread.
 elman_status elman_trainer_step(elman_trainer *trainer,
@@ -1139,10 +1166,84 @@ elman_status elman_trainer_step_tokens(elman_trainer *trainer,
                                        const elman_run_options *options,
                                        float *loss);
 
+/// elman_trainer_step where each row counts by its weight: weights is [batch], or [batch, steps] where the network gives
+/// sequences. The loss is the sum of weight x loss over what counts, divided by its number and not by the weights' sum, as
+/// in Keras.
+///
+/// Fails like elman_trainer_step.
+///
+/// Threads: the trainer must not be in use by another thread.
+elman_status elman_trainer_step_weighted(elman_trainer *trainer,
+                                         const float *x,
+                                         size_t x_len,
+                                         size_t batch,
+                                         size_t steps,
+                                         const float *target,
+                                         size_t target_len,
+                                         const float *weights,
+                                         size_t weights_len,
+                                         const elman_run_options *options,
+                                         float *loss);
+
+/// elman_trainer_step_weighted for token ids [batch, steps].
+///
+/// Fails like elman_trainer_step_tokens.
+///
+/// Threads: the trainer must not be in use by another thread.
+elman_status elman_trainer_step_weighted_tokens(elman_trainer *trainer,
+                                                const int32_t *ids,
+                                                size_t ids_len,
+                                                size_t batch,
+                                                size_t steps,
+                                                const float *target,
+                                                size_t target_len,
+                                                const float *weights,
+                                                size_t weights_len,
+                                                const elman_run_options *options,
+                                                float *loss);
+
+/// *loss receives what a step's would be, over any number of rows, without dropout and with nothing moved; *accuracy the
+/// share of right answers: the class of the largest prediction, or a probability on the right side of one half; a NaN for
+/// the mean squared error, which knows none. accuracy may be NULL; so may weights, with weights_len 0, where all rows count
+/// alike.
+///
+/// Fails like elman_trainer_step, but for NOT_FINITE: a loss that is a NaN or an infinity is given as it is.
+///
+/// Threads: any number at once on one trainer.
+elman_status elman_trainer_evaluate(const elman_trainer *trainer,
+                                    const float *x,
+                                    size_t x_len,
+                                    size_t batch,
+                                    size_t steps,
+                                    const float *target,
+                                    size_t target_len,
+                                    const float *weights,
+                                    size_t weights_len,
+                                    float *loss,
+                                    float *accuracy);
+
+/// elman_trainer_evaluate for token ids [batch, steps].
+///
+/// Fails like elman_trainer_evaluate, and with INVALID_ARGUMENT where an id is outside the vocabulary.
+///
+/// Threads: any number at once on one trainer.
+elman_status elman_trainer_evaluate_tokens(const elman_trainer *trainer,
+                                           const int32_t *ids,
+                                           size_t ids_len,
+                                           size_t batch,
+                                           size_t steps,
+                                           const float *target,
+                                           size_t target_len,
+                                           const float *weights,
+                                           size_t weights_len,
+                                           float *loss,
+                                           float *accuracy);
+
 /// Writes the training's state and its network's weights to a file, from which elman_trainer_load goes on to the same bits,
 /// replacing what is there. path is as in elman_sequential_save.
 ///
-/// Fails with IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
+/// Fails with IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
+/// (elman_sequential_drop_weights has freed the weights).
 ///
 /// Threads: any number at once on one trainer.
 elman_status elman_trainer_save(const elman_trainer *trainer,
@@ -1153,8 +1254,8 @@ elman_status elman_trainer_save(const elman_trainer *trainer,
 ///
 /// On success *out is the new trainer, and yours to free.
 ///
-/// Fails with IO, BAD_FORMAT, NOT_BUILT, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be); the
-/// network is unchanged then.
+/// Fails with IO, BAD_FORMAT, NOT_BUILT, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be),
+/// UNSUPPORTED (elman_sequential_drop_weights has freed the weights); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 elman_status elman_trainer_load(elman_sequential *network,

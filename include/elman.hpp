@@ -195,6 +195,17 @@ public:
         check(elman_sequential_set_weight(get(), layer, which, values.data(), values.size()));
     }
 
+    struct bytes {
+        std::size_t plain, packed;
+    };
+    bytes weight_bytes() const {
+        bytes result{};
+        check(elman_sequential_weight_bytes(get(), &result.plain, &result.packed));
+        return result;
+    }
+    /// For a network that will only run.
+    void drop_weights() { check(elman_sequential_drop_weights(get())); }
+
     std::size_t parameter_count() const {
         std::size_t count = 0;
         check(elman_sequential_parameter_count(get(), &count));
@@ -405,6 +416,42 @@ public:
         check(elman_trainer_step_tokens(get(), ids.data(), ids.size(), batch, steps, target.data(), target.size(),
                                         options, &loss));
         return loss;
+    }
+    /// Each row, or each step of each row where the network gives sequences, counting by its weight.
+    float step_weighted(view<const float> x, std::size_t batch, std::size_t steps, view<const float> target,
+                        view<const float> weights, const elman_run_options *options = nullptr) {
+        float loss = 0;
+        check(elman_trainer_step_weighted(get(), x.data(), x.size(), batch, steps, target.data(), target.size(),
+                                          weights.data(), weights.size(), options, &loss));
+        return loss;
+    }
+    float step_weighted_tokens(view<const std::int32_t> ids, std::size_t batch, std::size_t steps,
+                               view<const float> target, view<const float> weights,
+                               const elman_run_options *options = nullptr) {
+        float loss = 0;
+        check(elman_trainer_step_weighted_tokens(get(), ids.data(), ids.size(), batch, steps, target.data(),
+                                                 target.size(), weights.data(), weights.size(), options, &loss));
+        return loss;
+    }
+
+    /// The accuracy of a mean squared error is a NaN.
+    struct score {
+        float loss, accuracy;
+    };
+    /// Of the network as it is. No weights: all rows count alike.
+    score evaluate(view<const float> x, std::size_t batch, std::size_t steps, view<const float> target,
+                   view<const float> weights = {}) const {
+        score result{};
+        check(elman_trainer_evaluate(get(), x.data(), x.size(), batch, steps, target.data(), target.size(),
+                                     weights.data(), weights.size(), &result.loss, &result.accuracy));
+        return result;
+    }
+    score evaluate_tokens(view<const std::int32_t> ids, std::size_t batch, std::size_t steps, view<const float> target,
+                          view<const float> weights = {}) const {
+        score result{};
+        check(elman_trainer_evaluate_tokens(get(), ids.data(), ids.size(), batch, steps, target.data(), target.size(),
+                                            weights.data(), weights.size(), &result.loss, &result.accuracy));
+        return result;
     }
 
     /// The handle, for functions of elman.h; it stays this object's. NULL after a move.

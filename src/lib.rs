@@ -36,7 +36,7 @@ pub use layers::{
     Unroll, Variable, Weight,
 };
 pub use sequence::activate;
-pub use sequential::{Padding, RunOptions, Sequential};
+pub use sequential::{Padding, RunOptions, Sequential, WeightBytes};
 pub use stream::Stream;
 pub use tape::Tape;
 pub use training::{

@@ -76,6 +76,15 @@ pub struct RunOptions<'a> {
     pub final_state: Option<&'a mut [f32]>,
 }
 
+/// Bytes that a model's weights take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WeightBytes {
+    /// In Keras's layout, embedding tables among them.
+    pub plain: usize,
+    /// As the kernels read them.
+    pub packed: usize,
+}
+
 impl Sequential {
     /// A model that reads `input_size` features a step; 1 when an embedding comes first.
     pub fn new(input_size: usize) -> Self {
@@ -161,6 +170,14 @@ impl Sequential {
     /// The weights as they are now.
     pub(crate) fn network(&self, what: &'static str) -> Result<&Arc<Network>> {
         self.network.as_ref().ok_or(Error::NotBuilt(what))
+    }
+
+    /// [`network`](Self::network), unless weights were dropped.
+    pub(crate) fn whole_network(&self, what: &'static str) -> Result<&Arc<Network>> {
+        let network = self.network(what)?;
+        let mut variables = network.layers.iter().flat_map(|built| &built.variables.0);
+        variables.try_for_each(|variable| variable.kept(what).map(|_| ()))?;
+        Ok(network)
     }
 
     /// The model as it is now, sharing the weights until one of the two changes them.
@@ -441,24 +458,25 @@ impl Sequential {
     }
 
     /// All weights of a layer.
-    pub(crate) fn variables(&self, layer: usize) -> Result<&Variables> {
+    fn variables(&self, layer: usize) -> Result<&Variables> {
         self.built_layer(layer).map(|built| &built.variables)
     }
 
     /// One weight array of a layer.
     ///
     /// # Errors
-    /// [`Error::NotBuilt`]; [`Error::InvalidArgument`] when there is no such layer or it has no such weight.
+    /// [`Error::NotBuilt`]; [`Error::InvalidArgument`] when there is no such layer or it has no such weight;
+    /// [`Error::Unsupported`] when it was [dropped](Self::drop_weights).
     pub fn weight(&self, layer: usize, which: Weight) -> Result<&Variable> {
-        self.variables(layer)?.get(which)
+        self.variables(layer)?.get(which)?.kept("get_weight")
     }
 
-    /// `[rows, columns]` of one weight array; a bias is `[1, units]`.
+    /// `[rows, columns]` of one weight array, dropped or not; a bias is `[1, units]`.
     ///
     /// # Errors
-    /// As [`weight`](Self::weight).
+    /// [`Error::NotBuilt`]; [`Error::InvalidArgument`] when there is no such layer or it has no such weight.
     pub fn weight_shape(&self, layer: usize, which: Weight) -> Result<[usize; 2]> {
-        self.weight(layer, which).map(Variable::shape)
+        self.variables(layer)?.get(which).map(Variable::shape)
     }
 
     /// Replaces one weight array of a layer, row by row in Keras's layout.
@@ -481,6 +499,7 @@ impl Sequential {
         &mut self,
         mut change: impl FnMut(usize, Weight, &mut [f32]),
     ) -> Result<()> {
+        self.whole_network("set_parameters")?;
         let kernels = kernels()?;
         let network = self.network.as_mut().map(Arc::make_mut).ok_or(Error::NotBuilt("weights"))?;
         // What can fail comes first, so that a failure changes nothing.
@@ -508,7 +527,47 @@ impl Sequential {
         Ok(())
     }
 
-    /// Every weight with its name (`layers.0.kernel`) and shape, in order.
+    /// Bytes of the weights that the model holds.
+    ///
+    /// # Errors
+    /// [`Error::NotBuilt`].
+    pub fn weight_bytes(&self) -> Result<WeightBytes> {
+        let layers = self.network("weight_bytes")?.layers.iter().map(|built| built.bytes());
+        let [plain, packed] = layers.fold([0, 0], |all, here| [all[0] + here[0], all[1] + here[1]]);
+        Ok(WeightBytes { plain, packed })
+    }
+
+    /// Frees the weights in Keras's layout, about half of the model's memory, where it will only run. Runs and streams
+    /// read the packed ones, and embedding tables, which are not packed, stay. What reads or changes weights
+    /// (get and set, [`save`](Self::save), [`Tape`](crate::Tape), [`Trainer`](crate::Trainer)) is [`Error::Unsupported`]
+    /// from then on, until [`initialize`](Self::initialize).
+    ///
+    /// Streams and tapes that are there already keep all that they were made with, and then the model takes packed
+    /// weights of its own: drop first.
+    ///
+    /// # Errors
+    /// [`Error::NotBuilt`]; [`Error::OutOfMemory`] for those packed weights. The model is unchanged then.
+    pub fn drop_weights(&mut self) -> Result<()> {
+        let kernels = kernels()?;
+        let network = self.network.as_mut().map(Arc::make_mut).ok_or(Error::NotBuilt("drop_weights"))?;
+        // What can fail comes first, so that a failure changes nothing.
+        let others = |built: &mut Arc<BuiltLayer>| {
+            let shared = Arc::get_mut(built).is_none() && built.can_drop();
+            shared.then(|| built.without_variables(kernels)).transpose()
+        };
+        let others = network.layers.iter_mut().map(others).collect::<Result<Vec<_>>>()?;
+        for (built, other) in network.layers.iter_mut().zip(others) {
+            if let Some(other) = other {
+                *built = Arc::new(other);
+            } else if let Some(built) = Arc::get_mut(built).filter(|built| built.can_drop()) {
+                built.variables = built.variables.dropped();
+            }
+        }
+        Ok(())
+    }
+
+    /// Every weight with its name (`layers.0.kernel`) and shape, in order; the values of [dropped](Self::drop_weights) ones
+    /// are empty.
     pub fn trainable_variables(&self) -> impl Iterator<Item = (String, [usize; 2], &[f32])> {
         let layers = self.network.iter().flat_map(|network| network.layers.iter().enumerate());
         layers.flat_map(|(i, built)| {

@@ -46,10 +46,11 @@ impl Tape {
     ///
     /// # Errors
     /// [`Error::NotBuilt`]; [`Error::InvalidArgument`] for zero or overflowing sizes; [`Error::Unsupported`] for a model
-    /// without a layer that computes; [`Error::OutOfMemory`].
+    /// without a layer that computes, or one whose weights were [dropped](Sequential::drop_weights);
+    /// [`Error::OutOfMemory`].
     pub fn new(model: &Sequential, batch: usize, steps: usize) -> Result<Self> {
         model.output_len(batch, steps)?;
-        let tape = sequence::Tape::new(model.network("tape")?, model.threads(), batch, steps)?;
+        let tape = sequence::Tape::new(model.whole_network("tape")?, model.threads(), batch, steps)?;
         Ok(Self { model: model.snapshot()?, tape })
     }
 

@@ -185,6 +185,10 @@ fn null_is_named() {
         null_pointer(elman_sequential_get_weight(n, 0, kernel, null_mut(), 8), "values");
         null_pointer(elman_sequential_set_weight(null_mut(), 0, kernel, x, 8), "network");
         null_pointer(elman_sequential_set_weight(n, 0, kernel, null(), 8), "values");
+        null_pointer(elman_sequential_weight_bytes(null(), &mut size, &mut size), "network");
+        null_pointer(elman_sequential_weight_bytes(n, null_mut(), &mut size), "plain");
+        null_pointer(elman_sequential_weight_bytes(n, &mut size, null_mut()), "packed");
+        null_pointer(elman_sequential_drop_weights(null_mut()), "network");
         null_pointer(elman_sequential_set_threads(null_mut(), 1), "network");
         null_pointer(elman_sequential_output_len(null(), 1, 1, &mut size), "network");
         null_pointer(elman_sequential_output_len(n, 1, 1, null_mut()), "len");
@@ -351,6 +355,8 @@ fn unbuilt_networks_say_so() {
         not_built(elman_sequential_weight_shape(n, 0, ELMAN_WEIGHT_BIAS, &mut size, &mut size));
         not_built(elman_sequential_get_weight(n, 0, ELMAN_WEIGHT_BIAS, yp, 3));
         not_built(elman_sequential_set_weight(n, 0, ELMAN_WEIGHT_BIAS, x, 3));
+        not_built(elman_sequential_weight_bytes(n, &mut size, &mut size));
+        not_built(elman_sequential_drop_weights(n));
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("unbuilt.safetensors");
         not_built(elman_sequential_save(n, c_path(&path).as_ptr()));
@@ -689,6 +695,46 @@ fn weights_go_in_and_come_out() {
         ok(elman_simple_rnn_cell_get_weight(cell.0, ELMAN_WEIGHT_BIAS, read.as_mut_ptr(), 3));
     }
     assert_eq!(read, values);
+}
+
+#[test]
+fn dropped_weights_are_not_needed_to_run() {
+    let (network, words) = (Network::floats(), Network::tokens());
+    let (x, mut before, mut after) = ([0.5; 4], [UNTOUCHED; 3], [UNTOUCHED; 3]);
+    let (mut plain, mut packed, mut still) = (0, 0, 0);
+    let (mut values, mut tape, mut trainer) = ([UNTOUCHED; 64], null_mut(), null_mut());
+    let unsupported = |status| fails(status, ELMAN_STATUS_UNSUPPORTED, &["drop_weights"]);
+    // SAFETY: live handles and arrays of the lengths given.
+    unsafe {
+        let n = network.0;
+        ok(elman_sequential_predict(n, x.as_ptr(), 4, 1, 2, before.as_mut_ptr(), 3));
+        ok(elman_sequential_weight_bytes(n, &mut plain, &mut packed));
+        let floats = 4 * (2 + 4 + 1) + 3 * (4 + 3 + 1);
+        assert_eq!(plain, floats * size_of::<f32>());
+        ok(elman_sequential_drop_weights(n));
+        ok(elman_sequential_drop_weights(n));
+        ok(elman_sequential_weight_bytes(n, &mut plain, &mut still));
+        assert_eq!((plain, still), (0, packed));
+        ok(elman_sequential_predict(n, x.as_ptr(), 4, 1, 2, after.as_mut_ptr(), 3));
+        assert_eq!(before, after);
+
+        let (v, bias) = (values.as_mut_ptr(), ELMAN_WEIGHT_BIAS);
+        unsupported(elman_sequential_get_weight(n, 0, bias, v, 4));
+        unsupported(elman_sequential_set_weight(n, 0, bias, v, 4));
+        unsupported(elman_sequential_get_parameters(n, v, floats));
+        unsupported(elman_sequential_set_parameters(n, v, floats));
+        unsupported(elman_sequential_save(n, c"elman-not-written".as_ptr()));
+        unsupported(elman_tape_new(n, 1, 2, &mut tape));
+        let config = common::c::trainer_config();
+        unsupported(elman_trainer_new(n, &config, &mut trainer));
+        assert!(tape.is_null() && trainer.is_null());
+        untouched(&values);
+
+        ok(elman_sequential_drop_weights(words.0));
+        ok(elman_sequential_weight_bytes(words.0, &mut plain, &mut packed));
+        assert_eq!(plain, 10 * 2 * size_of::<f32>(), "the table stays");
+        ok(elman_sequential_get_weight(words.0, 0, ELMAN_WEIGHT_EMBEDDING, v, 20));
+    }
 }
 
 fn c_path(path: &std::path::Path) -> CString {

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use common::c::{ok, trainer_config as config};
 use elman::ffi::*;
 use elman::{
-    Activation, Clipping, Dense, Examples, Loss, Optimizer, RunOptions, Schedule, Sequential, SimpleRnn,
-    Tape, Trainer, TrainerConfig, Truncation, Weight,
+    Activation, Clipping, Dense, Embedding, Examples, Loss, Optimizer, RunOptions, Schedule, Sequential,
+    SimpleRnn, Tape, Trainer, TrainerConfig, Truncation, Weight,
 };
 
 const BATCH: usize = 3;
@@ -359,6 +359,84 @@ fn a_trainer_takes_rust_s_steps() {
         elman_trainer_free(c);
         elman_trainer_free(null_mut());
         elman_sequential_free(network);
+    }
+}
+
+/// On a network whose output is a sequence, so that weights are by step, and on one that reads tokens.
+#[test]
+fn weights_and_evaluation_are_rust_s() {
+    let x = x();
+    let ids: Vec<i32> = (0..BATCH * STEPS).map(|i| i as i32 % 9).collect();
+    let outputs = BATCH * STEPS;
+    let target: Vec<f32> = (0..outputs * 2).map(|i| ((i / 2 + i) % 2) as f32).collect();
+    let weights: Vec<f32> = (0..outputs).map(|i| (i % 4) as f32 * 0.5).collect();
+    let loss = Loss::CategoricalCrossentropy { from_logits: false };
+    for (of_words, loss) in [(false, loss), (true, loss), (false, Loss::MeanSquaredError)] {
+        let rnn = SimpleRnn::new(6).return_sequences(true);
+        let top = Dense::new(2).activation(Activation::Softmax);
+        let mut rust = match of_words {
+            true => Sequential::new(1).add(Embedding::new(9, 4).mask_zero(true)),
+            false => Sequential::new(4),
+        };
+        rust = rust.add(rnn).add(top).build(7).unwrap();
+        let mut trainer = Trainer::new(&rust, TrainerConfig::new(Optimizer::adam(), loss)).unwrap();
+        let plain = match of_words {
+            true => Examples::tokens(&ids, BATCH, STEPS, &target),
+            false => Examples::floats(&x, BATCH, STEPS, &target),
+        };
+        let (mut network, mut c) = (null_mut(), null_mut());
+        let (mut got, mut accuracy) = (0.0, 0.0);
+        let (t, tn, w, wn) = (target.as_ptr(), target.len(), weights.as_ptr(), weights.len());
+        let (x, xn, i, n) = (x.as_ptr(), x.len(), ids.as_ptr(), ids.len());
+        // SAFETY: every array is as long as its length says, handles are live.
+        unsafe {
+            let mut config = config();
+            if loss != Loss::MeanSquaredError {
+                config.loss = ELMAN_LOSS_CATEGORICAL_CROSSENTROPY;
+            }
+            let mut layer = std::mem::zeroed::<elman_simple_rnn_config>();
+            ok(elman_simple_rnn_config_init(&mut layer, size_of_val(&layer), 6));
+            layer.return_sequences = 1;
+            ok(elman_sequential_new(if of_words { 1 } else { 4 }, &mut network));
+            if of_words {
+                ok(elman_sequential_add_embedding(network, 9, 4, elman_bool(1)));
+            }
+            ok(elman_sequential_add_simple_rnn(network, &layer));
+            ok(elman_sequential_add_dense(network, 2, ELMAN_ACTIVATION_SOFTMAX));
+            ok(elman_sequential_build(network, 7));
+            ok(elman_trainer_new(network, &config, &mut c));
+            for _ in 0..3 {
+                for (w, wn, examples) in [(w, wn, plain.weights(&weights)), (null(), 0, plain)] {
+                    let (got, accuracy) = (&mut got, &mut accuracy);
+                    ok(match of_words {
+                        true => {
+                            elman_trainer_evaluate_tokens(c, i, n, BATCH, STEPS, t, tn, w, wn, got, accuracy)
+                        }
+                        false => elman_trainer_evaluate(c, x, xn, BATCH, STEPS, t, tn, w, wn, got, accuracy),
+                    });
+                    let score = trainer.evaluate(&rust, examples).unwrap();
+                    assert_eq!(*got, score.loss);
+                    assert_eq!(Some(*accuracy).filter(|share| !share.is_nan()), score.accuracy);
+                    assert_eq!(score.accuracy.is_none(), loss == Loss::MeanSquaredError);
+                }
+                let (before, got, no) = (got, &mut got, null());
+                ok(match of_words {
+                    true => elman_trainer_step_weighted_tokens(c, i, n, BATCH, STEPS, t, tn, w, wn, no, got),
+                    false => elman_trainer_step_weighted(c, x, xn, BATCH, STEPS, t, tn, w, wn, no, got),
+                });
+                let examples = plain.weights(&weights);
+                assert_eq!(*got, trainer.step(&mut rust, examples, RunOptions::default()).unwrap());
+                assert_ne!(*got, before, "weights count");
+            }
+            // Without a place for it there is no accuracy.
+            if !of_words {
+                let last = got;
+                ok(elman_trainer_evaluate(c, x, xn, BATCH, STEPS, t, tn, w, wn, &mut got, null_mut()));
+                assert!(got < last);
+            }
+            elman_trainer_free(c);
+            elman_sequential_free(network);
+        }
     }
 }
 

@@ -139,6 +139,32 @@ fn null_is_named() {
         null_pointer(elman_trainer_step_tokens(of_words, null(), 6, b, s, x, Y, no, yp), "ids");
         null_pointer(elman_trainer_step_tokens(of_words, i, 6, b, s, null(), Y, no, yp), "target");
         null_pointer(elman_trainer_step_tokens(of_words, i, 6, b, s, x, Y, no, null_mut()), "loss");
+        // With weights, and without a step: here only the row weights and the results are their own.
+        let (wn, i6, some) = (null(), 6, [1.0; BATCH]);
+        let some = some.as_ptr();
+        null_pointer(elman_trainer_step_weighted(null_mut(), x, X, b, s, x, Y, some, b, no, yp), "trainer");
+        null_pointer(elman_trainer_step_weighted(w, null(), X, b, s, x, Y, some, b, no, yp), "x");
+        null_pointer(elman_trainer_step_weighted(w, x, X, b, s, null(), Y, some, b, no, yp), "target");
+        null_pointer(elman_trainer_step_weighted(w, x, X, b, s, x, Y, wn, b, no, yp), "weights");
+        null_pointer(elman_trainer_step_weighted(w, x, X, b, s, x, Y, wn, 0, no, yp), "weights");
+        null_pointer(elman_trainer_step_weighted(w, x, X, b, s, x, Y, some, b, no, null_mut()), "loss");
+        let step = elman_trainer_step_weighted_tokens;
+        null_pointer(step(null_mut(), i, i6, b, s, x, Y, some, b, no, yp), "trainer");
+        null_pointer(step(of_words, null(), i6, b, s, x, Y, some, b, no, yp), "ids");
+        null_pointer(step(of_words, i, i6, b, s, null(), Y, some, b, no, yp), "target");
+        null_pointer(step(of_words, i, i6, b, s, x, Y, wn, b, no, yp), "weights");
+        null_pointer(step(of_words, i, i6, b, s, x, Y, some, b, no, null_mut()), "loss");
+        null_pointer(elman_trainer_evaluate(null(), x, X, b, s, x, Y, wn, 0, yp, yp), "trainer");
+        null_pointer(elman_trainer_evaluate(w, null(), X, b, s, x, Y, wn, 0, yp, yp), "x");
+        null_pointer(elman_trainer_evaluate(w, x, X, b, s, null(), Y, wn, 0, yp, yp), "target");
+        null_pointer(elman_trainer_evaluate(w, x, X, b, s, x, Y, wn, b, yp, yp), "weights");
+        null_pointer(elman_trainer_evaluate(w, x, X, b, s, x, Y, wn, 0, null_mut(), yp), "loss");
+        let evaluate = elman_trainer_evaluate_tokens;
+        null_pointer(evaluate(null(), i, i6, b, s, x, Y, wn, 0, yp, yp), "trainer");
+        null_pointer(evaluate(of_words, null(), i6, b, s, x, Y, wn, 0, yp, yp), "ids");
+        null_pointer(evaluate(of_words, i, i6, b, s, null(), Y, wn, 0, yp, yp), "target");
+        null_pointer(evaluate(of_words, i, i6, b, s, x, Y, wn, b, yp, yp), "weights");
+        null_pointer(evaluate(of_words, i, i6, b, s, x, Y, wn, 0, null_mut(), yp), "loss");
         null_pointer(elman_trainer_save(null(), path), "trainer");
         null_pointer(elman_trainer_save(w, null()), "path");
         null_pointer(elman_trainer_load(null_mut(), path, &mut trainer), "network");
@@ -196,6 +222,16 @@ fn lengths_off_by_one_are_noticed() {
             wrong(elman_trainer_step_tokens(of_words, i, off(6), b, s, x, Y, no, yp), "ids", 6, off(6));
             let status = elman_trainer_step_tokens(of_words, i, 6, b, s, x, off(Y), no, yp);
             wrong(status, "target", Y, off(Y));
+            let status = elman_trainer_step_weighted(w, x, X, b, s, x, Y, x, off(b), no, yp);
+            wrong(status, "weights", b, off(b));
+            let status = elman_trainer_step_weighted_tokens(of_words, i, 6, b, s, x, Y, x, off(b), no, yp);
+            wrong(status, "weights", b, off(b));
+            let evaluate = elman_trainer_evaluate;
+            wrong(evaluate(w, x, off(X), b, s, x, Y, x, b, yp, yp), "x", X, off(X));
+            wrong(evaluate(w, x, X, b, s, x, off(Y), x, b, yp, yp), "target", Y, off(Y));
+            wrong(evaluate(w, x, X, b, s, x, Y, x, off(b), yp, yp), "weights", b, off(b));
+            let status = elman_trainer_evaluate_tokens(of_words, i, off(6), b, s, x, Y, x, b, yp, yp);
+            wrong(status, "ids", 6, off(6));
         }
     }
     untouched(&y);
@@ -359,6 +395,18 @@ fn misaligned_and_overlapping_arrays_are_refused() {
         overlap(elman_tape_backward(t, x, Y, at(Y - 1), X), &["dx", "dy"]);
         overlap(elman_trainer_step(w, x, X, b, s, y, Y, no, x), &["loss", "x"]);
         overlap(elman_trainer_step(w, x, X, b, s, y, Y, no, at(20 + Y - 1)), &["loss", "target"]);
+        let weights = at(50);
+        invalid(elman_trainer_step_weighted(w, x, X, b, s, y, Y, misaligned(x), b, no, at(60)), "weights");
+        invalid(elman_trainer_evaluate(w, x, X, b, s, y, Y, weights, b, at(60), misaligned(x)), "accuracy");
+        let both = &["loss", "weights"];
+        overlap(elman_trainer_step_weighted(w, x, X, b, s, y, Y, weights, b, no, at(51)), both);
+        overlap(elman_trainer_evaluate(w, x, X, b, s, y, Y, weights, b, at(51), at(60)), both);
+        overlap(elman_trainer_evaluate(w, x, X, b, s, y, Y, weights, b, at(60), x), &["accuracy", "x"]);
+        overlap(elman_trainer_evaluate(w, x, X, b, s, y, Y, null(), 0, x, at(60)), &["loss", "x"]);
+        overlap(
+            elman_trainer_evaluate(w, x, X, b, s, y, Y, null(), 0, at(60), at(60)),
+            &["accuracy", "loss"],
+        );
         let states = elman_run_options { final_state: at(X - 1), final_state_len: 8, ..state };
         overlap(elman_trainer_step(w, x, X, b, s, at(40), Y, &states, at(60)), &["final_state", "x"]);
         let states = elman_run_options { final_state: at(40 + Y - 1), final_state_len: 8, ..state };

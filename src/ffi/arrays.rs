@@ -11,7 +11,7 @@ use crate::training::Examples;
 pub(super) type Given<T> = (*const T, usize);
 
 /// What a network reads: floats, or token ids.
-pub(super) trait Element: Sized {
+pub(super) trait Element: Sized + 'static {
     /// Begins to look at an array of these.
     fn input(given: Given<Self>) -> Result<Input<Self>, Failure>;
 

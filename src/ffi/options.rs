@@ -162,7 +162,7 @@ impl Options {
 }
 
 /// An array that may be NULL, and then must not claim a length: a failed malloc is no unused option.
-fn used<T>(what: &str, start: *const T, len: usize) -> Result<Option<(*const T, usize)>, Failure> {
+pub(super) fn used<T>(what: &str, start: *const T, len: usize) -> Result<Option<(*const T, usize)>, Failure> {
     match (start.is_null(), len) {
         (false, len) => Ok(Some((start, len))),
         (true, 0) => Ok(None),

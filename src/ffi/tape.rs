@@ -21,7 +21,7 @@ pub struct elman_tape(Tape);
 /// On success *out is the new tape, and yours to free.
 ///
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (batch or steps is 0, an overflowed product), UNSUPPORTED (a network without a
-/// layer that computes), OUT_OF_MEMORY.
+/// layer that computes, elman_sequential_drop_weights has freed the weights), OUT_OF_MEMORY.
 ///
 /// Threads: any number at once on one network.
 #[unsafe(no_mangle)]
@@ -295,7 +295,7 @@ pub unsafe extern "C" fn elman_sequential_parameter_count(
 /// Writes all weights, one behind the other: layer by layer, and within a layer in the order of the ELMAN_WEIGHT_
 /// constants.
 ///
-/// Fails with NOT_BUILT, LENGTH_MISMATCH.
+/// Fails with NOT_BUILT, LENGTH_MISMATCH, UNSUPPORTED (elman_sequential_drop_weights has freed the weights).
 ///
 /// Threads: any number at once on one network.
 #[unsafe(no_mangle)]
@@ -317,7 +317,7 @@ pub unsafe extern "C" fn elman_sequential_get_parameters(
 
 /// Replaces all weights at once, laid out as elman_sequential_get_parameters gives them.
 ///
-/// Fails with NOT_BUILT, LENGTH_MISMATCH, OUT_OF_MEMORY; the network is unchanged then.
+/// Fails like elman_sequential_get_parameters, and with OUT_OF_MEMORY; the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]

@@ -6,12 +6,13 @@ use std::mem::offset_of;
 use super::arrays::{Element, Given};
 use super::boundary::boundary;
 use super::enums::unknown;
-use super::options::{Options, elman_run_options};
-use super::raw::{Input, Output, Place, flag, free, path, shared, unshared};
+use super::options::{Options, elman_run_options, used};
+use super::raw::{Input, Output, Place, Span, flag, free, path, shared, unshared};
 use super::sequential::elman_sequential;
 use super::sized::{fill, read_fields, size_of_given};
 use super::status::{Failure, elman_status};
-use crate::training::{Clipping, Loss, Optimizer, Schedule, Trainer, TrainerConfig, Truncation};
+use crate::sequential::Sequential;
+use crate::training::{Clipping, Examples, Loss, Optimizer, Schedule, Trainer, TrainerConfig, Truncation};
 
 /// What moves the weights: one of the ELMAN_OPTIMIZER_ constants. Formulas and defaults are Keras's.
 #[repr(transparent)]
@@ -279,7 +280,8 @@ unsafe fn read_config(config: *const elman_trainer_config) -> Result<TrainerConf
 /// On success *out is the new trainer, and yours to free.
 ///
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (a number outside its range, an unknown enum value, a flag other than 0 and 1),
-/// UNSUPPORTED (the last layer gives two arrays, truncation of a network that it is not for), OUT_OF_MEMORY.
+/// UNSUPPORTED (the last layer gives two arrays, truncation of a network that it is not for,
+/// elman_sequential_drop_weights has freed the weights), OUT_OF_MEMORY.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -306,7 +308,8 @@ pub unsafe extern "C" fn elman_trainer_new(
 /// network gives sequences, masked steps do not count in the loss.
 ///
 /// Fails like elman_sequential_run, and with NOT_FINITE where the loss or a gradient is a NaN or an infinity, UNSUPPORTED
-/// where truncation meets ONNX padding: weights and optimizer are unchanged then, as after any other failure.
+/// where truncation meets ONNX padding or elman_sequential_drop_weights has freed the weights: weights and optimizer are
+/// unchanged then, as after any other failure.
 ///
 /// Threads: the trainer must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -321,8 +324,9 @@ pub unsafe extern "C" fn elman_trainer_step(
     options: *const elman_run_options,
     loss: *mut f32,
 ) -> elman_status {
+    let given = GivenRows::new((x, x_len), (batch, steps), (target, target_len));
     // SAFETY: the contract at the top of the header is `step`'s.
-    unsafe { step(trainer, (x, x_len), (batch, steps), (target, target_len), options, loss) }
+    unsafe { step(trainer, given, options, loss) }
 }
 
 /// elman_trainer_step for token ids [batch, steps].
@@ -342,17 +346,177 @@ pub unsafe extern "C" fn elman_trainer_step_tokens(
     options: *const elman_run_options,
     loss: *mut f32,
 ) -> elman_status {
+    let given = GivenRows::new((ids, ids_len), (batch, steps), (target, target_len));
     // SAFETY: the contract at the top of the header is `step`'s.
-    unsafe { step(trainer, (ids, ids_len), (batch, steps), (target, target_len), options, loss) }
+    unsafe { step(trainer, given, options, loss) }
+}
+
+/// elman_trainer_step where each row counts by its weight: weights is [batch], or [batch, steps] where the network gives
+/// sequences. The loss is the sum of weight x loss over what counts, divided by its number and not by the weights' sum, as
+/// in Keras.
+///
+/// Fails like elman_trainer_step.
+///
+/// Threads: the trainer must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_trainer_step_weighted(
+    trainer: *mut elman_trainer,
+    x: *const f32,
+    x_len: usize,
+    batch: usize,
+    steps: usize,
+    target: *const f32,
+    target_len: usize,
+    weights: *const f32,
+    weights_len: usize,
+    options: *const elman_run_options,
+    loss: *mut f32,
+) -> elman_status {
+    let given =
+        GivenRows::new((x, x_len), (batch, steps), (target, target_len)).weighted(weights, weights_len);
+    // SAFETY: the contract at the top of the header is `step`'s.
+    unsafe { step(trainer, given, options, loss) }
+}
+
+/// elman_trainer_step_weighted for token ids [batch, steps].
+///
+/// Fails like elman_trainer_step_tokens.
+///
+/// Threads: the trainer must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_trainer_step_weighted_tokens(
+    trainer: *mut elman_trainer,
+    ids: *const i32,
+    ids_len: usize,
+    batch: usize,
+    steps: usize,
+    target: *const f32,
+    target_len: usize,
+    weights: *const f32,
+    weights_len: usize,
+    options: *const elman_run_options,
+    loss: *mut f32,
+) -> elman_status {
+    let given =
+        GivenRows::new((ids, ids_len), (batch, steps), (target, target_len)).weighted(weights, weights_len);
+    // SAFETY: the contract at the top of the header is `step`'s.
+    unsafe { step(trainer, given, options, loss) }
+}
+
+/// *loss receives what a step's would be, over any number of rows, without dropout and with nothing moved; *accuracy the
+/// share of right answers: the class of the largest prediction, or a probability on the right side of one half; a NaN for
+/// the mean squared error, which knows none. accuracy may be NULL; so may weights, with weights_len 0, where all rows count
+/// alike.
+///
+/// Fails like elman_trainer_step, but for NOT_FINITE: a loss that is a NaN or an infinity is given as it is.
+///
+/// Threads: any number at once on one trainer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_trainer_evaluate(
+    trainer: *const elman_trainer,
+    x: *const f32,
+    x_len: usize,
+    batch: usize,
+    steps: usize,
+    target: *const f32,
+    target_len: usize,
+    weights: *const f32,
+    weights_len: usize,
+    loss: *mut f32,
+    accuracy: *mut f32,
+) -> elman_status {
+    let given = GivenRows::new((x, x_len), (batch, steps), (target, target_len));
+    // SAFETY: the contract at the top of the header is `evaluate`'s.
+    unsafe { evaluate(trainer, given, (weights, weights_len), loss, accuracy) }
+}
+
+/// elman_trainer_evaluate for token ids [batch, steps].
+///
+/// Fails like elman_trainer_evaluate, and with INVALID_ARGUMENT where an id is outside the vocabulary.
+///
+/// Threads: any number at once on one trainer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_trainer_evaluate_tokens(
+    trainer: *const elman_trainer,
+    ids: *const i32,
+    ids_len: usize,
+    batch: usize,
+    steps: usize,
+    target: *const f32,
+    target_len: usize,
+    weights: *const f32,
+    weights_len: usize,
+    loss: *mut f32,
+    accuracy: *mut f32,
+) -> elman_status {
+    let given = GivenRows::new((ids, ids_len), (batch, steps), (target, target_len));
+    // SAFETY: the contract at the top of the header is `evaluate`'s.
+    unsafe { evaluate(trainer, given, (weights, weights_len), loss, accuracy) }
+}
+
+/// Rows with their targets, as C hands them over.
+struct GivenRows<T> {
+    x: Given<T>,
+    sizes: (usize, usize),
+    target: Given<f32>,
+    /// Where there are any.
+    weights: Option<Given<f32>>,
+}
+
+/// [`GivenRows`] whose every length fits.
+struct Rows<T> {
+    x: Input<T>,
+    sizes: (usize, usize),
+    target: Input<f32>,
+    weights: Option<Input<f32>>,
+}
+
+impl<T: Element> GivenRows<T> {
+    fn new(x: Given<T>, sizes: (usize, usize), target: Given<f32>) -> Self {
+        Self { x, sizes, target, weights: None }
+    }
+
+    fn weighted(self, weights: *const f32, len: usize) -> Self {
+        Self { weights: Some((weights, len)), ..self }
+    }
+
+    fn check(self, trainer: &Trainer, network: &Sequential) -> Result<Rows<T>, Failure> {
+        let (batch, steps) = self.sizes;
+        let x = T::input(self.x)?;
+        let target = Input::new("target", self.target.0, self.target.1)?;
+        let weights = self.weights.map(|(start, len)| Input::new("weights", start, len)).transpose()?;
+        let columns = network.network("trainer")?.output.features;
+        let outputs = network.output_len(batch, steps)? / columns;
+        let target_columns = trainer.config().loss.target_columns(columns);
+        let target = target.expect("rows x target columns", &[outputs, target_columns])?;
+        let weights = weights.map(|weights| weights.expect("rows x outputs", &[outputs])).transpose()?;
+        Ok(Rows { x: T::expect(x, network, self.sizes)?, sizes: self.sizes, target, weights })
+    }
+}
+
+impl<T: Element> Rows<T> {
+    fn spans(&self) -> impl Iterator<Item = Span> {
+        let weights = self.weights.as_ref().map(Input::span);
+        [self.x.span(), self.target.span()].into_iter().chain(weights)
+    }
+
+    /// # Safety
+    /// The arrays are as long as C said, and nobody writes them during the call.
+    unsafe fn examples<'a>(&self) -> Examples<'a> {
+        // SAFETY: the caller's duty is the same for each.
+        let (x, target, weights) = unsafe {
+            (self.x.slice(), self.target.slice(), self.weights.as_ref().map(|weights| weights.slice()))
+        };
+        let examples = T::examples(x, self.sizes, target);
+        weights.map_or(examples, |weights| examples.weights(weights))
+    }
 }
 
 /// # Safety
 /// What the header asks of its callers.
 unsafe fn step<T: Element>(
     trainer: *mut elman_trainer,
-    x: Given<T>,
-    (batch, steps): (usize, usize),
-    (target, target_len): Given<f32>,
+    given: GivenRows<T>,
     options: *const elman_run_options,
     loss: *mut f32,
 ) -> elman_status {
@@ -360,32 +524,57 @@ unsafe fn step<T: Element>(
         // SAFETY: a live handle that nobody else uses meanwhile: the caller's duty.
         let elman_trainer { trainer, network } = unsafe { unshared("trainer", trainer) }?;
         let mut network = network.write();
-        let x = T::input(x)?;
         let loss = Output::new("loss", loss, 1)?;
-        let target = Input::new("target", target, target_len)?;
-        let outputs = network.output_len(batch, steps)?;
-        let columns = network.network("trainer")?.output.features;
-        let target = target.expect(
-            "rows x target columns",
-            &[outputs / columns, trainer.config().loss.target_columns(columns)],
-        )?;
-        let x = T::expect(x, &network, (batch, steps))?;
+        let (batch, steps) = given.sizes;
+        let rows = given.check(trainer, &network)?;
         // SAFETY: readable for its struct_size bytes: the caller's duty.
         let options = unsafe { Options::read(options, &network, batch, steps) }?;
-        options.check_overlap(x.span(), &loss)?;
-        options.check_overlap(target.span(), &loss)?;
+        rows.spans().try_for_each(|span| options.check_overlap(span, &loss))?;
         // SAFETY: as long as C says: the caller's duty; apart, checked above.
-        let (x, target, options) = unsafe { (x.slice(), target.slice(), options.into_run_options()) };
-        let value = trainer.step(&mut network, T::examples(x, (batch, steps), target), options)?;
+        let (examples, options) = unsafe { (rows.examples(), options.into_run_options()) };
+        let value = trainer.step(&mut network, examples, options)?;
         // SAFETY: valid for a write: the caller's duty.
         unsafe { loss.copy_from("one", &[1], &[value]) }
+    })
+}
+
+/// # Safety
+/// What the header asks of its callers.
+unsafe fn evaluate<T: Element>(
+    trainer: *const elman_trainer,
+    given: GivenRows<T>,
+    weights: Given<f32>,
+    loss: *mut f32,
+    accuracy: *mut f32,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody changes meanwhile: the caller's duty.
+        let elman_trainer { trainer, network } = unsafe { shared("trainer", trainer) }?;
+        let network = network.read();
+        let loss = Output::new("loss", loss, 1)?;
+        let accuracy = if accuracy.is_null() { None } else { Some(Output::new("accuracy", accuracy, 1)?) };
+        let weights = used("weights", weights.0, weights.1)?;
+        let rows = GivenRows { weights, ..given }.check(trainer, &network)?;
+        for span in rows.spans() {
+            loss.apart_from(span)?;
+            accuracy.as_ref().map_or(Ok(()), |accuracy| accuracy.apart_from(span))?;
+        }
+        accuracy.as_ref().map_or(Ok(()), |accuracy| accuracy.apart_from(loss.span()))?;
+        // SAFETY: as long as C says: the caller's duty.
+        let score = trainer.evaluate(&network, unsafe { rows.examples() })?;
+        // SAFETY: both valid for a write: the caller's duty; apart, checked above.
+        unsafe {
+            loss.copy_from("one", &[1], &[score.loss])?;
+            accuracy.map_or(Ok(()), |to| to.copy_from("one", &[1], &[score.accuracy.unwrap_or(f32::NAN)]))
+        }
     })
 }
 
 /// Writes the training's state and its network's weights to a file, from which elman_trainer_load goes on to the same bits,
 /// replacing what is there. path is as in elman_sequential_save.
 ///
-/// Fails with IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
+/// Fails with IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
+/// (elman_sequential_drop_weights has freed the weights).
 ///
 /// Threads: any number at once on one trainer.
 #[unsafe(no_mangle)]
@@ -407,8 +596,8 @@ pub unsafe extern "C" fn elman_trainer_save(
 ///
 /// On success *out is the new trainer, and yours to free.
 ///
-/// Fails with IO, BAD_FORMAT, NOT_BUILT, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be); the
-/// network is unchanged then.
+/// Fails with IO, BAD_FORMAT, NOT_BUILT, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be),
+/// UNSUPPORTED (elman_sequential_drop_weights has freed the weights); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]

@@ -69,18 +69,19 @@ impl Sequential {
     /// The file appears at `path` complete or not at all: it is written beside `path` under another name and then
     /// renamed, and a file that was there before stays whole if anything fails. The same model always gives the same
     /// bytes. Initialisers and the states of stateful layers are not kept.
+    ///
+    /// # Errors
+    /// [`Error::NotBuilt`], [`Error::Io`], [`Error::Unsupported`] after [`drop_weights`](Self::drop_weights).
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        if !self.is_built() {
-            return Err(Error::NotBuilt("save"));
-        }
+        let network = self.whole_network("save")?;
         let config = Config {
             input_size: self.input_size(),
             layers: LayerObjects(self.layers().iter().map(LayerObject::from).collect()),
         };
         let mut tensors = Vec::new();
-        for layer in 0..self.layers().len() {
-            let variables = self.variables(layer)?;
-            tensors.extend(variables.0.iter().map(|variable| (tensor_name(layer, variable.which), variable)));
+        for (layer, built) in network.layers.iter().enumerate() {
+            let variables = built.variables.0.iter();
+            tensors.extend(variables.map(|variable| (tensor_name(layer, variable.which), variable)));
         }
         let header = Header { config: to_json(&config)?, tensors: &tensors };
         let mut header = to_json(&header)?;

@@ -57,16 +57,37 @@ impl BuiltLayer {
         output: Shape,
         variables: Variables,
     ) -> Result<Self> {
-        let packed = match &layer {
-            Layer::SimpleRnn(rnn) => Packed::Rnn(PackedRnn::new(kernels, rnn, &variables, |which| which)?),
-            Layer::Bidirectional(Bidirectional { layer: rnn, .. }) => Packed::Both(Box::new([
-                PackedRnn::new(kernels, rnn, &variables, |which| which)?,
-                PackedRnn::new(kernels, rnn, &variables, Weight::backward)?,
-            ])),
-            Layer::Dense(dense) => Packed::Dense(PackedDense::new(kernels, dense, &variables)?),
-            Layer::Embedding(_) | Layer::Masking(_) | Layer::Dropout(_) => Packed::Plain,
-        };
+        let packed = Packed::new(kernels, &layer, &variables)?;
         Ok(Self { layer, input, output, variables, packed })
+    }
+
+    /// The layer once more, without the variables that a run does not read.
+    pub(crate) fn without_variables(&self, kernels: &'static KernelSet) -> Result<Self> {
+        Ok(Self {
+            layer: self.layer.clone(),
+            variables: self.variables.dropped(),
+            packed: Packed::new(kernels, &self.layer, &self.variables)?,
+            ..*self
+        })
+    }
+
+    /// Whether there are variables that a run does not read.
+    pub(crate) fn can_drop(&self) -> bool {
+        let plain = matches!(self.packed, Packed::Plain);
+        !plain && self.variables.0.iter().any(|variable| !variable.values.is_empty())
+    }
+
+    /// Bytes of the variables, and of their packed form.
+    pub(crate) fn bytes(&self) -> [usize; 2] {
+        let variables: usize = self.variables.0.iter().map(|variable| variable.values.len()).sum();
+        let rnn = |rnn: &PackedRnn| rnn.kernel.bytes() + rnn.recurrent.bytes() + size_of_val(&rnn.bias[..]);
+        let packed = match &self.packed {
+            Packed::Plain => 0,
+            Packed::Rnn(half) => rnn(half),
+            Packed::Both(both) => both.iter().map(rnn).sum(),
+            Packed::Dense(dense) => dense.kernel.bytes() + size_of_val(&dense.bias[..]),
+        };
+        [variables * size_of::<f32>(), packed]
     }
 
     /// Packs the variables again, after they were changed.
@@ -85,6 +106,20 @@ impl BuiltLayer {
                 Ok(())
             }
         }
+    }
+}
+
+impl Packed {
+    fn new(kernels: &'static KernelSet, layer: &Layer, variables: &Variables) -> Result<Self> {
+        Ok(match layer {
+            Layer::SimpleRnn(rnn) => Self::Rnn(PackedRnn::new(kernels, rnn, variables, |which| which)?),
+            Layer::Bidirectional(Bidirectional { layer: rnn, .. }) => Self::Both(Box::new([
+                PackedRnn::new(kernels, rnn, variables, |which| which)?,
+                PackedRnn::new(kernels, rnn, variables, Weight::backward)?,
+            ])),
+            Layer::Dense(dense) => Self::Dense(PackedDense::new(kernels, dense, variables)?),
+            Layer::Embedding(_) | Layer::Masking(_) | Layer::Dropout(_) => Self::Plain,
+        })
     }
 }
 

@@ -76,6 +76,7 @@ impl Weight {
 pub struct Variable {
     pub(crate) which: Weight,
     pub(crate) shape: [usize; 2],
+    /// Empty where the array was dropped.
     pub(crate) values: AlignedVec,
 }
 
@@ -93,6 +94,23 @@ impl Variable {
     /// The values, row by row.
     pub fn values(&self) -> &[f32] {
         &self.values
+    }
+
+    /// Values that the array has, dropped or not.
+    pub(crate) fn count(&self) -> usize {
+        self.shape[0] * self.shape[1]
+    }
+
+    /// The array, unless it was dropped; `what` needs it.
+    pub(crate) fn kept(&self, what: &str) -> Result<&Self> {
+        if self.values.len() == self.count() {
+            Ok(self)
+        } else {
+            Err(Error::Unsupported(format!(
+                "{what}: drop_weights has freed the weights in Keras's layout; do this before it, or build or load \
+                 the model again"
+            )))
+        }
     }
 }
 
@@ -134,9 +152,15 @@ impl Variables {
         self.0.iter().map(copy).collect::<Result<_>>().map(Self)
     }
 
+    /// The arrays without their values.
+    pub(crate) fn dropped(&self) -> Self {
+        let empty = |variable: &Variable| Variable { values: AlignedVec::empty(), ..*variable };
+        Self(self.0.iter().map(empty).collect())
+    }
+
     /// A copy with the array of `which` replaced.
     pub(crate) fn with(&self, which: Weight, values: &[f32]) -> Result<Self> {
-        let old = self.get(which)?;
+        let old = self.get(which)?.kept("set_weight")?;
         check_len(which.name(), values.len(), "rows x columns", &old.shape)?;
         let copy = |variable: &Variable| {
             let source = if variable.which == which { values } else { variable.values() };

@@ -217,7 +217,8 @@ impl Trainer {
     ///
     /// # Errors
     /// [`Error::NotBuilt`]; [`Error::InvalidArgument`] for numbers outside their ranges; [`Error::Unsupported`] for a model
-    /// whose last layer gives two arrays; [`Error::OutOfMemory`].
+    /// whose last layer gives two arrays, or whose weights were [dropped](Sequential::drop_weights);
+    /// [`Error::OutOfMemory`].
     pub fn new(model: &Sequential, config: TrainerConfig) -> Result<Self> {
         config.validate(model)?;
         if let Some(Layer::Bidirectional(Bidirectional { merge_mode: MergeMode::None, .. })) =
@@ -227,7 +228,7 @@ impl Trainer {
                 "a trainer needs one output, and the last layer does not merge its halves".into(),
             ));
         }
-        let network = model.network("trainer")?;
+        let network = model.whole_network("trainer")?;
         let mut arrays = Vec::new();
         for (layer, built) in network.layers.iter().enumerate() {
             let variables = built.variables.0.iter();
@@ -505,7 +506,7 @@ impl Trainer {
     /// Loss, penalties included, and accuracy of a model as it is, without dropout.
     ///
     /// # Errors
-    /// As [`Sequential::run`].
+    /// As [`Sequential::run`], and [`Error::InvalidArgument`] where masks leave no row to take a loss of.
     pub fn evaluate(&self, model: &Sequential, examples: Examples<'_>) -> Result<Score> {
         /// Rows at a time: enough to fill the kernels' tiles, few enough that the buffers stay small.
         const ROWS: usize = 128;
@@ -559,6 +560,9 @@ impl Trainer {
             right = right.zip(accuracy(loss, rows)).map(|(sum, a)| sum + f64::from(a) * counted as f64);
             all += counted as f64;
         }
+        if all == 0.0 {
+            return Err(no_row());
+        }
         let mut score =
             Score { loss: (total / all) as f32, accuracy: right.map(|right| (right / all) as f32) };
         let penalties = (self.config.l1, self.config.l2);
@@ -570,7 +574,7 @@ impl Trainer {
     }
 
     fn check_shape(&self, model: &Sequential) -> Result<()> {
-        let network = model.network("trainer")?;
+        let network = model.whole_network("trainer")?;
         let arrays = network.layers.iter().enumerate().flat_map(|(layer, built)| {
             let variables = built.variables.0.iter();
             variables.map(move |variable| (layer, variable.weight(), variable.values().len()))

@@ -1,4 +1,5 @@
-// Every wrapper of elman.hpp for training, called once and its answer looked at. tests/ffi_examples.rs builds and runs it.
+// Every wrapper of elman.hpp for training and for dropping weights, called once and its answer looked at.
+// tests/ffi_examples.rs builds and runs it.
 #include <array>
 #include <cmath>
 #include <cstdio>
@@ -131,6 +132,17 @@ void trainers(const std::string &path) {
     EXPECT(trainer.step(x, batch, steps, target) < 0.1f * first);
     EXPECT(failure([&] { trainer.step(x, batch, steps + 1, target); }) == ELMAN_STATUS_LENGTH_MISMATCH);
 
+    // A row of weight 0 moves nothing, whatever it holds, and the accuracy of a mean squared error is none.
+    const std::vector<float> weights{1, 0, 2};
+    std::vector<float> odd = target;
+    odd[1] = 1000;
+    const float even = trainer.evaluate(x, batch, steps, target, weights).loss;
+    EXPECT(trainer.evaluate(x, batch, steps, odd, weights).loss == even);
+    EXPECT(trainer.evaluate(x, batch, steps, odd).loss > 1000);
+    EXPECT(std::isnan(trainer.evaluate(x, batch, steps, target).accuracy));
+    EXPECT(trainer.step_weighted(x, batch, steps, odd, weights) == even);
+    EXPECT(trainer.step_weighted(x, batch, steps, odd, weights, &options) < even);
+
     trainer.save(path);
     elman::trainer resumed = elman::trainer::load(other, path);
     EXPECT(other.get_parameters() == network.get_parameters());
@@ -143,8 +155,22 @@ void trainers(const std::string &path) {
     elman::trainer of_words(words, config);
     const std::vector<float> wanted(units, 0.5f);
     const float before = of_words.step_tokens(ids, 1, ids.size(), wanted);
+    const float once = of_words.evaluate_tokens(ids, 1, ids.size(), wanted).loss;
+    const std::vector<float> twice{2};
+    EXPECT(of_words.step_weighted_tokens(ids, 1, ids.size(), wanted, twice) == 2 * once);
     words = tokens();  // The trainer keeps the network that it was made for.
     EXPECT(of_words.step_tokens(ids, 1, ids.size(), wanted) < before);
+}
+
+void dropped() {
+    elman::sequential network = floats();
+    const std::vector<float> x = waves(batch * steps * features), before = network.predict(x, batch, steps);
+    const elman::sequential::bytes whole = network.weight_bytes();
+    EXPECT(whole.plain == network.parameter_count() * sizeof(float) && whole.packed > 0);
+    network.drop_weights();
+    EXPECT(network.weight_bytes().plain == 0 && network.weight_bytes().packed == whole.packed);
+    EXPECT(network.predict(x, batch, steps) == before);
+    EXPECT(failure([&] { network.get_parameters(); }) == ELMAN_STATUS_UNSUPPORTED);
 }
 
 }  // namespace
@@ -152,5 +178,6 @@ void trainers(const std::string &path) {
 int main(int, char **arguments) {
     tapes();
     trainers(arguments[1]);
+    dropped();
     std::puts("everything is as it should be");
 }
