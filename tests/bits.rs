@@ -159,18 +159,24 @@ fn one_thread_or_more() {
         let mut model = network.elman();
         let x = values(i as u64, batch * steps * features, 1.0);
         let mask = random_mask(&mut Choices::new(i as u64), batch, steps);
-        for mask in [None, Some(&mask[..])] {
+        let lengths: Vec<usize> = (0..batch).map(|row| row * 7 % (steps + 1)).collect();
+        let initial = values(i as u64, model.state_len(batch).expect("the sizes are right"), 0.5);
+        let plain = Call::new(Input::Floats(&x), batch, steps);
+        let short = Call { lengths: Some(&lengths), initial_state: Some(&initial), ..plain };
+        for (of, call) in [
+            ("all steps", plain),
+            ("masked", Call { mask: Some(&mask), ..plain }),
+            ("lengths, initial states", short),
+            ("lengths, initial states, ONNX padding", Call { padding: Padding::Onnx, ..short }),
+        ] {
             model.set_threads(1).expect("one thread");
-            let one = run(&model, &x, batch, steps, mask);
+            let one = run_elman(&model, call);
             for threads in [2, 3, 8] {
                 model.set_threads(threads).expect("threads can be started");
-                let more = run(&model, &x, batch, steps, mask);
-                let what = format!(
-                    "{:?}, {batch} rows, masked: {}, {threads} threads",
-                    network.layers,
-                    mask.is_some()
-                );
-                assert_same_bits(&what, &more, &one);
+                let more = run_elman(&model, call);
+                let what = format!("{:?}, {batch} rows, {of}, {threads} threads", network.layers);
+                assert_same_bits(&what, &more.0, &one.0);
+                assert_same_bits(&what, &more.1, &one.1);
             }
         }
     }

@@ -256,8 +256,13 @@ fn threads_change_no_bit() {
         };
         let mask: Vec<u8> = tokens(3, batch * steps, 4).iter().map(|&id| u8::from(id > 0)).collect();
         let initial = values(4, batch * network.directions().iter().map(|rnn| rnn.units).sum::<usize>(), 0.5);
-        for mask in [None, Some(&mask[..])] {
-            let call = Call { mask, initial_state: Some(&initial), ..Call::new(input, batch, steps) };
+        // Rows without a step in every part.
+        let lengths: Vec<usize> = (0..batch).map(|row| row * 8 % (steps + 1)).collect();
+        let plain = Call { initial_state: Some(&initial), ..Call::new(input, batch, steps) };
+        let short = Call { lengths: Some(&lengths), ..plain };
+        for call in
+            [plain, Call { mask: Some(&mask), ..plain }, short, Call { padding: Padding::Onnx, ..short }]
+        {
             let answer = |threads: usize| {
                 let mut model = network.elman();
                 model.set_threads(threads).expect("threads can be started");

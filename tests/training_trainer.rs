@@ -142,6 +142,42 @@ fn embeddings_move_whole_or_by_touched_rows() {
     }
 }
 
+/// Masked steps, weights by step, dropout and an embedding, over several steps.
+#[test]
+fn threads_train_to_the_same_bits() {
+    let (batch, steps) = (17, 29);
+    let rnn = Rnn { dropout: 0.3, recurrent_dropout: 0.2, return_sequences: true, ..Rnn::new(70) };
+    let layers = vec![
+        Spec::Embedding { vocabulary: 12, size: 50, mask_zero: true },
+        Spec::SimpleRnn(rnn),
+        Spec::Dense { units: 3, activation: Activation::Softmax, use_bias: true },
+    ];
+    let network = Network::new(1, layers, 6);
+    let classes: Vec<f32> = tokens(1, batch * steps, 3).iter().map(|&class| class as f32).collect();
+    let weights = values(2, batch * steps, 1.0);
+    let loss = Loss::SparseCategoricalCrossentropy { from_logits: false };
+    for lazy_embeddings in [false, true] {
+        let trained = |threads: usize| {
+            let mut model = network.elman();
+            model.set_threads(threads).unwrap();
+            let config = TrainerConfig { lazy_embeddings, ..TrainerConfig::new(Optimizer::adam(), loss) };
+            let mut trainer = Trainer::new(&model, config).unwrap();
+            let mut all = Vec::new();
+            for seed in 0..4 {
+                let ids = tokens(10 + seed, batch * steps, 12);
+                let examples = Examples::tokens(&ids, batch, steps, &classes).weights(&weights);
+                all.push(trainer.step(&mut model, examples, RunOptions::default()).unwrap());
+                all.push(trainer.evaluate(&model, examples).unwrap().loss);
+            }
+            [all, parameters(&model)].concat()
+        };
+        let alone = trained(1);
+        for threads in [2, 3, 5] {
+            assert_same_bits(&format!("{threads} threads"), &trained(threads), &alone);
+        }
+    }
+}
+
 #[test]
 fn fit_learns_repeats_and_stops() {
     // Whether the mean of the first feature is above 0.
