@@ -241,6 +241,7 @@ fn large() -> Vec<Network> {
         Network::new(1, vec![embedding, dropout, both(MergeMode::Concat), backwards(65)], 3),
         Network::new(20, vec![backwards(90), both(MergeMode::None)], 4),
         Network::new(600, vec![Spec::SimpleRnn(rnn(130))], 5),
+        Network::new(70, vec![Spec::SimpleRnn(Rnn::new(130)), dropout, dense], 6),
     ]
 }
 

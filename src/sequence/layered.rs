@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::pipeline::{Chunk, LayerLane, Walk};
 use super::scratch::Buffer;
-use super::team::{Held, wait_until};
+use super::team::Held;
 use crate::error::Result;
 use crate::gemm::Rows;
 
@@ -45,7 +45,9 @@ pub(super) fn run(
     let strides: Vec<usize> = lanes.iter().map(|lane| lane.step.stride()).collect();
     let costs: Vec<usize> = lanes.iter().map(|lane| lane.step.cost()).collect();
     let most = spans.iter().map(|span| span.rows).max().unwrap_or(0);
-    handed.resize_with(lanes.len(), Default::default);
+    if handed.len() < lanes.len() {
+        handed.resize_with(lanes.len(), Default::default);
+    }
     for (pair, stride) in handed.iter_mut().zip(&strides) {
         for buffer in pair {
             buffer.0.reserve_scratch(most * stride)?;
@@ -58,7 +60,7 @@ pub(super) fn run(
     let sink = Mutex::new(sink);
     // By member: how many chunks are done.
     let done: Vec<_> = (0..lanes.len()).map(|_| Apart(AtomicUsize::new(0))).collect();
-    team.run(&|member, members, _| {
+    team.run(&|member, members, meeting| {
         let mut groups: Vec<_> = (0..members).map(|member| share(&costs, member, members)).collect();
         groups.retain(|group| !group.is_empty());
         let Some(group) = groups.get(member) else { return };
@@ -73,20 +75,20 @@ pub(super) fn run(
                 }
                 Some(layer) => {
                     let len = span.rows * strides[layer];
-                    wait_until(|| done[member - 1].0.load(Ordering::Acquire) > chunk);
+                    meeting.wait_for(|| done[member - 1].0.load(Ordering::Acquire) > chunk);
                     taken = locked(&handed[layer][2]);
                     taken.0[..len].copy_from_slice(&locked(&handed[layer][chunk % 2]).0[..len]);
                     Rows::Strided { values: &taken.0, stride: strides[layer], count: span.rows }
                 }
             };
             for lane in &mut held {
-                input = lane.run(walk, span, input, None);
+                input = lane.again().run(walk, span, input, None);
             }
             if group.end == lanes.len() {
                 locked(&sink)(Chunk { first: span.first, counts: span.counts, rows: input });
             } else {
                 let len = span.rows * strides[group.end - 1];
-                wait_until(|| done[member + 1].0.load(Ordering::Acquire) + 2 > chunk);
+                meeting.wait_for(|| done[member + 1].0.load(Ordering::Acquire) + 2 > chunk);
                 locked(&handed[group.end - 1][chunk % 2]).0[..len].copy_from_slice(&input.row(0)[..len]);
             }
             done[member].0.store(chunk + 1, Ordering::Release);

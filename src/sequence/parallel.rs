@@ -84,3 +84,23 @@ impl Threads {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever ran it: now a partner's panic aborts the process.
+    #[test]
+    fn a_panic_in_a_part_comes_back_to_the_caller() {
+        let threads = Threads::new(3).expect("threads can be started");
+        let caller = std::thread::current().id();
+        for _ in 0..1000 {
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                threads.for_each(&mut [0; 3], |_| {
+                    std::thread::sleep(std::time::Duration::from_micros(100));
+                    assert_eq!(std::thread::current().id(), caller, "a partner's");
+                });
+            }));
+        }
+    }
+}

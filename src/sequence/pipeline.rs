@@ -1,5 +1,7 @@
 //! One stage: its layers run chunk by chunk, each right behind the one below.
 
+use std::sync::Arc;
+
 use super::network::{Network, Stage};
 use super::parallel::Threads;
 use super::scratch::{Buffer, Lane};
@@ -9,7 +11,7 @@ use super::{layered, looped, unrolled};
 use crate::dispatch::{Function, KernelSet, kernels};
 use crate::error::Result;
 use crate::gemm::{Init, Rows, multiply, recur};
-use crate::layers::{Activation, Packed, PackedDense, PackedRnn};
+use crate::layers::{Activation, BuiltLayer, Packed, PackedDense, PackedRnn};
 use crate::memory::{AlignedVec, LINE, row_stride};
 
 /// What a chunk's buffers may take together, so that they stay in the second-level cache beside the weights.
@@ -130,18 +132,8 @@ pub(super) fn run(
         gathered.0.reserve_scratch(most * row_stride(columns))?;
     }
     let walk = Walk { source, work, reversed: half.map_or(stage.reversed, |half| half == 1), most, gather };
-    let mut states = states.iter_mut();
-    let mut lanes = Vec::with_capacity(layers.len());
-    for (layer, buffer) in layers.iter().zip(chunks) {
-        let step = Step::of(&layer.packed, half);
-        let state = match step {
-            Step::Skip => continue,
-            Step::Dense(_) => None,
-            Step::Rnn(_) => states.next(),
-        };
-        lanes.push(LayerLane { step, buffer: &mut buffer.0, state: state.map(|state| &mut state.0) });
-    }
     if let Some(team) = team {
+        let lanes = lanes_of(layers, half, chunks, states).collect();
         return layered::run(&team, &walk, lanes, (offsets, gathered, handed), sink);
     }
     let columns = match help {
@@ -151,13 +143,32 @@ pub(super) fn run(
     let mut first = 0;
     while let Some(span) = walk.span(first) {
         let mut input = walk.input(&span, offsets, gathered);
-        for lane in &mut lanes {
+        for lane in lanes_of(layers, half, chunks, states) {
             input = lane.run(&walk, &span, input, columns);
         }
         sink(Chunk { first, counts: span.counts, rows: input });
         first += span.counts.len();
     }
     Ok(())
+}
+
+/// The layers that compute, with their buffers.
+fn lanes_of<'a>(
+    layers: &'a [Arc<BuiltLayer>],
+    half: Option<usize>,
+    chunks: &'a mut [Buffer],
+    states: &'a mut [Buffer],
+) -> impl Iterator<Item = LayerLane<'a>> {
+    let mut states = states.iter_mut();
+    layers.iter().zip(chunks).filter_map(move |(layer, buffer)| {
+        let step = Step::of(&layer.packed, half);
+        let state = match step {
+            Step::Skip => return None,
+            Step::Dense(_) => None,
+            Step::Rnn(_) => states.next().map(|state| &mut state.0),
+        };
+        Some(LayerLane { step, buffer: &mut buffer.0, state })
+    })
 }
 
 /// The way over a stage's chunks.
@@ -228,18 +239,23 @@ pub(super) struct LayerLane<'a> {
     pub(super) state: Option<&'a mut AlignedVec>,
 }
 
-impl LayerLane<'_> {
+impl<'a> LayerLane<'a> {
+    /// The same, for a while.
+    pub(super) fn again(&mut self) -> LayerLane<'_> {
+        LayerLane { step: self.step, buffer: &mut *self.buffer, state: self.state.as_deref_mut() }
+    }
+
     /// Carries the layer over a chunk, and gives its rows.
     pub(super) fn run(
-        &mut self,
+        self,
         walk: &Walk<'_>,
         span: &Span<'_>,
         input: Rows<'_>,
         team: Option<&Held<'_>>,
-    ) -> Rows<'_> {
+    ) -> Rows<'a> {
         let Span { first, counts, rows, after } = *span;
-        let buffer = &mut *self.buffer;
-        match (&self.step, &mut self.state) {
+        let Self { step, buffer, state } = self;
+        match (step, state) {
             (Step::Rnn(rnn), Some(state)) => {
                 let stride = row_stride(rnn.units());
                 let carried = walk.work.batch;
@@ -276,6 +292,7 @@ impl LayerLane<'_> {
 }
 
 /// How a layer takes part in a stage.
+#[derive(Clone, Copy)]
 pub(super) enum Step<'a> {
     Rnn(&'a PackedRnn),
     Dense(&'a PackedDense),

@@ -91,54 +91,52 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
         check_tokens(ids, embedding.vocabulary)?;
     }
     let work = batch.saturating_mul(steps).saturating_mul(network.work_a_step());
-    // Halves that are not merged lie one array behind the other, so no part of the rows is in one piece.
     let shares_columns = threads.count() > 1
         && batch < ROWS_A_THREAD * threads.count()
         && network.recurrent().any(|(_, rnn)| rnn.recurrent.bytes() >= SHARED_FROM);
     let helpers = threads.parts(usize::MAX, work);
     let by_halves = batch < ROWS_A_THREAD * helpers && network.is_bidirectional();
+    // Halves that are not merged lie one array behind the other, so no part of the rows is in one piece.
     let is_whole = network.is_unmerged() || shares_columns || by_halves || batch < helpers;
     let count = if is_whole { 1 } else { threads.parts(batch, work) };
     let inputs = Inputs { input: call.input, mask: call.mask, lengths: call.lengths };
-    let mut parts = Vec::with_capacity(count);
-    let mut output = output;
     let row_len = output.len() / batch;
-    let mut first = 0;
-    for i in 0..count {
-        let rows = first..batch * (i + 1) / count;
-        first = rows.end;
-        let (mine, others) = output.split_at_mut(rows.len() * row_len);
-        output = others;
-        parts.push(Part {
-            inputs: inputs.of_rows(&rows, steps, network.input.features),
-            rows,
-            output: mine,
-            scratch: pool.take(),
-            outcome: Ok(()),
-        });
-    }
+    let mut rest = output;
+    let mut parts = (0..count).map(|i| {
+        let rows = batch * i / count..batch * (i + 1) / count;
+        let (mine, others) = std::mem::take(&mut rest).split_at_mut(rows.len() * row_len);
+        rest = others;
+        let inputs = inputs.of_rows(&rows, steps, network.input.features);
+        Part { inputs, rows, output: mine, scratch: pool.take(), outcome: Ok(()) }
+    });
     let run_part = |part: &mut Part<'_>, help: Help<'_>| {
         part.outcome = run_part(network, part, batch, steps, padding, initial_state, help);
     };
-    if count > 1 {
-        threads.for_each(&mut parts, |part| run_part(part, Help::Nobody));
-    } else {
+    // One part needs no list: such a call allocates nothing.
+    let (mut one, mut many);
+    let parts: &mut [Part<'_>] = if count == 1 {
+        one = parts.next();
         let team = if shares_columns { threads.team() } else { None };
         let help = match &team {
             Some(team) => Help::Columns(team),
             None if helpers > 1 => Help::Threads(threads),
             None => Help::Nobody,
         };
-        parts.iter_mut().for_each(|part| run_part(part, help));
-    }
+        one.iter_mut().for_each(|part| run_part(part, help));
+        one.as_mut_slice()
+    } else {
+        many = parts.collect::<Vec<_>>();
+        threads.for_each(&mut many, |part| run_part(part, Help::Nobody));
+        &mut many
+    };
     let mut final_state = final_state;
     let mut outcome = Ok(());
     for part in parts {
         if let (Ok(()), Some(states)) = (&part.outcome, final_state.as_deref_mut()) {
-            collect_states(network, &part, batch, states);
+            collect_states(network, part, batch, states);
         }
-        pool.give(part.scratch);
-        outcome = outcome.and(part.outcome);
+        pool.give(std::mem::take(&mut part.scratch));
+        outcome = outcome.and(std::mem::replace(&mut part.outcome, Ok(())));
     }
     outcome
 }
@@ -277,12 +275,11 @@ fn run_part(
         let blank_between = work.blank_between(stage.zero_output);
         if stage.both {
             let (first, second) = stage_states.split_at_mut(1);
-            let states = [first, &mut second[..1]];
-            let mut both = Vec::with_capacity(2);
-            for (((half, whole), lane), states) in halves.iter_mut().enumerate().zip(&mut *lanes).zip(states)
-            {
-                both.push(Half { half, whole, lane, states, outcome: Ok(()) });
-            }
+            let ([whole_0, whole_1], [lane_0, lane_1]) = (halves.each_mut(), lanes.each_mut());
+            let mut both = [
+                Half { half: 0, whole: whole_0, lane: lane_0, states: first, outcome: Ok(()) },
+                Half { half: 1, whole: whole_1, lane: lane_1, states: &mut second[..1], outcome: Ok(()) },
+            ];
             let run_half = |it: &mut Half<'_>, help: Help<'_>| {
                 let width = stage_width(network, stage, Some(it.half));
                 let buffers = Buffers { lane: it.lane, states: it.states, help };

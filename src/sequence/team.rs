@@ -12,8 +12,14 @@
 //!
 //! # Partners linger
 //! Waking a sleeping thread takes longer than many a call. So a partner without work stays for [`LINGER`], spinning and
-//! then yielding, before it goes back to the pool, and a stream of short calls finds it awake.
+//! then yielding, before it goes back to the pool, and a stream of short calls finds it awake. While a caller holds the team
+//! it stays at any rate: one that came too late for a long job would otherwise be gone before the next, call after call.
+//!
+//! # Panics
+//! A panic in a member is a bug. It must not leave the others waiting, nor reach the pool, which would abort: it is kept,
+//! whoever waits stops waiting, and the caller goes on panicking when nobody looks at its work any more.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -26,6 +32,8 @@ use crate::layers::PackedRnn;
 const LINGER: Duration = Duration::from_micros(200);
 /// Rounds of spinning before a waiting thread yields: some tens of microseconds.
 const SPINS: u32 = 10_000;
+/// Steps after which whoever has joined meanwhile takes part.
+const STEPS_A_JOB: usize = 32;
 /// `word` is the number of the last job with meetings, shifted, and the number of partners.
 const PARTNER_BITS: u32 = 16;
 const PARTNERS: usize = (1 << PARTNER_BITS) - 1;
@@ -58,6 +66,8 @@ pub(super) struct Team {
     opened: AtomicUsize,
     /// Partners that may be looking at `open`.
     helping: AtomicUsize,
+    /// Whether a member of the current job, or a helper, has panicked.
+    panicked: AtomicBool,
     /// How often a partner has carried out a job or looked for open work.
     #[cfg(test)]
     pub(super) helped: AtomicUsize,
@@ -75,11 +85,17 @@ impl Meeting<'_> {
         let arrivals = &self.team.arrivals;
         let mine = arrivals.fetch_add(1, Ordering::AcqRel) + 1;
         let all = mine.next_multiple_of(self.members);
-        wait_until(|| arrivals.load(Ordering::Acquire) >= all);
+        self.wait_for(|| arrivals.load(Ordering::Acquire) >= all);
+    }
+
+    /// Waits until other members have made `done` true.
+    pub(super) fn wait_for(&self, done: impl Fn() -> bool) {
+        wait_until(|| done() || self.team.panicked.load(Ordering::Relaxed));
+        assert!(!self.team.panicked.load(Ordering::Relaxed), "another member has panicked");
     }
 }
 
-pub(super) fn wait_until(done: impl Fn() -> bool) {
+fn wait_until(done: impl Fn() -> bool) {
     let mut spins = 0;
     while !done() {
         if spins < SPINS {
@@ -130,18 +146,26 @@ impl Team {
                 seen = word >> PARTNER_BITS;
                 let members = self.members.load(Ordering::Acquire);
                 let job = self.job.load(Ordering::Acquire).cast::<Job<'_>>();
-                // SAFETY: the job began after `me` had joined and counts on it, so the caller stays inside `run`, where
-                // the job lives, until this partner has finished.
-                unsafe { (*job)(me, members, &Meeting { team: self, members }) };
+                self.kept(|| {
+                    // SAFETY: the job began after `me` had joined and counts on it, so the caller stays inside `run`,
+                    // where the job lives, until this partner has finished.
+                    unsafe { (*job)(me, members, &Meeting { team: self, members }) };
+                });
+                #[cfg(test)]
+                self.helped.fetch_add(1, Ordering::Relaxed);
                 self.finished.fetch_add(1, Ordering::Release);
             } else if self.opened.load(Ordering::Acquire) != helped {
                 helped = self.opened.load(Ordering::Acquire);
                 self.helping.fetch_add(1, Ordering::SeqCst);
                 let open = self.open.load(Ordering::SeqCst).cast::<Open<'_>>();
                 if !open.is_null() {
-                    // SAFETY: `helping` was raised before the address was read, and the caller stays inside `share`,
-                    // where the work lives, until it has taken the address back and `helping` has fallen to zero.
-                    unsafe { (*open)() };
+                    self.kept(|| {
+                        // SAFETY: `helping` was raised before the address was read, and the caller stays inside `share`,
+                        // where the work lives, until it has taken the address back and `helping` has fallen to zero.
+                        unsafe { (*open)() };
+                    });
+                    #[cfg(test)]
+                    self.helped.fetch_add(1, Ordering::Relaxed);
                 }
                 self.helping.fetch_sub(1, Ordering::SeqCst);
             } else {
@@ -153,6 +177,10 @@ impl Team {
                     }
                     continue;
                 }
+                if self.taken.load(Ordering::Relaxed) {
+                    since = Instant::now();
+                    continue;
+                }
                 // Only the partner with the highest number may leave, and only while no job has begun.
                 let alone = seen << PARTNER_BITS | me;
                 let fewer = seen << PARTNER_BITS | (me - 1);
@@ -161,17 +189,37 @@ impl Team {
                     return;
                 }
             }
-            #[cfg(test)]
-            self.helped.fetch_add(1, Ordering::Relaxed);
             (since, spins) = (Instant::now(), 0);
         }
     }
 }
 
+impl Team {
+    /// Runs a partner's share, and keeps a panic from the pool.
+    fn kept(&self, share: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(share)) {
+            // Dropping a payload can panic once more; leaking it cannot.
+            std::mem::forget(payload);
+            self.panicked.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Held<'_> {
-    /// Carries out `job` with everybody who has joined. `job` must not panic: its other members would wait for it.
+    /// Carries out `job` with everybody who has joined.
     pub(super) fn run(&self, job: Job<'_>) {
+        /// Partners must have finished before the job's memory goes, even where the caller's share panics.
+        struct Ending<'a>(&'a Team, usize);
+        impl Drop for Ending<'_> {
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    self.0.panicked.store(true, Ordering::Relaxed);
+                }
+                wait_until(|| self.0.finished.load(Ordering::Acquire) == self.1);
+            }
+        }
         let team = self.0;
+        team.panicked.store(false, Ordering::Relaxed);
         team.finished.store(0, Ordering::Relaxed);
         team.arrivals.store(0, Ordering::Relaxed);
         team.job.store(std::ptr::from_ref(&job).cast_mut().cast(), Ordering::Relaxed);
@@ -186,8 +234,10 @@ impl Held<'_> {
                 Err(other) => word = other,
             }
         };
+        let ending = Ending(team, members - 1);
         job(0, members, &Meeting { team, members });
-        wait_until(|| team.finished.load(Ordering::Acquire) == members - 1);
+        drop(ending);
+        assert!(!team.panicked.load(Ordering::Relaxed), "another thread's share panicked");
     }
 
     /// Calls `claim` here and in whoever helps; it claims pieces of work until none is left, and all are done when this
@@ -201,10 +251,13 @@ impl Held<'_> {
                 wait_until(|| self.0.helping.load(Ordering::SeqCst) == 0);
             }
         }
+        self.0.panicked.store(false, Ordering::Relaxed);
         self.0.open.store(std::ptr::from_ref(&claim).cast_mut().cast(), Ordering::SeqCst);
         self.0.opened.fetch_add(1, Ordering::Release);
-        let _closing = Closing(self.0);
+        let closing = Closing(self.0);
         claim();
+        drop(closing);
+        assert!(!self.0.panicked.load(Ordering::Relaxed), "another thread's share panicked");
     }
 }
 
@@ -247,17 +300,25 @@ pub(super) fn steps(
     counts: &[usize],
     first: usize,
 ) {
-    let Some(block) = unrolled::block_of(rnn, rows, stride, carried * stride, counts).map(Shared) else {
-        return;
-    };
     let state = Some(rnn.function);
-    team.run(&|member, members, meeting| {
-        let share = (member, members);
-        // SAFETY: `block_of` checked the rows, which are borrowed until all members have finished.
-        unsafe {
-            walk_share(&rnn.recurrent, block.block(), counts, state, first, share, || meeting.wait());
-        }
-    });
+    let (mut before, mut here, mut first) = (0, carried * stride, first);
+    for counts in counts.chunks(STEPS_A_JOB) {
+        let rows = &mut rows[before..];
+        let Some(block) = unrolled::block_of(rnn, rows, stride, here - before, counts).map(Shared) else {
+            return;
+        };
+        team.run(&|member, members, meeting| {
+            let share = (member, members);
+            // SAFETY: `block_of` checked the rows, which are borrowed until all members have finished.
+            unsafe {
+                walk_share(&rnn.recurrent, block.block(), counts, state, first, share, || meeting.wait());
+            }
+        });
+        let all: usize = counts.iter().sum();
+        before = here + (all - counts[counts.len() - 1]) * stride;
+        here += all * stride;
+        first += counts.len();
+    }
 }
 
 #[cfg(test)]
@@ -290,9 +351,41 @@ mod tests {
                 }
             });
         }
+        // They stay as long as somebody has the team.
+        drop(held);
         partners.into_iter().for_each(|partner| partner.join().expect("a partner panicked"));
         assert_eq!(team.word.load(Ordering::Relaxed) & PARTNERS, 0, "all have left");
         assert!(team.wants(1), "and may be asked again");
+    }
+
+    /// A call longer than `LINGER` must not lose its partner before the next.
+    #[test]
+    fn who_came_during_a_job_is_there_for_the_next() {
+        let pause = |ms| std::thread::sleep(Duration::from_millis(ms));
+        let mut both = 0;
+        for _ in 0..20 {
+            let team = Arc::new(Team::default());
+            let held = team.take().expect("nobody else has it");
+            assert!(team.wants(1));
+            let partner = {
+                let team = Arc::clone(&team);
+                std::thread::spawn(move || {
+                    pause(2);
+                    team.take_part();
+                })
+            };
+            held.run(&|_, _, _| pause(20));
+            let seen = AtomicUsize::new(0);
+            held.run(&|member, members, _| {
+                if member == 0 {
+                    seen.store(members, Ordering::Relaxed);
+                }
+            });
+            both += usize::from(seen.load(Ordering::Relaxed) == 2);
+            drop(held);
+            partner.join().expect("a partner panicked");
+        }
+        assert_eq!(both, 20, "of 20 partners that came during a job so many were there for the next");
     }
 
     #[test]
@@ -310,6 +403,8 @@ mod tests {
             });
             assert!(done.iter().all(|piece| piece.load(Ordering::Relaxed) == 1));
         }
+        // They stay as long as somebody has the team.
+        drop(held);
         partners.into_iter().for_each(|partner| partner.join().expect("a partner panicked"));
     }
 }

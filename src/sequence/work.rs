@@ -107,6 +107,13 @@ impl Work {
         }
     }
 
+    /// Bytes of the lists.
+    pub(super) fn bytes(&self) -> usize {
+        let lists = [&self.order, &self.lengths, &self.counts, &self.starts, &self.ends];
+        lists.iter().map(|list| list.len() * size_of::<usize>()).sum::<usize>()
+            + self.times.len() * size_of::<u32>()
+    }
+
     /// Whether every row has every step.
     pub(super) fn is_full(&self) -> bool {
         !self.masked

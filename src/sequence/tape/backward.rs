@@ -3,7 +3,7 @@
 use super::super::network::Network;
 use super::super::pipeline::{Map, Source};
 use super::dropout::{Kind, Masks};
-use super::forward::{each_pair, mask_rows};
+use super::forward::{each_pair, first_place, mask_rows};
 use super::steps::each_place;
 use super::{
     Back, DenseOp, Layout, Op, Part, Plan, RnnOp, Scratch, Tape, Value, add_row, dense_of, put_row, rnn_of,
@@ -161,7 +161,7 @@ impl Part {
                     let mut mask = taken(&mut scratch.rows);
                     mask.reserve_scratch(value.stride)?;
                     let mut n = 0;
-                    let first = to.first * plan.work.steps;
+                    let first = first_place(&plan.work, value.layout, to.first);
                     each_place(&plan.work, value.layout, |place| {
                         masks.fill((first + place) * value.features, &mut mask[..value.features]);
                         let row = &mut value.gradient[n * value.stride..][..value.features];

@@ -455,6 +455,14 @@ fn merge_values(
     values[output].rows = to;
 }
 
+/// The place, in the whole batch, of a part's first one.
+pub(super) fn first_place(work: &super::Work, layout: Layout, first_row: usize) -> usize {
+    match layout {
+        Layout::Last | Layout::Source => first_row,
+        Layout::Compact { .. } | Layout::Positions => first_row * work.steps,
+    }
+}
+
 /// Copies rows times a mask that is fresh for every element and step.
 fn drop_out(
     plan: &Plan,
@@ -470,6 +478,7 @@ fn drop_out(
     let from = &values[input];
     let gathered = gather(work, source, from, layout, offsets);
     let lead = from.lead(work);
+    let first = first_place(work, layout, first);
     let mut masks = (mode.training).then(|| Masks::new(mode.seed, layer, Kind::Layer, 0, rate));
     let mut n = 0;
     each_place(work, layout, |place| {
@@ -482,7 +491,7 @@ fn drop_out(
         let to = &mut to[n * stride..][..stride];
         match &mut masks {
             Some(masks) => {
-                masks.fill((first * work.steps + place) * features, &mut to[..features]);
+                masks.fill((first + place) * features, &mut to[..features]);
                 to.iter_mut().zip(row).for_each(|(to, from)| *to *= from);
                 to[features..].fill(0.0);
             }

@@ -452,7 +452,13 @@ impl Tape {
     /// Bytes that the tape holds.
     pub(crate) fn bytes(&self) -> usize {
         let parts: usize = self.parts.iter().map(Part::bytes).sum();
-        parts + (self.gradients.len() + self.sums.len()) * size_of::<f32>()
+        let backs = self.backs.iter().flatten();
+        let backs =
+            backs.map(|back| back.kernel.bytes() + back.recurrent.as_ref().map_or(0, PackedMatrix::bytes));
+        parts
+            + backs.sum::<usize>()
+            + self.sums.bytes()
+            + (self.gradients.len() + self.initial.len()) * size_of::<f32>()
     }
 }
 
@@ -541,12 +547,25 @@ impl Part {
 
     fn bytes(&self) -> usize {
         let values = self.values.iter();
-        let floats: usize =
-            values.map(|value| value.rows.len() + value.gradient.len() + value.ends.len()).sum();
-        let Scratch { masked, masked_states, rows, .. } = &self.scratch;
-        let shared = [&self.kept.x, masked, masked_states, rows];
-        let shared: usize = shared.iter().map(|buffer| buffer.len()).sum();
-        (floats + shared) * size_of::<f32>() + self.kept.ids.len() * size_of::<i32>()
+        let values = values.map(|value| value.rows.len() + value.gradient.len() + value.ends.len());
+        let Scratch { masked, masked_states, rows, previous } = &self.scratch;
+        let buffers = [&self.kept.x, masked, masked_states, rows, &self.plan.zeros];
+        let buffers = buffers.iter().map(|buffer| buffer.len());
+        let ops = self.ops.iter().map(|op| match op {
+            Op::Rnn(op) => {
+                [op.input_mask.len() + op.recurrent_mask.len() + op.squares.len(), op.offsets.len()]
+            }
+            Op::Dense(op) => [0, op.offsets.len()],
+            Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } | Op::Dropout { .. } => [0, 0],
+        });
+        let [in_ops, lists] = ops.fold([0, 0], |[a, b], [c, d]| [a + c, b + d]);
+        let floats = values.chain(buffers).sum::<usize>() + in_ops + self.initial.len();
+        let Plan { bases, orders, work, .. } = &self.plan;
+        let lists = lists + previous.len() + bases.len() + orders.iter().map(Vec::len).sum::<usize>();
+        floats * size_of::<f32>()
+            + lists * size_of::<usize>()
+            + work.bytes()
+            + self.kept.ids.len() * size_of::<i32>()
     }
 }
 

@@ -92,9 +92,14 @@ impl Task<'_> {
 }
 
 impl Sums {
-    /// Floats that it holds.
-    pub(super) fn len(&self) -> usize {
-        self.scratch.iter().map(|scratch| scratch.product.len() + scratch.copies.len()).sum()
+    /// Bytes that it holds.
+    pub(super) fn bytes(&self) -> usize {
+        let floats: usize =
+            self.scratch.iter().map(|scratch| scratch.product.len() + scratch.copies.len()).sum();
+        let places: usize = self.places.iter().map(Vec::len).sum();
+        (floats + self.ids.len() + self.read.len()) * size_of::<f32>()
+            + (places + self.order.len()) * size_of::<usize>()
+            + self.seen.len()
     }
 
     /// Clears the gradient of an embedding where the last way back left something.
@@ -161,6 +166,16 @@ impl Sums {
             list_ids(jobs, layout, (own, order), ids, read);
         }
 
+        // Before the sums: what one of them left is cleared even where another failed.
+        if let Some((embedding, _)) = table {
+            seen.resize(embedding.vocabulary, false);
+            for &id in &*read {
+                if !std::mem::replace(&mut seen[id as usize], true) {
+                    touched.push(id);
+                }
+            }
+        }
+
         let terms = z.count();
         let cost = terms * columns * (features + if recurrent.is_some() { columns } else { 0 });
         let alone = threads.parts(2, cost) == 1;
@@ -193,20 +208,14 @@ impl Sums {
             add(Sum::Table { read, b: handed, columns: features }, to);
         }
         if !alone {
-            scratch.resize_with(tasks.len(), Scratch::default);
+            if scratch.len() < tasks.len() {
+                scratch.resize_with(tasks.len(), Scratch::default);
+            }
             let mut tasks: Vec<_> = tasks.into_iter().zip(scratch.iter_mut()).collect();
             threads.for_each(&mut tasks, |(task, scratch)| task.run(kernels, scratch));
             tasks.into_iter().try_for_each(|(task, _)| task.outcome)?;
         }
         outcome?;
-        if let Some((embedding, _)) = table {
-            seen.resize(embedding.vocabulary, false);
-            for &id in &*read {
-                if !std::mem::replace(&mut seen[id as usize], true) {
-                    touched.push(id);
-                }
-            }
-        }
         Ok(())
     }
 }

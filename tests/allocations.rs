@@ -1,0 +1,57 @@
+//! What calls ask of the allocator, and what a tape says of its own size.
+
+mod common;
+
+use common::arms;
+use common::counting::{Counting, asked, held};
+use common::network::{Network, Rnn, Spec};
+use common::numbers::values;
+use elman::{Activation, RunOptions, Tape};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn one_thread_s_predict_allocates_nothing() {
+    for layers in [
+        vec![Spec::SimpleRnn(Rnn::new(20))],
+        vec![
+            Spec::SimpleRnn(Rnn { return_sequences: true, ..Rnn::new(20) }),
+            Spec::SimpleRnn(Rnn::new(20)),
+            Spec::Dense { units: 5, activation: Activation::Linear, use_bias: true },
+        ],
+    ] {
+        let model = Network::new(7, layers, 3).elman();
+        let x = values(1, 3 * 11 * 7, 1.0);
+        let mut y = vec![0.0; model.output_len(3, 11).unwrap()];
+        model.predict_into(&x, 3, 11, &mut y).unwrap();
+        let asked = asked(|| model.predict_into(&x, 3, 11, &mut y).unwrap());
+        assert_eq!(asked, 0);
+    }
+}
+
+/// `Tape::bytes` beside the allocator's view.
+#[test]
+fn a_tape_says_all_it_holds() {
+    let rnn = Rnn { return_sequences: true, dropout: 0.2, recurrent_dropout: 0.2, ..Rnn::new(16) };
+    let network = Network::new(8, vec![Spec::SimpleRnn(rnn), Spec::SimpleRnn(rnn)], 3);
+    let model = network.elman();
+    let (batch, steps) = (32, 200);
+    let x = values(1, batch * steps * 8, 1.0);
+    let mask: Vec<u8> = (0..batch * steps).map(|i| u8::from(i % 5 != 0)).collect();
+    let mut y = vec![0.0; model.output_len(batch, steps).unwrap()];
+    let (tape, got) = held(|| {
+        let mut tape = Tape::new(&model, batch, steps).unwrap();
+        let options = RunOptions { mask: Some(&mask), ..RunOptions::default() };
+        tape.forward(&x, batch, steps, options, true, 7, &mut y).unwrap();
+        tape.backward(&y, None).unwrap();
+        tape
+    });
+    let apart = got as f64 / tape.bytes() as f64;
+    assert!(apart < 1.05, "{got} bytes held, {} said: {apart:.2} times", tape.bytes());
+}
+
+#[test]
+fn every_arm() {
+    arms::run_others("allocations");
+}
