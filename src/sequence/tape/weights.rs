@@ -178,7 +178,8 @@ impl Sums {
 
         let terms = z.count();
         let cost = terms * columns * (features + if recurrent.is_some() { columns } else { 0 });
-        let alone = threads.parts(2, cost) == 1;
+        // Less gains nothing: two million took 0.138 ms with two threads for 0.119, seven million gain.
+        let alone = threads.parts(2, cost / 2) == 1;
         if scratch.is_empty() {
             scratch.push(Scratch::default());
         }
