@@ -18,7 +18,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
-use elman::{Activation, Dense, Isa, Sequential, SimpleRnn, SimpleRnnCell, Unroll, activate};
+use elman::{Activation, Dense, Isa, Sequential, SimpleRnn, SimpleRnnCell, Stream, Unroll, activate};
 
 /// Time that a case may take in the final table.
 const TABLE_TIME: Duration = Duration::from_millis(600);
@@ -31,8 +31,15 @@ fn main() {
         .measurement_time(Duration::from_millis(1200))
         .sample_size(20)
         .configure_from_args();
-    let mut groups =
-        [peak_group(), activation_group(), gemm_group(), cell_group(), layer_group(), home_group()];
+    let mut groups = [
+        peak_group(),
+        activation_group(),
+        gemm_group(),
+        cell_group(),
+        stream_group(),
+        layer_group(),
+        home_group(),
+    ];
     for (name, cases) in &mut groups {
         let mut group = criterion.benchmark_group(*name);
         for case in cases {
@@ -171,6 +178,21 @@ fn cell_group() -> Group {
         })
     });
     ("cell", cases.into())
+}
+
+/// One sample a call through a stream and a Dense, as an audio host makes it; `latency.rs` shows how calls are spread.
+fn stream_group() -> Group {
+    let cases = [8, 20, 64].map(|units| {
+        let flops = 2 * (units + units * units + units) as u64;
+        Case::new(format!("1->{units}->1, a sample"), Work::Steps { flops, steps: 1 }, move || {
+            let rnn = SimpleRnn::new(units).return_sequences(true);
+            let net = Sequential::new(1).add(rnn).add(Dense::new(1)).build(1).expect("a model");
+            let mut stream = Stream::new(&net, 1).expect("a stream");
+            let mut y = [0.0];
+            move || stream.run(black_box(&[0.3]), 1, black_box(&mut y)).expect("a sample")
+        })
+    });
+    ("stream", cases.into())
 }
 
 /// A stack of SimpleRNN layers of one width.
