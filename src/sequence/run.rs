@@ -95,10 +95,12 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
         && batch < ROWS_A_THREAD * threads.count()
         && network.recurrent().any(|(_, rnn)| rnn.recurrent.bytes() >= SHARED_FROM);
     let helpers = threads.parts(usize::MAX, work);
-    let by_halves = batch < ROWS_A_THREAD * helpers && network.is_bidirectional();
+    let by_rows = threads.parts(batch, work);
+    // Halves keep more rows together than two threads with half of the rows each; more threads are worth more.
+    let by_halves = by_rows <= 2 && batch < ROWS_A_THREAD * helpers && network.is_bidirectional();
     // Halves that are not merged lie one array behind the other, so no part of the rows is in one piece.
-    let is_whole = network.is_unmerged() || shares_columns || by_halves || batch < helpers;
-    let count = if is_whole { 1 } else { threads.parts(batch, work) };
+    let is_whole = network.is_unmerged() || shares_columns || by_halves;
+    let count = if is_whole { 1 } else { by_rows };
     let inputs = Inputs { input: call.input, mask: call.mask, lengths: call.lengths };
     let row_len = output.len() / batch;
     let mut rest = output;

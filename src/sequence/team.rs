@@ -192,9 +192,7 @@ impl Team {
             (since, spins) = (Instant::now(), 0);
         }
     }
-}
 
-impl Team {
     /// Runs a partner's share, and keeps a panic from the pool.
     fn kept(&self, share: impl FnOnce()) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(share)) {
@@ -209,13 +207,17 @@ impl Held<'_> {
     /// Carries out `job` with everybody who has joined.
     pub(super) fn run(&self, job: Job<'_>) {
         /// Partners must have finished before the job's memory goes, even where the caller's share panics.
-        struct Ending<'a>(&'a Team, usize);
+        struct Ending<'a> {
+            team: &'a Team,
+            partners: usize,
+            completed: bool,
+        }
         impl Drop for Ending<'_> {
             fn drop(&mut self) {
-                if std::thread::panicking() {
-                    self.0.panicked.store(true, Ordering::Relaxed);
+                if !self.completed {
+                    self.team.panicked.store(true, Ordering::Relaxed);
                 }
-                wait_until(|| self.0.finished.load(Ordering::Acquire) == self.1);
+                wait_until(|| self.team.finished.load(Ordering::Acquire) == self.partners);
             }
         }
         let team = self.0;
@@ -234,8 +236,9 @@ impl Held<'_> {
                 Err(other) => word = other,
             }
         };
-        let ending = Ending(team, members - 1);
+        let mut ending = Ending { team, partners: members - 1, completed: false };
         job(0, members, &Meeting { team, members });
+        ending.completed = true;
         drop(ending);
         assert!(!team.panicked.load(Ordering::Relaxed), "another thread's share panicked");
     }

@@ -51,7 +51,7 @@ struct Task<'a> {
 
 #[derive(Clone, Copy)]
 enum Sum<'a> {
-    /// `aᵀ·b` for some features of `a`, from the first of the pair on.
+    /// `aᵀ·b` for some features of `a`, from `first` on.
     Product { a: Terms<'a>, first: usize, b: Terms<'a>, columns: usize },
     /// The sum of all rows.
     Bias { b: Terms<'a> },
@@ -163,7 +163,7 @@ impl Sums {
             slices(places, gradients, [wanted[0], wanted[1], wanted[2], (table, Weight::Embedding)])
         };
         if embedding.is_some() {
-            list_ids(jobs, layout, (own, order), ids, read);
+            list_ids(jobs, output, (own, order), ids, read);
         }
 
         // Before the sums: what one of them left is cleared even where another failed.
@@ -314,15 +314,15 @@ fn merge_orders(jobs: &[Job<'_>], layout: Layout, order: &mut Vec<[u32; 2]>) {
 /// Which rows of the table the rows of an operation are, in the caller's order.
 fn list_ids(
     jobs: &[Job<'_>],
-    layout: Layout,
+    output: usize,
     (own, order): (Option<&[usize]>, &[[u32; 2]]),
     ids: &mut Vec<u32>,
     read: &mut Vec<u32>,
 ) {
     ids.clear();
     let part = |job: &Job<'_>, ids: &mut Vec<u32>| {
-        let Part { kept, plan, .. } = &*job.part;
-        each_place(&plan.work, layout, |place| ids.push(kept.ids[place] as u32));
+        let Part { kept, plan, values, .. } = &*job.part;
+        each_place(&plan.work, values[output].layout, |place| ids.push(kept.ids[place] as u32));
     };
     jobs.iter().for_each(|job| part(job, ids));
     read.clear();
@@ -330,20 +330,11 @@ fn list_ids(
         ([_], None) => read.extend_from_slice(ids),
         ([_], Some(own)) => read.extend(own.iter().map(|&n| ids[n])),
         (many, _) => {
-            let start = |p: usize| many[..p].iter().map(|job| gradient_len(job, layout)).sum::<usize>();
+            let count = |job: &Job<'_>| job.part.values[output].count(&job.part.plan.work);
+            let start = |p: usize| many[..p].iter().map(count).sum::<usize>();
             let starts: Vec<usize> = (0..many.len()).map(start).collect();
             read.extend(order.iter().map(|&[p, n]| ids[starts[p as usize] + n as usize]));
         }
-    }
-}
-
-/// Rows of a layout in a part.
-fn gradient_len(job: &Job<'_>, layout: Layout) -> usize {
-    let work = &job.part.plan.work;
-    match layout {
-        Layout::Compact { .. } => work.total(),
-        Layout::Positions => work.batch * work.steps,
-        Layout::Last | Layout::Source => work.batch,
     }
 }
 
