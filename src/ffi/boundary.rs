@@ -4,6 +4,7 @@
 //! to the host's standard error, and this library never prints; so the first call puts a hook in front of the host's
 //! (a Rust host may have one) that keeps quiet on threads inside a call and keeps the message for the last error.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
@@ -28,26 +29,31 @@ fn install_hook() {
 }
 
 /// Runs `body`; `None` when it panicked, which is then the thread's last failure.
+#[inline(always)]
 pub(super) fn guarded<T>(body: impl FnOnce() -> T) -> Option<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(install_hook);
-    let _ = INSIDE.try_with(|inside| inside.set(true));
-    // A handle can be left half-changed, which is memory-safe, and the header says what to do with it: free it.
-    let outcome = catch_unwind(AssertUnwindSafe(body));
-    let _ = INSIDE.try_with(|inside| inside.set(false));
-    match outcome {
-        Ok(value) => Some(value),
-        Err(payload) => {
-            // Dropping a payload can panic once more; leaking it cannot.
-            std::mem::forget(payload);
-            let message = MESSAGE.try_with(RefCell::take).unwrap_or_default();
-            Failure::new(ELMAN_STATUS_PANIC, format!("a bug in elman: {message}")).report();
-            None
-        }
-    }
+    // Looked up once: in a shared library that is a function call. A cell without a destructor outlives its thread's others.
+    INSIDE.with(|inside| {
+        inside.set(true);
+        // A handle can be left half-changed, which is memory-safe, and the header says what to do with it: free it.
+        let outcome = catch_unwind(AssertUnwindSafe(body));
+        inside.set(false);
+        outcome.map_err(panicked).ok()
+    })
+}
+
+#[cold]
+#[inline(never)]
+fn panicked(payload: Box<dyn Any + Send>) {
+    // Dropping a payload can panic once more; leaking it cannot.
+    std::mem::forget(payload);
+    let message = MESSAGE.try_with(RefCell::take).unwrap_or_default();
+    Failure::new(ELMAN_STATUS_PANIC, format!("a bug in elman: {message}")).report();
 }
 
 /// Runs the body of a C function and answers its status.
+#[inline(always)]
 pub(super) fn boundary(body: impl FnOnce() -> Result<(), Failure>) -> elman_status {
     match guarded(body) {
         Some(Ok(())) => ELMAN_STATUS_OK,

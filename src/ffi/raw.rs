@@ -20,14 +20,12 @@ pub(super) struct Span {
 }
 
 impl Span {
+    #[inline(always)]
     fn of<T>(what: &'static str, start: *const T, len: usize) -> Result<Self, Failure> {
         check_pointer(what, start)?;
         match len.checked_mul(size_of::<T>()) {
             Some(bytes) if bytes <= isize::MAX as usize => Ok(Self { what, start: start.addr(), bytes }),
-            _ => Err(Failure::new(
-                ELMAN_STATUS_LENGTH_MISMATCH,
-                format!("{what}: no array in memory has {len} elements"),
-            )),
+            _ => Err(too_long(what, len)),
         }
     }
 
@@ -50,6 +48,7 @@ impl<T> Input<T> {
     }
 
     /// `names` says in words what `dims` are.
+    #[inline(always)]
     pub(super) fn expect(self, names: &str, dims: &[usize]) -> Result<Self, Failure> {
         memory::check_len(self.span.what, self.len, names, dims)?;
         Ok(self)
@@ -80,6 +79,7 @@ impl<T> Output<T> {
     }
 
     /// `names` says in words what `dims` are.
+    #[inline(always)]
     pub(super) fn expect(self, names: &str, dims: &[usize]) -> Result<Self, Failure> {
         memory::check_len(self.span.what, self.len, names, dims)?;
         Ok(self)
@@ -95,11 +95,7 @@ impl<T> Output<T> {
     }
 
     pub(super) fn apart_from(&self, other: Span) -> Result<(), Failure> {
-        if self.span.overlaps(other) {
-            Err(Error::Overlap { output: self.span.what, input: other.what }.into())
-        } else {
-            Ok(())
-        }
+        if self.span.overlaps(other) { Err(overlap(self.span.what, other.what)) } else { Ok(()) }
     }
 
     /// # Safety
@@ -124,21 +120,53 @@ impl Output<f32> {
 }
 
 /// Neither NULL nor misaligned.
+#[inline(always)]
 pub(super) fn check_pointer<T>(what: &str, pointer: *const T) -> Result<(), Failure> {
-    if pointer.is_null() {
-        Err(Failure::null(what))
-    } else if pointer.is_aligned() {
+    if !pointer.is_null() && pointer.is_aligned() {
         Ok(())
     } else {
-        Err(Failure::invalid(format!(
-            "{what} is at address {pointer:p}, not a multiple of {}",
-            align_of::<T>()
-        )))
+        Err(bad_pointer(what, pointer.cast(), align_of::<T>()))
     }
 }
 
 pub(super) fn at_least_one(what: &str, size: usize) -> Result<(), Failure> {
-    if size > 0 { Ok(()) } else { Err(Failure::invalid(format!("{what} must be at least 1, got 0"))) }
+    if size > 0 { Ok(()) } else { Err(zero(what)) }
+}
+
+// What is wrong is said out of line: formatting would be most of the code of most functions here.
+
+#[cold]
+#[inline(never)]
+fn bad_pointer(what: &str, pointer: *const (), alignment: usize) -> Failure {
+    if pointer.is_null() {
+        Failure::null(what)
+    } else {
+        Failure::invalid(format!("{what} is at address {pointer:p}, not a multiple of {alignment}"))
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn too_long(what: &str, len: usize) -> Failure {
+    Failure::new(ELMAN_STATUS_LENGTH_MISMATCH, format!("{what}: no array in memory has {len} elements"))
+}
+
+#[cold]
+#[inline(never)]
+fn zero(what: &str) -> Failure {
+    Failure::invalid(format!("{what} must be at least 1, got 0"))
+}
+
+#[cold]
+#[inline(never)]
+fn overlap(output: &'static str, input: &'static str) -> Failure {
+    Error::Overlap { output, input }.into()
+}
+
+#[cold]
+#[inline(never)]
+fn no_flag(what: &str, value: u8) -> Failure {
+    Failure::invalid(format!("{what} must be 0 or 1, got {value}"))
 }
 
 /// A handle that is read.
@@ -205,7 +233,7 @@ pub(super) fn flag(what: &str, value: u8) -> Result<bool, Failure> {
     match value {
         0 => Ok(false),
         1 => Ok(true),
-        other => Err(Failure::invalid(format!("{what} must be 0 or 1, got {other}"))),
+        other => Err(no_flag(what, other)),
     }
 }
 

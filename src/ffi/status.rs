@@ -79,37 +79,47 @@ pub extern "C" fn elman_last_error() -> *const c_char {
     text.ok().flatten().unwrap_or(c"".as_ptr())
 }
 
-/// A failed call: its status, and the sentence for `elman_last_error`.
+/// A failed call: its status, and the sentence for `elman_last_error`. Boxed, because every function hands it through and
+/// none expects it: what is right stays in a register.
 #[derive(Debug)]
-pub(super) struct Failure {
-    status: elman_status,
-    text: String,
-}
+pub(super) struct Failure(Box<(elman_status, String)>);
 
+// All made out of line: a call for one row makes a dozen checks.
 impl Failure {
+    #[cold]
+    #[inline(never)]
     pub(super) fn new(status: elman_status, text: String) -> Self {
-        Self { status, text }
+        Self(Box::new((status, text)))
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn null(what: &str) -> Self {
         Self::new(ELMAN_STATUS_NULL_POINTER, format!("{what} is NULL"))
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn invalid(text: String) -> Self {
         Self::new(ELMAN_STATUS_INVALID_ARGUMENT, text)
     }
 
     /// Makes this the thread's last failure.
+    #[cold]
+    #[inline(never)]
     pub(super) fn report(self) -> elman_status {
+        let (status, text) = *self.0;
         // A nul byte can come in with a file's own text.
-        let text = CString::new(self.text.replace('\0', " ")).unwrap_or_default();
+        let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
         // Only a thread that is ending has no place for it, and then the status has to do.
         let _ = LAST_ERROR.try_with(|last| last.replace(Some(text)));
-        self.status
+        status
     }
 }
 
 impl From<Error> for Failure {
+    #[cold]
+    #[inline(never)]
     fn from(error: Error) -> Self {
         let status = match error {
             Error::InvalidArgument(_) => ELMAN_STATUS_INVALID_ARGUMENT,
