@@ -10,6 +10,8 @@ use crate::sequence;
 
 /// Floats of scratch that a step takes from the stack, rather than from the spare buffers.
 const SMALL: usize = 256;
+/// As [`SMALL`], for a row of 64 units, which takes a twentieth longer where all of [`SMALL`] is cleared.
+const SMALLEST: usize = 64;
 
 /// Keras's SimpleRNNCell, built for an input width: `h' = act(x·W + b + h·U)`.
 ///
@@ -86,15 +88,21 @@ impl SimpleRnnCell {
     /// The step; `h` is the state before where `next` does not hold it.
     fn run(&self, x: &[f32], batch: usize, next: &mut [f32], h: Option<&[f32]>) -> Result<()> {
         let units = self.config.units;
-        if let Some(h) = h
-            && units.is_multiple_of(self.packed.recurrent.kernels().lanes)
-        {
-            sequence::step(&self.packed, x, h, batch, next);
-            return Ok(());
+        if units.is_multiple_of(self.packed.recurrent.kernels().lanes) {
+            return match h {
+                Some(h) => {
+                    sequence::step(&self.packed, x, h, batch, next);
+                    Ok(())
+                }
+                None => self.with_scratch(next.len(), |before| {
+                    before.copy_from_slice(next);
+                    sequence::step(&self.packed, x, before, batch, next);
+                }),
+            };
         }
         let stride = row_stride(units);
         let half = batch * stride;
-        let step = |rows: &mut [f32], next: &mut [f32]| {
+        self.with_scratch(2 * half, |rows| {
             let state = h.unwrap_or(next);
             for (to, from) in rows.chunks_exact_mut(stride).zip(state.chunks_exact(units)) {
                 to[..units].copy_from_slice(from);
@@ -103,13 +111,20 @@ impl SimpleRnnCell {
             for (to, from) in next.chunks_exact_mut(units).zip(rows[half..].chunks_exact(stride)) {
                 to.copy_from_slice(&from[..units]);
             }
-        };
-        if 2 * half <= SMALL {
-            step(&mut [0.0; SMALL][..2 * half], next);
+        })
+    }
+
+    /// Runs `work` on `len` floats, whose values are those of any step before: a few from the stack, where clearing them costs
+    /// nothing, more from a spare buffer.
+    fn with_scratch(&self, len: usize, work: impl FnOnce(&mut [f32])) -> Result<()> {
+        if len <= SMALLEST {
+            work(&mut [0.0; SMALLEST][..len]);
+        } else if len <= SMALL {
+            work(&mut [0.0; SMALL][..len]);
         } else {
             let mut rows = self.spare().pop().unwrap_or(AlignedVec::empty());
-            rows.reserve_scratch(2 * half)?;
-            step(&mut rows[..2 * half], next);
+            rows.reserve_scratch(len)?;
+            work(&mut rows[..len]);
             self.spare().push(rows);
         }
         Ok(())
