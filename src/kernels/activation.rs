@@ -15,9 +15,13 @@
 //! than 1 ULP where the argument goes up (the ignored tests in `tests/activations.rs`).
 //!
 //! # Sigmoid
-//! `e = exp(-|x|)`, then `1 / (1 + e)` or `e / (1 + e)`: relative accuracy on both sides, down into the subnormals. Over all
-//! 2^32 inputs: at most 2.402 ULP on every arm. The division takes half of the time, but beside the rest: a reciprocal by a
-//! quadratic and two of Newton's steps made it 0.43 ns an element rather than 0.36 (AVX2: 0.74 rather than 0.52).
+//! `e = exp(-|x|)`, then `1 / (1 + e)` or `e / (1 + e)`: relative accuracy on both sides, down into the subnormals. The
+//! exponential is a power of two from a table of eighths, its exponent changed by one addition of integers, and a polynomial
+//! of degree 3. Over all 2^32 inputs: at most 2.892 ULP with fused multiply-add, 2.936 ULP on the portable arm.
+//!
+//! The division runs beside the rest: 0.26 ns an element (AVX-512 at 2.8 GHz), like tanh, of which 0.22 are twenty
+//! instructions on two ports. With Cephes's `expf` and a scale of its own it was 0.36; with a reciprocal by a
+//! quadratic and two of Newton's steps in place of the division 0.43.
 
 use crate::simd::{Simd, Table};
 
@@ -135,7 +139,18 @@ static TANH_C7: Table = Table::new([
 /// The hyperbolic tangent.
 #[inline(always)]
 pub(crate) fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
-    let magnitude = s.abs(x);
+    s.with_sign_of(tanh_of_magnitude(s, s.abs(x)), x)
+}
+
+/// [`tanh`], and zero where that is below [`TINY`]: there, and only there, is `x` below it, as tanh is the identity on numbers so
+/// small. So the comparison need not wait for the result, which is what the next step's state waits for.
+#[inline(always)]
+pub(crate) fn tanh_state<S: Simd>(s: S, x: S::V) -> S::V {
+    s.with_sign_from(tanh_of_magnitude(s, s.abs(x)), x, TINY)
+}
+
+#[inline(always)]
+fn tanh_of_magnitude<S: Simd>(s: S, magnitude: S::V) -> S::V {
     // The limit comes first: min gives its second argument when that is NaN.
     let clamped = s.min(s.splat(TANH_LIMIT), magnitude);
     let i = s.half_binade(s.add(clamped, s.splat(TANH_OFFSET)));
@@ -146,44 +161,58 @@ pub(crate) fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
     let p = s.fma(p, d, s.lookup(&TANH_C3, i));
     let p = s.fma(p, d, s.lookup(&TANH_C2, i));
     let p = s.fma(p, d, s.lookup(&TANH_C1, i));
-    let p = s.fma(p, d, s.lookup(&TANH_C0, i));
-    s.with_sign_of(p, x)
+    s.fma(p, d, s.lookup(&TANH_C0, i))
 }
 
-/// `exp(x)` for `x <= 0`; below -104 the result is zero or the smallest subnormal. NaN stays NaN.
+/// `2^(i/8)`, `i << 20` taken off the bits for `lookup_scaled`, and raised to [`RAISED`].
+static EXP: Table = Table::new([
+    0x4f80_0000,
+    0x4f7b_95c2,
+    0x4f78_37f0,
+    0x4f75_fed7,
+    0x4f75_04f3,
+    0x4f75_672a,
+    0x4f77_44fd,
+    0x4f7a_c0c7,
+]);
+/// What [`raised_exp`] is raised by: as much as takes every power into the normal numbers.
+const RAISED: f32 = f32::from_bits((127 + 32) << 23);
+
+/// `RAISED · exp(-x)` for `x >= 0`, from 104 on as at 104, where `exp(-x)` rounds to zero. NaN stays NaN.
 ///
-/// `x = n ln 2 + r`, `|r| <= ln 2 / 2`; the polynomial is Cephes's `expf` (relative error 1.7e-8 on the interval).
+/// `-x = (8 n + i) ln 2 / 8 - r`, `|r| <= ln 2 / 16`, so `exp(-x) = 2^n · 2^(i/8) · exp(-r)`, the last of which is a minimax
+/// polynomial (relative error 0.44 · 2^-24), the middle one a table.
 #[inline(always)]
-pub(crate) fn exp_of_negative<S: Simd>(s: S, x: S::V) -> S::V {
-    const LOG2_E: f32 = std::f32::consts::LOG2_E;
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
+fn raised_exp<S: Simd>(s: S, x: S::V) -> S::V {
+    const EIGHTHS: f32 = -8.0 * std::f32::consts::LOG2_E;
+    // Few enough bits that its product with 8 n + i is exact.
+    const LN_2_HIGH: f32 = 0.693_359_4 / 8.0;
+    const LN_2_LOW: f32 = -2.121_944_4e-4 / 8.0;
     // Adding it leaves the nearest integer in the low mantissa bits.
     const ROUND: f32 = 12_582_912.0;
-    // 2^n is built with n raised by this and lowered again by one multiplication, which rounds once into the
-    // subnormals that the exponent field cannot name.
-    const LIFT: f32 = 24.0;
-    const LOWER: f32 = f32::from_bits((127 - 24) << 23);
-    let x = s.max(s.splat(-104.0), x);
-    let shifted = s.fma(x, s.splat(LOG2_E), s.splat(ROUND));
+    let x = s.min(s.splat(104.0), x);
+    let shifted = s.fma(x, s.splat(EIGHTHS), s.splat(ROUND));
     let n = s.sub(shifted, s.splat(ROUND));
-    let r = s.fma(n, s.splat(-LN_2_HIGH), x);
-    let r = s.fma(n, s.splat(-LN_2_LOW), r);
-    let p = s.fma(s.splat(1.987_569_1e-4), r, s.splat(1.398_199_9e-3));
-    let p = s.fma(p, r, s.splat(8.333_452e-3));
-    let p = s.fma(p, r, s.splat(4.166_579_6e-2));
-    let p = s.fma(p, r, s.splat(1.666_666_5e-1));
-    let p = s.fma(p, r, s.splat(0.5));
-    let p = s.add(s.fma(p, s.mul(r, r), r), s.splat(1.0));
-    let scale = s.pow2(s.add(shifted, s.splat(LIFT)));
-    s.mul(s.mul(p, scale), s.splat(LOWER))
+    let r = s.fma(n, s.splat(LN_2_HIGH), x);
+    let r = s.fma(n, s.splat(LN_2_LOW), r);
+    let power = s.lookup_scaled(&EXP, shifted);
+    let p = s.fma(s.splat(f32::from_bits(0xbe2a_ab46)), r, s.splat(f32::from_bits(0x3f00_043b)));
+    let p = s.fma(p, r, s.splat(-1.0));
+    s.fma(s.mul(power, r), p, power)
+}
+
+/// `exp(x)` for `x <= 0`; below -104 zero. NaN stays NaN.
+#[inline(always)]
+pub(crate) fn exp_of_negative<S: Simd>(s: S, x: S::V) -> S::V {
+    s.mul(raised_exp(s, s.abs(x)), s.splat(1.0 / RAISED))
 }
 
 /// The logistic function.
 #[inline(always)]
 pub(crate) fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
-    let one = s.splat(1.0);
-    let e = exp_of_negative(s, s.sub(s.splat(0.0), s.abs(x)));
+    // Numerator and denominator are raised alike, so that a small result is rounded once, by the division.
+    let one = s.splat(RAISED);
+    let e = raised_exp(s, s.abs(x));
     s.div(s.select_ge_zero(x, one, e), s.add(one, e))
 }
 
@@ -191,4 +220,38 @@ pub(crate) fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
 #[inline(always)]
 pub(crate) fn relu<S: Simd>(s: S, x: S::V) -> S::V {
     s.max(s.splat(0.0), x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::Portable;
+
+    fn check<S: Simd>(s: S) {
+        let around = |x: f32| (-40..=40).map(move |ulp| f32::from_bits(x.to_bits().wrapping_add_signed(ulp)));
+        let some = (1..0x7f80).step_by(7).map(|bits| f32::from_bits(bits << 16 | bits));
+        let odd = [0.0, f32::INFINITY, f32::NAN, f32::from_bits(1), f32::MAX];
+        for x in around(TINY).chain(around(0.25)).chain(around(TANH_LIMIT)).chain(some).chain(odd) {
+            for x in [x, -x] {
+                let value = |v: S::V| {
+                    let mut lanes = [0.0; 16];
+                    // SAFETY: no vector is wider than 16 lanes.
+                    unsafe { s.store(lanes.as_mut_ptr(), v) };
+                    lanes[S::LANES - 1].to_bits()
+                };
+                let state = value(tanh_state(s, s.splat(x)));
+                assert_eq!(state, value(s.flush_below(tanh(s, s.splat(x)), TINY)), "{x:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_state_is_tanh_with_tiny_values_as_zero() {
+        check(Portable);
+        #[cfg(target_arch = "x86_64")]
+        {
+            crate::simd::Avx2::new().into_iter().for_each(check);
+            crate::simd::Avx512::new().into_iter().for_each(check);
+        }
+    }
 }

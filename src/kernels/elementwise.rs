@@ -1,6 +1,6 @@
 //! Functions over whole arrays, in place.
 
-use super::activation::{Function, TINY, exp_of_negative, relu, sigmoid, tanh};
+use super::activation::{Function, TINY, exp_of_negative, relu, sigmoid, tanh, tanh_state};
 use crate::simd::Simd;
 
 /// `f` over `rows` rows of `columns` floats, `stride` apart, in place. With `STATE`, results below [`TINY`] become
@@ -19,14 +19,16 @@ pub(crate) unsafe fn apply<S: Simd, const STATE: bool>(
 ) {
     macro_rules! each {
         ($f:expr) => {
+            each!($f, |y| if STATE { s.flush_below(y, TINY) } else { y })
+        };
+        ($f:expr, $stored:expr) => {
             for row in 0..rows {
                 // SAFETY: a row of the caller's.
                 let row = unsafe { values.add(row * stride) };
                 for i in (0..columns).step_by(S::LANES) {
                     // SAFETY: i < columns, so the vector lies inside the row rounded up to whole vectors.
                     unsafe {
-                        let y = $f(s, s.load(row.add(i)));
-                        s.store(row.add(i), if STATE { s.flush_below(y, TINY) } else { y });
+                        s.store(row.add(i), $stored($f(s, s.load(row.add(i)))));
                     }
                 }
             }
@@ -35,6 +37,7 @@ pub(crate) unsafe fn apply<S: Simd, const STATE: bool>(
     match function {
         Function::Linear if STATE => each!(|_, x| x),
         Function::Linear => {}
+        Function::Tanh if STATE => each!(tanh_state, |y| y),
         Function::Tanh => each!(tanh),
         Function::Relu => each!(relu),
         Function::Sigmoid => each!(sigmoid),

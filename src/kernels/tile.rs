@@ -9,7 +9,7 @@
 //! in order; then they are added in order. A tile with few sums walks all segments side by side, which keeps both
 //! multiply-add ports busy; a tile with many walks them one after another. The bits are the same.
 
-use super::activation::{TINY, tanh};
+use super::activation::tanh_state;
 use crate::simd::Simd;
 
 /// Repeats the body for each index below the constant limit (at most 8), written out rather than looped: a loop that
@@ -254,26 +254,19 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize, co
             if at_once {
                 unroll!(r < MR, {
                     let c = c.add(r * block.c_stride);
-                    unroll!(v < NV, { tanh_state(s, c.add(v * S::LANES), total[r][v]) });
+                    unroll!(v < NV, { s.store(c.add(v * S::LANES), tanh_state(s, total[r][v])) });
                 });
             } else {
                 for r in 0..MR {
                     let c = c.add(r * block.c_stride);
-                    unroll!(v < NV, { tanh_state(s, c.add(v * S::LANES), s.load(c.add(v * S::LANES))) });
+                    unroll!(v < NV, {
+                        let c = c.add(v * S::LANES);
+                        s.store(c, tanh_state(s, s.load(c)));
+                    });
                 }
             }
         }
     }
-}
-
-/// Stores the next state of a tanh layer.
-///
-/// # Safety
-/// `to` must be valid for writing a vector.
-#[inline(always)]
-unsafe fn tanh_state<S: Simd>(s: S, to: *mut f32, sum: S::V) {
-    // SAFETY: the caller's promise.
-    unsafe { s.store(to, s.flush_below(tanh(s, sum), TINY)) };
 }
 
 /// Adds the sums of a segment to those before it.
@@ -340,6 +333,10 @@ pub(crate) unsafe fn steps<S: Simd, const NV: usize, const WIDTH: usize, const L
     };
     for &rows in counts {
         place.rows = rows;
+        // Read again in every step, so that what is made of it is made in the branch that needs it.
+        // SAFETY: a field of the block.
+        let again = Block { terms: unsafe { std::ptr::read_volatile(&raw const block.terms) }, ..*block };
+        let block = if LONE { &again } else { block };
         // SAFETY: the caller's promise for this step.
         unsafe { product::<S, NV, WIDTH, LONE>(s, block, place) };
         place.a = place.c;

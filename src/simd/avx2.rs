@@ -112,6 +112,13 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn with_sign_from(self, magnitude: __m256, sign: __m256, bound: f32) -> __m256 {
+        let signed = self.with_sign_of(magnitude, sign);
+        // SAFETY: the token proves AVX2 and FMA.
+        unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(self.abs(sign), _mm256_set1_ps(bound)), signed) }
+    }
+
+    #[inline(always)]
     fn select_ge_zero(self, a: __m256, yes: __m256, no: __m256) -> __m256 {
         // SAFETY: the token proves AVX2 and FMA.
         unsafe { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_GE_OQ>(a, _mm256_setzero_ps())) }
@@ -139,11 +146,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn pow2(self, a: __m256) -> __m256 {
+    fn lookup_scaled(self, table: &Table, a: __m256) -> __m256 {
         // SAFETY: the token proves AVX2 and FMA.
         unsafe {
-            let exponent = _mm256_slli_epi32::<23>(_mm256_castps_si256(a));
-            _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_castps_si256(_mm256_set1_ps(1.0))))
+            let bits = _mm256_castps_si256(a);
+            let entry = _mm256_castps_si256(self.lookup(table, bits));
+            _mm256_castsi256_ps(_mm256_add_epi32(entry, _mm256_slli_epi32::<20>(bits)))
         }
     }
 }

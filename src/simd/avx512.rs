@@ -4,6 +4,9 @@ use std::arch::x86_64::*;
 
 use super::{Simd, Table};
 
+/// Of a ternary logic instruction: `a | (b & c)`.
+const OR_OF_AND: i32 = 0xf8;
+
 /// Proof that this CPU has AVX-512 F, DQ, BW and VL.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(());
@@ -113,12 +116,25 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn with_sign_of(self, magnitude: __m512, sign: __m512) -> __m512 {
-        // One ternary logic instruction: magnitude | (sign & sign bit); the table is a | (b & c).
-        const OR_OF_AND: i32 = 0xf8;
         // SAFETY: the token proves AVX-512F.
         unsafe {
             let bit = _mm512_set1_epi32(i32::MIN);
             _mm512_castsi512_ps(_mm512_ternarylogic_epi32::<OR_OF_AND>(
+                _mm512_castps_si512(magnitude),
+                _mm512_castps_si512(sign),
+                bit,
+            ))
+        }
+    }
+
+    #[inline(always)]
+    fn with_sign_from(self, magnitude: __m512, sign: __m512, bound: f32) -> __m512 {
+        // SAFETY: the token proves AVX-512F.
+        unsafe {
+            let keep = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(_mm512_abs_ps(sign), _mm512_set1_ps(bound));
+            let bit = _mm512_set1_epi32(i32::MIN);
+            _mm512_castsi512_ps(_mm512_maskz_ternarylogic_epi32::<OR_OF_AND>(
+                keep,
                 _mm512_castps_si512(magnitude),
                 _mm512_castps_si512(sign),
                 bit,
@@ -157,11 +173,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn pow2(self, a: __m512) -> __m512 {
+    fn lookup_scaled(self, table: &Table, a: __m512) -> __m512 {
         // SAFETY: the token proves AVX-512F.
         unsafe {
-            let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(a));
-            _mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_castps_si512(_mm512_set1_ps(1.0))))
+            let bits = _mm512_castps_si512(a);
+            let entry = _mm512_castps_si512(self.lookup(table, bits));
+            _mm512_castsi512_ps(_mm512_add_epi32(entry, _mm512_slli_epi32::<20>(bits)))
         }
     }
 }

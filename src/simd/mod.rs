@@ -83,6 +83,8 @@ pub(crate) trait Simd: Copy {
     fn abs(self, a: Self::V) -> Self::V;
     /// `magnitude`, whose sign bit is clear, with the sign bit of `sign`.
     fn with_sign_of(self, magnitude: Self::V, sign: Self::V) -> Self::V;
+    /// [`with_sign_of`](Self::with_sign_of) in the lanes where not `|sign| < bound`, so in those of NaN, +0 elsewhere.
+    fn with_sign_from(self, magnitude: Self::V, sign: Self::V, bound: f32) -> Self::V;
     /// Lane by lane `a >= 0 ? yes : no`; NaN gives `no`.
     fn select_ge_zero(self, a: Self::V, yes: Self::V, no: Self::V) -> Self::V;
     /// +0 in the lanes where `|a| < bound`, `a` elsewhere; NaN stays.
@@ -91,6 +93,7 @@ pub(crate) trait Simd: Copy {
     fn half_binade(self, a: Self::V) -> Self::I;
     /// The table's entry at each index.
     fn lookup(self, table: &Table, index: Self::I) -> Self::V;
-    /// `2^n` where each lane of `a` is `1.5 * 2^23 + n`, n integral in -126..=127.
-    fn pow2(self, a: Self::V) -> Self::V;
+    /// `2^n` times the table's entry `i`, where each lane of `a` is `1.5 * 2^23 + 8 n + i`, i in 0..8. Of the bits of entry i
+    /// of `table` `i << 20` is taken off: adding the lane's own bits there makes it whole and changes the exponent.
+    fn lookup_scaled(self, table: &Table, a: Self::V) -> Self::V;
 }

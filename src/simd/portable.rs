@@ -89,6 +89,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn with_sign_from(self, magnitude: f32x4, sign: f32x4, bound: f32) -> f32x4 {
+        sign.abs().simd_lt(f32x4::splat(bound)).select(f32x4::ZERO, self.with_sign_of(magnitude, sign))
+    }
+
+    #[inline(always)]
     fn select_ge_zero(self, a: f32x4, yes: f32x4, no: f32x4) -> f32x4 {
         a.simd_ge(f32x4::ZERO).select(yes, no)
     }
@@ -109,7 +114,7 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn pow2(self, a: f32x4) -> f32x4 {
-        map_bits(a, |bits| (bits << 23).wrapping_add(1.0f32.to_bits()))
+    fn lookup_scaled(self, table: &Table, a: f32x4) -> f32x4 {
+        map_bits(a, |bits| table.0[(bits & 7) as usize].to_bits().wrapping_add(bits << 20))
     }
 }
