@@ -132,7 +132,6 @@ impl PackedMatrix {
             terms: self.terms,
             segments: self.segments,
             b: self.panels.as_ptr(),
-            b_stride: self.padded.min(self.kernels.panel()),
             panel_stride: self.kernels.panel() * self.terms,
             ahead: std::ptr::null(),
             ahead_len: 0,

@@ -195,7 +195,7 @@ pub(crate) unsafe fn walk(
         // one's, whose sums lie behind them.
         unsafe {
             if let Some(last) = counts.last() {
-                kernels.steps_of(block.b_stride, most)(&block, counts);
+                kernels.steps_of(matrix.padded_columns(), most)(&block, counts);
                 if lone.is_empty() {
                     return;
                 }
@@ -207,7 +207,7 @@ pub(crate) unsafe fn walk(
                 block.init = block.c;
                 block.init_stride = block.c_stride;
             }
-            kernels.steps_of(block.b_stride, 1)(&block, lone);
+            kernels.steps_of(matrix.padded_columns(), 1)(&block, lone);
         }
         return;
     }
@@ -296,8 +296,11 @@ unsafe fn walk_plainly(matrix: &PackedMatrix, block: &mut Block, counts: &[usize
         block.b = first_panel;
         while column < columns {
             let abreast = rows == 1 && column + kernels.abreast * width <= columns;
-            block.b_stride = width.min(columns - column);
-            let steps = if abreast { kernels.steps_abreast } else { kernels.steps_of(block.b_stride, rows) };
+            let steps = if abreast {
+                kernels.steps_abreast
+            } else {
+                kernels.steps_of(width.min(columns - column), rows)
+            };
             let panels = if abreast { kernels.abreast } else { 1 };
             // SAFETY: the caller's promise, for the columns of these panels.
             unsafe {
@@ -362,7 +365,6 @@ unsafe fn panels(
         let panel = matrix.panel(index);
         let next = if group + 1 < groups && rows > 8 { matrix.panel(at(group + 1).0).values } else { &[] };
         let mut part = *block;
-        part.b_stride = panel.width;
         let mut done = 0;
         while done < block.terms {
             part.terms = (block.terms - done).min(most);

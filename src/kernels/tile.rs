@@ -41,10 +41,8 @@ pub(crate) struct Block {
     pub(crate) terms: usize,
     /// Into how many segments the terms are cut: a power of two.
     pub(crate) segments: usize,
-    /// The panel: for each term its columns side by side.
+    /// The panel: for each term its columns side by side, no more of them and no fewer.
     pub(crate) b: *const f32,
-    /// Floats from one term to the next.
-    pub(crate) b_stride: usize,
     /// Floats from one panel to the next; used by a lone row that takes several panels at once.
     pub(crate) panel_stride: usize,
     /// What the next block will read of its panel, fetched into the second-level cache meanwhile.
@@ -235,7 +233,14 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize, co
         if SIDE == 1 {
             for segment in 1..segments {
                 let mut sums = [[s.splat(0.0); NV]; MR];
-                for k in start(segment)..start(segment + 1) {
+                let mut k = start(segment);
+                if MR * NV >= S::ACCUMULATORS / 2 && NV == WIDTH {
+                    while k + 4 <= start(segment + 1) {
+                        unroll!(i < 4, { term::<S, MR, NV, WIDTH>(s, &mut sums, &a, block, k + i) });
+                        k += 4;
+                    }
+                }
+                for k in k..start(segment + 1) {
                     term::<S, MR, NV, WIDTH>(s, &mut sums, &a, block, k);
                 }
                 add::<S, MR, NV>(s, &mut total, &sums);
@@ -296,7 +301,8 @@ unsafe fn term<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        let b = block.b.add(k * block.b_stride);
+        // A constant, so that the terms of an unrolled loop are one address and displacements.
+        let b = block.b.add(k * if NV < WIDTH { NV } else { WIDTH } * S::LANES);
         let mut columns = [s.splat(0.0); NV];
         unroll!(v < NV, {
             columns[v] = s.load(b.add(v / WIDTH * block.panel_stride + v % WIDTH * S::LANES));
@@ -333,12 +339,12 @@ pub(crate) unsafe fn steps<S: Simd, const NV: usize, const WIDTH: usize, const L
     };
     for &rows in counts {
         place.rows = rows;
-        // Read again in every step, so that what is made of it is made in the branch that needs it.
+        // Read again in every step, so that what is made of it is made in the branch that needs it: a lone row's kernel would
+        // prepare for all branches what takes a tenth of a step of 64 units.
         // SAFETY: a field of the block.
-        let again = Block { terms: unsafe { std::ptr::read_volatile(&raw const block.terms) }, ..*block };
-        let block = if LONE { &again } else { block };
+        let terms = unsafe { std::ptr::read_volatile(&raw const block.terms) };
         // SAFETY: the caller's promise for this step.
-        unsafe { product::<S, NV, WIDTH, LONE>(s, block, place) };
+        unsafe { product::<S, NV, WIDTH, LONE>(s, &Block { terms, ..*block }, place) };
         place.a = place.c;
         place.offsets = std::ptr::null();
         place.a_stride = block.c_stride;

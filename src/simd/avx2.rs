@@ -31,7 +31,7 @@ impl Simd for Avx2 {
     type I = __m256i;
     const LANES: usize = 8;
     const ACCUMULATORS: usize = 12;
-    const WRITES_OUT: bool = true;
+    const WRITES_OUT: bool = false;
 
     #[inline(always)]
     fn splat(self, value: f32) -> __m256 {
