@@ -2,13 +2,14 @@
 """How elman's time grows with units, batch, steps and threads, beside what the processor would allow; and what a model costs
 before it earns: to build, to load, the first call, memory, the library's size.
 
-usage: scaling.py [--sweeps units,batch,steps,threads] [--no-costs] [--rounds N] [--turn SECONDS] ...
+usage: scaling.py [--sweeps units,batch,steps,threads] [--no-gains] [--no-costs] [--rounds N] [--turn SECONDS] ...
 
 It builds elman's shared library and calls it through ctypes; nothing but Python, cargo and a C compiler is needed. The table
 goes to standard output; target/scaling then holds it as scaling.md, its chart as scaling.svg, the figures as scaling.json.
 
-The expected time is the larger of two: the products' operations at the multiply-add rate, and the recurrent kernel read once
-a step at the rate at which an array of its size can be read. Both rates are measured (peak.c) between the calls. It
+The expected time is that of the inputs' products, all steps of which go together, and of the recurrence after it. The first is its
+operations at the multiply-add rate; the second the larger of its operations and of the recurrent kernel read once
+a step at the rate at which an array of its size can be read. Both rates are measured (peak.c) between the calls. The sum
 leaves out the activation, the wait of one step for the one before, and the call itself, which is why small layers cannot
 reach it; it knows nothing of a cache that keeps a part of a too large array, which is how a large one can beat it.
 """
@@ -127,12 +128,14 @@ def measure(library, peak, sweep, options):
                 operations.append(peak.ask("flops"))
                 reads.append(peak.ask(f"read {kernel}"))
             seconds = statistics.median(times)
-            compute = flops(shape) / statistics.median(operations) / threads
+            recurrent = 2 * batch * steps * units * units * layers
+            rate = statistics.median(operations) * threads
+            inputs, compute = (flops(shape) - recurrent) / rate, recurrent / rate
             # With threads each core reads its part.
             traffic = layers * steps * kernel / statistics.median(reads) / threads
             rows.append({
                 "sweep": sweep, "curve": name, "value": value, "shape": shape, "threads": threads, "seconds": seconds,
-                "gflops": flops(shape) / seconds / 1e9, "expected": max(compute, traffic),
+                "gflops": flops(shape) / seconds / 1e9, "expected": inputs + max(compute, traffic),
                 "bound": "products" if compute >= traffic else "reading",
                 "peak_gflops": statistics.median(operations) / 1e9, "read_gbytes": statistics.median(reads) / 1e9})
             print(f"{sweep}: {name}, {value}: {seconds * 1e6:.1f} us", file=sys.stderr)
@@ -173,6 +176,48 @@ def draw(rows, subtitle):
         title = "Gain from threads" if speed_up else f"Time against {sweep}"
         panels.append((title, label, "times as fast as one thread" if speed_up else "microseconds a call", lines))
     return chart.lines("elman's forward pass; dashed: what the processor would allow", subtitle, panels)
+
+
+# --- What a second thread brings ---------------------------------------------------------------------------------------
+
+# Multiply-adds of a call, around the number from which more than one thread is used.
+GAIN_WORK = (1_000_000, 16_000_000)
+
+
+def gains(library, options):
+    """Every shape on one thread and on two, in turn: [{"shape", "one", "two"}] in seconds."""
+    rows = []
+    for batch in (1, 2, 3, 4, 8, 16, 32, 64, 256):
+        for steps in (1, 5, 20, 100):
+            for units in (20, 32, 64, 100, 128, 256, 512, 700):
+                shape = (batch, steps, units, units, 1)
+                if not GAIN_WORK[0] <= flops(shape) // 2 <= GAIN_WORK[1]:
+                    continue
+                models = [Model(library, shape, threads) for threads in (1, 2)]
+                times = [], []
+                for _ in range(2 * options.rounds):
+                    for model, own in zip(models, times):
+                        own.append(model.time(options.turn / 4))
+                one, two = map(statistics.median, times)
+                rows.append({"shape": shape, "one": one, "two": two})
+    print(f"gains: {len(rows)} shapes", file=sys.stderr)
+    return rows
+
+
+def gain_table(rows):
+    """The shapes that gain least."""
+    ratios = sorted(((row["one"] / row["two"], row) for row in rows), key=lambda pair: pair[0])
+    lines = [["batch, steps, features, units, layers", "multiply-adds", "one thread, us", "two threads, us", "one / two"],
+             ["---"] + ["---:"] * 4]
+    for ratio, row in ratios[:8]:
+        lines.append([
+            ", ".join(map(str, row["shape"])), f"{flops(row['shape']) / 2e6:.2f} million", f"{row['one'] * 1e6:.1f}",
+            f"{row['two'] * 1e6:.1f}", f"{ratio:.2f}"])
+    text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    low, high = (work // 1_000_000 for work in GAIN_WORK)
+    return (
+        f"{text}\n\nThe least of {len(rows)} shapes of {low} to {high} million multiply-adds, one and two threads in turn; median "
+        f"{statistics.median(ratio for ratio, _ in ratios):.2f}.\n")
 
 
 # --- Costs -----------------------------------------------------------------------------------------------------------
@@ -265,6 +310,7 @@ def cost_table(rows, size):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sweeps", default=",".join(SWEEPS), help="default units,batch,steps,threads")
+    parser.add_argument("--no-gains", action="store_true", help="without what a second thread brings, shape by shape")
     parser.add_argument("--no-costs", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--turn", type=float, default=0.04, help="seconds of calls in a round")
@@ -298,6 +344,9 @@ def main():
     if rows:
         text += scaling_table(rows)
         (folder / "scaling.svg").write_text(draw(rows, subtitle))
+    if not options.no_gains and (os.cpu_count() or 1) > 1:
+        result["gains"] = gains(library, options)
+        text += "\n" + gain_table(result["gains"])
     if not options.no_costs:
         cost_rows, size = costs(library_path, folder)
         result |= {"costs": cost_rows, "library_bytes": size}

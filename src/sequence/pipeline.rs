@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::network::{Network, Stage};
-use super::parallel::Threads;
+use super::parallel::{self, Threads};
 use super::scratch::{Buffer, Lane};
 use super::team::{self, Held};
 use super::work::Work;
@@ -73,8 +73,9 @@ pub(super) enum Help<'a> {
     Nobody,
     /// A team that shares the columns of large layers.
     Columns(&'a Held<'a>),
-    /// Threads for the halves of a Bidirectional layer, or for layers on different chunks, at the same time.
-    Threads(&'a Threads),
+    /// Threads for the halves of a Bidirectional layer, or for layers on different chunks, at the same time; and the call's
+    /// multiply-adds.
+    Threads(&'a Threads, usize),
 }
 
 /// The buffers that a stage works in.
@@ -104,12 +105,14 @@ pub(super) fn run(
     let recurrent =
         layers.iter().filter(|layer| matches!(Step::of(&layer.packed, half), Step::Rnn(_))).count();
     let cost: usize = layers.iter().map(|layer| Step::of(&layer.packed, half).cost()).sum();
-    let team = match help {
-        Help::Threads(threads) if recurrent > 1 && cost * work.total() >= layered::LAYERS_FROM => {
-            threads.team()
+    let held = match help {
+        Help::Threads(threads, all) if recurrent > 1 && cost * work.total() >= layered::LAYERS_FROM => {
+            threads.team(all).map(|team| (team, parallel::patience(all)))
         }
         _ => None,
     };
+    // Alone, small chunks are a loss; but as long as this call has the team, those that it woke stay for the next.
+    let team = held.as_ref().filter(|(team, patience)| team.partners(*patience) > 0).map(|(team, _)| team);
     let bytes: usize = layers.iter().map(|layer| row_stride(layer.output.features) * size_of::<f32>()).sum();
     let target = match team {
         Some(_) => work.total() / layered::CHUNKS,
@@ -134,7 +137,7 @@ pub(super) fn run(
     let walk = Walk { source, work, reversed: half.map_or(stage.reversed, |half| half == 1), most, gather };
     if let Some(team) = team {
         let lanes = lanes_of(layers, half, chunks, states).collect();
-        return layered::run(&team, &walk, lanes, (offsets, gathered, handed), sink);
+        return layered::run(team, &walk, lanes, (offsets, gathered, handed), sink);
     }
     let columns = match help {
         Help::Columns(team) => Some(team),

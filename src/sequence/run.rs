@@ -1,7 +1,7 @@
 //! One call: rows shared out, stages one after another, outputs put where the caller wants them.
 
 use super::network::{Network, Stage};
-use super::parallel::Threads;
+use super::parallel::{self, Threads};
 use super::pipeline::{self, Buffers, Chunk, Help, Map, SHARED_FROM, Source, fully_connected};
 use super::scratch::{Buffer, Lane, Scratch, ScratchPool, Whole};
 use super::work::{Mask, Work};
@@ -81,7 +81,8 @@ struct Part<'a> {
     outcome: Result<()>,
 }
 
-/// Rows a thread below which a large layer's columns are shared rather than rows.
+/// Rows a thread below which a large layer's columns are shared rather than rows, and a part's rows cost more than
+/// their share of all.
 const ROWS_A_THREAD: usize = 8;
 
 /// Carries out a call.
@@ -100,7 +101,16 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
     let by_halves = by_rows <= 2 && batch < ROWS_A_THREAD * helpers && network.is_bidirectional();
     // Halves that are not merged lie one array behind the other, so no part of the rows is in one piece.
     let is_whole = network.is_unmerged() || shares_columns || by_halves;
-    let count = if is_whole { 1 } else { by_rows };
+    // Of few rows, two parts one after the other take longer than one: no more parts than there are threads awake. Those that
+    // come too late stay for the next call, as long as this one has the team.
+    let few = !is_whole && by_rows > 1 && batch < ROWS_A_THREAD * by_rows;
+    let few_team = if few { threads.team(work) } else { None };
+    let count = match &few_team {
+        _ if is_whole => 1,
+        Some(team) => by_rows.min(1 + team.partners(parallel::patience(work))),
+        None if few => 1,
+        None => by_rows,
+    };
     let inputs = Inputs { input: call.input, mask: call.mask, lengths: call.lengths };
     let row_len = output.len() / batch;
     let mut rest = output;
@@ -118,17 +128,21 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
     let (mut one, mut many);
     let parts: &mut [Part<'_>] = if count == 1 {
         one = parts.next();
-        let team = if shares_columns { threads.team() } else { None };
+        let team = if shares_columns { threads.team(work) } else { None };
         let help = match &team {
             Some(team) => Help::Columns(team),
-            None if helpers > 1 => Help::Threads(threads),
+            None if helpers > 1 => Help::Threads(threads, work),
             None => Help::Nobody,
         };
         one.iter_mut().for_each(|part| run_part(part, help));
         one.as_mut_slice()
     } else {
         many = parts.collect::<Vec<_>>();
-        threads.for_each(&mut many, |part| run_part(part, Help::Nobody));
+        let run_part = |part: &mut Part<'_>| run_part(part, Help::Nobody);
+        match &few_team {
+            Some(team) => parallel::share_out(team, &mut many, run_part),
+            None => threads.for_each(work, &mut many, run_part),
+        }
         &mut many
     };
     let mut final_state = final_state;
@@ -299,7 +313,9 @@ fn run_part(
                 };
             };
             match help {
-                Help::Threads(threads) => threads.for_each(&mut both, |half| run_half(half, Help::Nobody)),
+                Help::Threads(threads, work) => {
+                    threads.for_each(work, &mut both, |half| run_half(half, Help::Nobody));
+                }
                 _ => both.iter_mut().for_each(|half| run_half(half, help)),
             }
             both.into_iter().try_for_each(|half| half.outcome)?;

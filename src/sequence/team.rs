@@ -11,16 +11,18 @@
 //! that finds it taken works alone.
 //!
 //! # Partners linger
-//! Waking a sleeping thread takes longer than many a call. So a partner without work stays for [`LINGER`], spinning and
-//! then yielding, before it goes back to the pool, and a stream of short calls finds it awake. While a caller holds the team
-//! it stays at any rate: one that came too late for a long job would otherwise be gone before the next, call after call.
+//! Waking a sleeping thread takes longer than many a call: some ten microseconds of the caller's, and up to milliseconds until it
+//! runs. So a partner without work stays for [`LINGER`], spinning and then yielding, before it goes back to the pool, and a
+//! stream of short calls finds it awake. While a caller holds the team it stays at any rate: one that came too late for a long
+//! job would otherwise be gone before the next, call after call. And short calls wake partners only where they follow each
+//! other within [`SOON`]: else each would pay for a partner that comes when the call is over.
 //!
 //! # Panics
 //! A panic in a member is a bug. It must not leave the others waiting, nor reach the pool, which would abort: it is kept,
 //! whoever waits stops waiting, and the caller goes on panicking when nobody looks at its work any more.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::unrolled;
@@ -30,6 +32,8 @@ use crate::layers::PackedRnn;
 
 /// How long a partner stays without work.
 const LINGER: Duration = Duration::from_micros(200);
+/// Calls of a team that follow each other so closely make a stream: what it costs to wake a partner comes back.
+const SOON: Duration = Duration::from_millis(1);
 /// Rounds of spinning before a waiting thread yields: some tens of microseconds.
 const SPINS: u32 = 10_000;
 /// Steps after which whoever has joined meanwhile takes part.
@@ -44,8 +48,12 @@ type Job<'a> = &'a (dyn Fn(usize, usize, &Meeting<'_>) + Sync);
 type Open<'a> = &'a (dyn Fn() + Sync);
 
 /// A caller and those that have joined it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Team {
+    /// What `given_back` counts from.
+    made: Instant,
+    /// Nanoseconds until a caller gave the team back the last time; 0 before the first.
+    given_back: AtomicU64,
     /// Whether a caller has the team.
     taken: AtomicBool,
     /// Partners and jobs in one word, so that joining, leaving and beginning a job exclude each other.
@@ -111,8 +119,31 @@ fn wait_until(done: impl Fn() -> bool) {
 #[derive(Debug)]
 pub(super) struct Held<'a>(&'a Team);
 
+impl Default for Team {
+    fn default() -> Self {
+        Self {
+            made: Instant::now(),
+            given_back: AtomicU64::new(0),
+            taken: AtomicBool::default(),
+            word: AtomicUsize::default(),
+            expected: AtomicUsize::default(),
+            job: AtomicPtr::default(),
+            members: AtomicUsize::default(),
+            finished: AtomicUsize::default(),
+            arrivals: AtomicUsize::default(),
+            open: AtomicPtr::default(),
+            opened: AtomicUsize::default(),
+            helping: AtomicUsize::default(),
+            panicked: AtomicBool::default(),
+            #[cfg(test)]
+            helped: AtomicUsize::default(),
+        }
+    }
+}
+
 impl Drop for Held<'_> {
     fn drop(&mut self) {
+        self.0.given_back.store(self.0.now(), Ordering::Relaxed);
         self.0.taken.store(false, Ordering::Release);
     }
 }
@@ -122,6 +153,11 @@ impl Team {
     pub(super) fn take(&self) -> Option<Held<'_>> {
         // Lazily: a hold made and dropped here would give away somebody else's.
         (!self.taken.swap(true, Ordering::Acquire)).then(|| Held(self))
+    }
+
+    /// Nanoseconds since the team was made.
+    fn now(&self) -> u64 {
+        u64::try_from(self.made.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Whether one more partner should be asked to [`take_part`](Self::take_part); counts it as expected if so.
@@ -204,6 +240,22 @@ impl Team {
 }
 
 impl Held<'_> {
+    /// Whether the team was in use a moment ago.
+    pub(super) fn is_soon(&self) -> bool {
+        let last = self.0.given_back.load(Ordering::Relaxed);
+        last > 0 && u128::from(self.0.now().saturating_sub(last)) < SOON.as_nanos()
+    }
+
+    /// Partners that are awake, after a wait of up to `patience` for the first.
+    pub(super) fn partners(&self, patience: Duration) -> usize {
+        let here = || self.0.word.load(Ordering::Acquire) & PARTNERS;
+        if here() == 0 && !patience.is_zero() {
+            let begun = Instant::now();
+            wait_until(|| here() > 0 || begun.elapsed() >= patience);
+        }
+        here()
+    }
+
     /// Carries out `job` with everybody who has joined.
     pub(super) fn run(&self, job: Job<'_>) {
         /// Partners must have finished before the job's memory goes, even where the caller's share panics.

@@ -74,7 +74,7 @@ impl Tape {
             &mut many
         };
         for (at, back) in backs.iter().enumerate().rev() {
-            threads.for_each(jobs, |job| {
+            threads.for_each(usize::MAX, jobs, |job| {
                 job.part.outcome = job.part.one_back(network, at, back.as_ref(), final_state, &mut job.dx);
             });
             for job in jobs.iter_mut() {

@@ -74,7 +74,7 @@ impl Tape {
         if count == 1 {
             jobs.by_ref().for_each(|mut job| run(&mut job));
         } else {
-            self.threads.for_each(&mut jobs.collect::<Vec<_>>(), run);
+            self.threads.for_each(usize::MAX, &mut jobs.collect::<Vec<_>>(), run);
         }
         for part in parts.iter_mut() {
             std::mem::replace(&mut part.outcome, Ok(()))?;

@@ -213,7 +213,7 @@ impl Sums {
                 scratch.resize_with(tasks.len(), Scratch::default);
             }
             let mut tasks: Vec<_> = tasks.into_iter().zip(scratch.iter_mut()).collect();
-            threads.for_each(&mut tasks, |(task, scratch)| task.run(kernels, scratch));
+            threads.for_each(usize::MAX, &mut tasks, |(task, scratch)| task.run(kernels, scratch));
             tasks.into_iter().try_for_each(|(task, _)| task.outcome)?;
         }
         outcome?;
