@@ -16,6 +16,9 @@ use crate::memory::{AlignedVec, LINE, row_stride};
 
 /// What a chunk's buffers may take together, so that they stay in the second-level cache beside the weights.
 const CHUNK_BYTES: usize = 512 << 10;
+/// The same for a single row, which is a chain of steps and waits for every one of its reads: in the first-level cache (one
+/// feature, 20 units: 44.5 ns a step for 45.0; with 256 rows so small a chunk costs 5 %).
+const CHUNK_BYTES_OF_ONE: usize = 32 << 10;
 /// Rows that a chunk should have at the least, so that fetching large weights pays.
 const CHUNK_ROWS: usize = 256;
 
@@ -116,6 +119,7 @@ pub(super) fn run(
     let bytes: usize = layers.iter().map(|layer| row_stride(layer.output.features) * size_of::<f32>()).sum();
     let target = match team {
         Some(_) => work.total() / layered::CHUNKS,
+        None if work.batch == 1 => (CHUNK_BYTES_OF_ONE / bytes.max(1)).max(CHUNK_ROWS),
         None => (CHUNK_BYTES / bytes.max(1)).max(CHUNK_ROWS),
     };
     let most = target.min(work.total()).max(work.batch);
