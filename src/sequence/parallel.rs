@@ -19,6 +19,8 @@ const WORK_A_THREAD: usize = 1 << 20;
 const WORK_TO_WAKE: usize = 1 << 26;
 /// Multiply-adds of a call for each nanosecond that it would wait for a thread that it woke: a fortieth of its time.
 const WORK_A_NANOSECOND_OF_PATIENCE: usize = 3200;
+/// And no longer than this: what has not come by then is kept from coming.
+const MOST_PATIENCE: Duration = Duration::from_millis(2);
 
 /// How many threads a model may use, and the pool they come from; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -88,7 +90,7 @@ impl Threads {
 /// How long a call of `work` multiply-adds may wait for a thread that it woke.
 pub(super) fn patience(work: usize) -> Duration {
     let nanoseconds = if work < WORK_TO_WAKE { 0 } else { work / WORK_A_NANOSECOND_OF_PATIENCE };
-    Duration::from_nanos(nanoseconds as u64)
+    Duration::from_nanos(nanoseconds as u64).min(MOST_PATIENCE)
 }
 
 /// Runs `run` on every part, here and in the partners that help.
@@ -123,6 +125,7 @@ mod tests {
         assert_eq!(partners(WORK_TO_WAKE, 10_000), 1, "a long call woke none");
         assert_eq!(patience(WORK_TO_WAKE - 1), Duration::ZERO);
         assert_eq!(patience(WORK_TO_WAKE), Duration::from_nanos(20_971));
+        assert_eq!(patience(usize::MAX), MOST_PATIENCE);
     }
 
     /// Whoever ran it: now a partner's panic aborts the process.

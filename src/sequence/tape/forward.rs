@@ -74,6 +74,7 @@ impl Tape {
         if count == 1 {
             jobs.by_ref().for_each(|mut job| run(&mut job));
         } else {
+            // Passes come in streams, so sleeping threads are always worth waking; backwards too.
             self.threads.for_each(usize::MAX, &mut jobs.collect::<Vec<_>>(), run);
         }
         for part in parts.iter_mut() {
