@@ -173,10 +173,13 @@ fn one_thread_or_more() {
             let one = run_elman(&model, call);
             for threads in [2, 3, 8] {
                 model.set_threads(threads).expect("threads can be started");
-                let more = run_elman(&model, call);
                 let what = format!("{:?}, {batch} rows, {of}, {threads} threads", network.layers);
-                assert_same_bits(&what, &more.0, &one.0);
-                assert_same_bits(&what, &more.1, &one.1);
+                // Few rows are cut only where somebody is awake, which the first call's partners are for the next.
+                for _ in 0..6 {
+                    let more = run_elman(&model, call);
+                    assert_same_bits(&what, &more.0, &one.0);
+                    assert_same_bits(&what, &more.1, &one.1);
+                }
             }
         }
     }

@@ -47,11 +47,21 @@ type Job<'a> = &'a (dyn Fn(usize, usize, &Meeting<'_>) + Sync);
 /// What anybody may help with: claims work until none is left.
 type Open<'a> = &'a (dyn Fn() + Sync);
 
-/// A caller and those that have joined it.
+/// When a team was made.
 #[derive(Debug)]
+struct Made(Instant);
+
+impl Default for Made {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+/// A caller and those that have joined it.
+#[derive(Debug, Default)]
 pub(super) struct Team {
     /// What `given_back` counts from.
-    made: Instant,
+    made: Made,
     /// Nanoseconds until a caller gave the team back the last time; 0 before the first.
     given_back: AtomicU64,
     /// Whether a caller has the team.
@@ -119,28 +129,6 @@ fn wait_until(done: impl Fn() -> bool) {
 #[derive(Debug)]
 pub(super) struct Held<'a>(&'a Team);
 
-impl Default for Team {
-    fn default() -> Self {
-        Self {
-            made: Instant::now(),
-            given_back: AtomicU64::new(0),
-            taken: AtomicBool::default(),
-            word: AtomicUsize::default(),
-            expected: AtomicUsize::default(),
-            job: AtomicPtr::default(),
-            members: AtomicUsize::default(),
-            finished: AtomicUsize::default(),
-            arrivals: AtomicUsize::default(),
-            open: AtomicPtr::default(),
-            opened: AtomicUsize::default(),
-            helping: AtomicUsize::default(),
-            panicked: AtomicBool::default(),
-            #[cfg(test)]
-            helped: AtomicUsize::default(),
-        }
-    }
-}
-
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.0.given_back.store(self.0.now(), Ordering::Relaxed);
@@ -157,7 +145,7 @@ impl Team {
 
     /// Nanoseconds since the team was made.
     fn now(&self) -> u64 {
-        u64::try_from(self.made.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        u64::try_from(self.made.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Whether one more partner should be asked to [`take_part`](Self::take_part); counts it as expected if so.
