@@ -103,7 +103,8 @@ fn train(
     let loss = Loss::BinaryCrossentropy { from_logits: false };
     let config = TrainerConfig { seed, schedule, ..TrainerConfig::new(Optimizer::adam(), loss) };
     let mut trainer = Trainer::new(&network, config)?;
-    let fit = Fit { epochs: EPOCHS, batch_size: BATCH, validation: Some(test.examples()), ..Fit::default() };
+    let validation = Some(test.examples());
+    let fit = Fit { epochs: EPOCHS, batch_size: BATCH, validation, progress: true, ..Fit::default() };
     network.fit_with(&mut trainer, training.examples(), fit, |_, _, epoch| {
         after(epoch);
         true

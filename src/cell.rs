@@ -61,7 +61,7 @@ impl SimpleRnnCell {
     ///
     /// # Errors
     /// [`Error::LengthMismatch`] when a slice has another length than its shape, [`Error::InvalidArgument`] for a batch
-    /// of 0.
+    /// of 0, [`Error::OutOfMemory`].
     pub fn step(&self, x: &[f32], h: &[f32], batch: usize, h_next: &mut [f32]) -> Result<()> {
         check_len("h", h.len(), "batch x units", &[batch, self.config.units])?;
         self.check(x, batch, "h_next", h_next.len())?;

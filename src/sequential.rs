@@ -62,7 +62,7 @@ struct Kept {
 /// What a call of [`Sequential::run`] takes beside its input.
 #[derive(Debug, Default)]
 pub struct RunOptions<'a> {
-    /// `[batch, steps]`, 1 = use the step, 0 = skip it.
+    /// `[batch, steps]`: 0 = skip the step, any other number = use it. A model without recurrent layers skips no step.
     pub mask: Option<&'a [u8]>,
     /// `[batch]`: each row's number of steps, counted from the first. Excludes `mask`.
     pub lengths: Option<&'a [usize]>,
@@ -111,7 +111,8 @@ impl Sequential {
     /// Adds a layer to a model that is not built yet.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for wrong numbers, a layer that cannot stand here, or a built model.
+    /// [`Error::InvalidArgument`] for wrong numbers, a layer that cannot stand here, or a built model;
+    /// [`Error::Unsupported`] for a [`Masking`](crate::Masking) that is not the first layer.
     pub fn push(&mut self, layer: impl Into<Layer>) -> Result<()> {
         let layer = layer.into();
         if self.network.is_some() {
@@ -144,8 +145,9 @@ impl Sequential {
     /// One seed gives the same weights on every machine and every instruction set.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for a model without layers, [`Error::Unsupported`] when `ELMAN_ISA` cannot be
-    /// carried out, [`Error::OutOfMemory`].
+    /// [`Error::InvalidArgument`] for a model without layers or an initialiser's number outside its range,
+    /// [`Error::Unsupported`] when `ELMAN_ISA` cannot be carried out or a [`Masking`](crate::Masking) has no recurrent layer
+    /// above it, [`Error::OutOfMemory`].
     pub fn initialize(&mut self, seed: u64) -> Result<()> {
         kernels()?;
         let inputs = shapes(self.input_size, &self.layers)?;

@@ -55,10 +55,12 @@ impl Tape {
     }
 
     /// The output for `x` `[batch, steps, features]`, as [`Sequential::run`] gives it. In `training` dropout is active,
-    /// its masks drawn from `seed`: one seed, the same masks on every machine.
+    /// its masks drawn from `seed`: one seed, the same masks on every machine. A tape keeps no states: stateful layers begin
+    /// with zeros too, unless initial states are given.
     ///
     /// # Errors
-    /// As [`Sequential::run`]; [`Error::InvalidArgument`] where batch or steps exceed the tape's.
+    /// As [`Sequential::run`]; [`Error::InvalidArgument`] where batch or steps exceed the tape's. The last forward and
+    /// backward pass stay on the tape then, unless it is [`Error::OutOfMemory`]: there is none after that.
     #[expect(clippy::too_many_arguments, reason = "an array's sizes stand beside it, as everywhere")]
     pub fn forward(
         &mut self,
@@ -169,7 +171,7 @@ impl Tape {
     /// the norm that they had.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] before a backward pass, or for a limit that is not above 0;
+    /// [`Error::InvalidArgument`] before a backward pass, or for a limit that is not above 0 or not finite;
     /// [`Error::NotFinite`] where a gradient is a NaN or an infinity: nothing is changed then.
     pub fn clip_by_global_norm(&mut self, max_norm: f32) -> Result<f32> {
         if !(max_norm > 0.0 && max_norm.is_finite()) {

@@ -144,7 +144,8 @@ pub struct elman_trainer_config {
 /// ended by elman_trainer_free. It changes the network in each step, and keeps it alive: elman_sequential_free may come
 /// before elman_trainer_free.
 ///
-/// Threads: one at a time. Other threads may use the network during a step: they and the step wait for each other.
+/// Threads: functions that take it const may run on any number of threads at once; the others need it alone. Other threads
+/// may use the network during a step: they and the step wait for each other.
 pub struct elman_trainer {
     trainer: Trainer,
     network: elman_sequential,

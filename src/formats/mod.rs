@@ -19,7 +19,15 @@ use crate::error::{Error, Result};
 
 /// The bytes of a file.
 fn read_file(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|source| Error::Io { path: path.into(), source })
+    fs::read(path).map_err(|source| match source.kind() {
+        // Larger than what there is, as a sparse file can be without taking any of the disk.
+        ErrorKind::OutOfMemory => {
+            let bytes =
+                fs::metadata(path).map_or(usize::MAX, |file| file.len().try_into().unwrap_or(usize::MAX));
+            Error::OutOfMemory { bytes }
+        }
+        _ => Error::Io { path: path.into(), source },
+    })
 }
 
 /// Writes a file so that at `path` there is always either what was there before or all of the new bytes.

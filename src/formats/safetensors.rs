@@ -16,8 +16,8 @@
 //! {"type": "embedding", "vocabulary": 5000, "size": 100, "mask_zero": false}
 //! {"type": "masking", "mask_value": 0.0}
 //! {"type": "simple_rnn", "units": 64, "activation": "tanh", "use_bias": true, "return_sequences": false,
-//!  "return_state": false, "go_backwards": false, "stateful": false, "zero_output_for_mask": false,
-//!  "unroll": "auto", "dropout": 0.0, "recurrent_dropout": 0.0}
+//!  "go_backwards": false, "stateful": false, "zero_output_for_mask": false, "unroll": "auto", "dropout": 0.0,
+//!  "recurrent_dropout": 0.0}
 //! {"type": "bidirectional", "merge_mode": "concat", "simple_rnn": {"units": 64}}
 //! {"type": "dense", "units": 1, "activation": "linear", "use_bias": true}
 //! {"type": "dropout", "rate": 0.5}
@@ -27,7 +27,7 @@
 //! `rate` have none. `simple_rnn` in a bidirectional layer has the fields of a `simple_rnn` layer without `type`.
 //! `activation` is `linear`, `tanh`, `relu`, `sigmoid` or, in a dense layer, `softmax`; `unroll` is `auto`, `looped`
 //! or `unrolled`; `merge_mode` is `concat`, `sum`, `mul`, `ave` or `none`. An unknown field, type or name is an
-//! error.
+//! error. `return_state` is read, true or false, and means nothing: a run that wants the final states asks for them.
 //!
 //! Each weight is a tensor `layers.{i}.{name}`, `i` counting all layers from 0 and the name being
 //! [`Weight::name`](crate::Weight::name): F32, in Keras's layout and shape, so a bias has one dimension. No tensor may
@@ -398,7 +398,9 @@ struct RnnObject {
     use_bias: bool,
     #[serde(default)]
     return_sequences: bool,
-    #[serde(default)]
+    /// Written by earlier versions.
+    #[serde(default, skip_serializing)]
+    #[expect(dead_code, reason = "read, so that such files load, and without effect")]
     return_state: bool,
     #[serde(default)]
     go_backwards: bool,
@@ -472,7 +474,6 @@ impl From<SimpleRnn> for RnnObject {
             activation,
             use_bias,
             return_sequences,
-            return_state,
             go_backwards,
             stateful,
             zero_output_for_mask,
@@ -488,7 +489,7 @@ impl From<SimpleRnn> for RnnObject {
             activation,
             use_bias,
             return_sequences,
-            return_state,
+            return_state: false,
             go_backwards,
             stateful,
             zero_output_for_mask,
@@ -505,7 +506,6 @@ impl From<RnnObject> for SimpleRnn {
             .activation(object.activation)
             .use_bias(object.use_bias)
             .return_sequences(object.return_sequences)
-            .return_state(object.return_state)
             .go_backwards(object.go_backwards)
             .stateful(object.stateful)
             .zero_output_for_mask(object.zero_output_for_mask)

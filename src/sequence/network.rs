@@ -47,13 +47,6 @@ impl Network {
                 "layer {at} (masking) has no recurrent layer above it that would skip the masked steps"
             )));
         }
-        // It reads the model's own input, and only the first one found.
-        if let Some(at) = layers.iter().skip(1).position(|layer| matches!(layer.layer, Layer::Masking(_))) {
-            return Err(Error::Unsupported(format!(
-                "a masking layer must be the first layer, got it as layer {}",
-                at + 1
-            )));
-        }
         let mut network =
             Self { stages: Vec::new(), head: layers.len()..layers.len(), input, output, layers };
         network.arrange();

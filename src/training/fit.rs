@@ -25,14 +25,14 @@ pub struct Fit<'a> {
     pub validation: Option<Examples<'a>>,
     /// Ends the training after so many epochs without a smaller loss (on the validation rows where there are any).
     pub patience: Option<usize>,
-    /// Whether a line on the standard error shows how far it is, where that is a terminal.
+    /// Whether a line on the standard error shows how far it is, where that is a terminal. Nothing is printed unasked.
     pub progress: bool,
 }
 
 impl Default for Fit<'_> {
-    /// Keras's: one epoch, 32 rows a step, shuffled; and a progress line.
+    /// Keras's: one epoch, 32 rows a step, shuffled; but no progress line.
     fn default() -> Self {
-        Self { epochs: 1, batch_size: 32, shuffle: true, validation: None, patience: None, progress: true }
+        Self { epochs: 1, batch_size: 32, shuffle: true, validation: None, patience: None, progress: false }
     }
 }
 
