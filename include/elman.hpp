@@ -68,7 +68,8 @@ inline elman_simple_rnn_config simple_rnn_config(std::size_t units) {
     return config;
 }
 
-/// Options of a run: nothing masked, no initial states given and no final ones asked for; set the fields you want.
+/// Options of a run: nothing masked, no initial states given and no final ones asked for; set the fields you
+/// want.
 inline elman_run_options run_options() {
     elman_run_options options;
     check(elman_run_options_init(&options, sizeof options));
@@ -275,8 +276,8 @@ private:
     std::unique_ptr<elman_sequential, deleter> handle_;
 };
 
-/// States kept from call to call; run is real-time safe. A const stream may be shared by threads; otherwise one thread at a
-/// time. It keeps the network's weights alive.
+/// States kept from call to call; run is real-time safe. A const stream may be shared by threads; otherwise
+/// one thread at a time. It keeps the network's weights alive.
 class stream {
 public:
     stream(const sequential &network, std::size_t batch) {
@@ -328,8 +329,8 @@ private:
     std::unique_ptr<elman_stream, deleter> handle_;
 };
 
-/// Forward passes that can be gone back, for gradients. A const tape may be shared by threads; otherwise one thread at a time.
-/// It keeps the network's weights alive, as they were when it was made.
+/// Forward passes that can be gone back, for gradients. A const tape may be shared by threads; otherwise one
+/// thread at a time. It keeps the network's weights alive, as they were when it was made.
 class tape {
 public:
     /// For batches of up to `batch` rows and up to `steps` steps.
@@ -388,8 +389,8 @@ private:
     std::unique_ptr<elman_tape, deleter> handle_;
 };
 
-/// The training of a network, which it changes in each step and keeps alive. A const trainer may be shared by threads;
-/// otherwise one thread at a time.
+/// The training of a network, which it changes in each step and keeps alive. A const trainer may be shared by
+/// threads; otherwise one thread at a time.
 class trainer {
 public:
     trainer(sequential &network, const elman_trainer_config &config) {
