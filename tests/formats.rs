@@ -254,6 +254,7 @@ fn return_state_is_read_and_not_written() {
 
 /// A sparse file takes nothing of the disk, and no machine has room for what this one says that it holds.
 #[test]
+#[expect(clippy::print_stdout, reason = "a test that did not run says so")]
 fn a_file_larger_than_memory_is_out_of_memory() {
     const BYTES: usize = 1 << 43;
     // Where the system promises any amount of memory, it would begin to read.
