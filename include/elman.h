@@ -28,6 +28,16 @@
  * Structs that begin with struct_size are filled by their `_init` first; no side reads or writes more bytes of them than
  * struct_size says, so that programs and libraries of different versions can meet.
  *
+ * Versions. ELMAN_VERSION_NUMBER is this header's, elman_version_number() the library's. From 1.0.0 on a program built
+ * with one version runs with every later library of the same major version; while the major version is 0, of the same
+ * minor version (0.1.x). Within such a line functions keep their signatures, constants their values, structs the
+ * fields that they have, and what is documented stays true. New are functions, constants, and fields at the end of
+ * structs with struct_size: a program that does not know a field gets the field's default, and a library that does not
+ * know one never sees it. Structs without struct_size do not change. A program therefore treats a status that it does not
+ * know as a failure. Anything may change from one line to the next; the shared library's name (libelman.so.0.1 on Linux)
+ * changes with it, so that no program meets the wrong one. Text, summaries and error messages are for people and change
+ * freely; bits of results may change from one minor version to the next.
+ *
  * Nothing is printed, and no thread is started unless elman_sequential_set_threads asks for it. Allocations whose size
  * comes from the caller fail with OUT_OF_MEMORY; small ones of fixed size (a handle, a message, a file's metadata) end
  * the process where the system has no memory left at all, as everywhere in Rust.
@@ -39,6 +49,23 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* The version of this header; elman_version() and elman_version_number() give the library's. */
+#define ELMAN_VERSION_MAJOR 0
+#define ELMAN_VERSION_MINOR 1
+#define ELMAN_VERSION_PATCH 0
+#define ELMAN_VERSION_NUMBER \
+    (ELMAN_VERSION_MAJOR * 1000000 + ELMAN_VERSION_MINOR * 1000 + ELMAN_VERSION_PATCH)
+#define ELMAN_VERSION_STRING "0.1.0"
+
+/* Before every function. Define ELMAN_SHARED in Windows programs that use the shared library. */
+#ifndef ELMAN_API
+#if defined(_WIN32) && defined(ELMAN_SHARED)
+#define ELMAN_API __declspec(dllimport)
+#else
+#define ELMAN_API
+#endif
+#endif
 
 /// A network: layers one after another, from input to output. Made by elman_sequential_new, elman_sequential_load or
 /// elman_sequential_load_bytes, ended by elman_sequential_free. Add the layers, build, then set weights or predict.
@@ -253,195 +280,177 @@ typedef struct {
     size_t truncate_back;
 } elman_trainer_config;
 
-/// Done.
-#define ELMAN_STATUS_OK 0
+/// The values of elman_status.
+enum {
+    /// Done.
+    ELMAN_STATUS_OK = 0,
+    /// A pointer that must not be NULL is NULL.
+    ELMAN_STATUS_NULL_POINTER = 1,
+    /// A value outside its range: a zero size, an overflowed product of sizes, an unknown enum value, a misaligned
+    /// pointer, a layer in an impossible place, a weight that the layer does not have.
+    ELMAN_STATUS_INVALID_ARGUMENT = 2,
+    /// An array has another length than its shape says.
+    ELMAN_STATUS_LENGTH_MISMATCH = 3,
+    /// The network has no weights yet: elman_sequential_build was not called.
+    ELMAN_STATUS_NOT_BUILT = 4,
+    /// An allocation whose size came from the caller failed.
+    ELMAN_STATUS_OUT_OF_MEMORY = 5,
+    /// The file system refused.
+    ELMAN_STATUS_IO = 6,
+    /// A file or byte string is not what its format says.
+    ELMAN_STATUS_BAD_FORMAT = 7,
+    /// Well-formed, but this library or this machine cannot carry it out.
+    ELMAN_STATUS_UNSUPPORTED = 8,
+    /// An output shares memory with another array of the call.
+    ELMAN_STATUS_OVERLAP = 9,
+    /// A NaN or an infinity where a number is needed.
+    ELMAN_STATUS_NOT_FINITE = 10,
+    /// A bug in the library, stopped at its boundary. The message says where. A handle that the call could change may be
+    /// half-changed: free it.
+    ELMAN_STATUS_PANIC = 99,
+};
 
-/// A pointer that must not be NULL is NULL.
-#define ELMAN_STATUS_NULL_POINTER 1
+/// The values of elman_activation.
+enum {
+    /// The sum itself.
+    ELMAN_ACTIVATION_LINEAR = 0,
+    /// The hyperbolic tangent, at most 2 ULP from the exact value; Keras's default for recurrent layers.
+    ELMAN_ACTIVATION_TANH = 1,
+    /// max(x, 0).
+    ELMAN_ACTIVATION_RELU = 2,
+    /// 1 / (1 + exp(-x)), at most 4 ULP from the exact value.
+    ELMAN_ACTIVATION_SIGMOID = 3,
+    /// exp(x_i) / (the sum of exp(x_j) over the row); dense layers only.
+    ELMAN_ACTIVATION_SOFTMAX = 4,
+};
 
-/// A value outside its range: a zero size, an overflowed product of sizes, an unknown enum value, a misaligned
-/// pointer, a layer in an impossible place, a weight that the layer does not have.
-#define ELMAN_STATUS_INVALID_ARGUMENT 2
+/// The values of elman_unroll.
+enum {
+    /// The one measured to be faster for the layer's shape; elman_sequential_summary says which.
+    ELMAN_UNROLL_AUTO = 0,
+    /// One kernel call a step.
+    ELMAN_UNROLL_LOOPED = 1,
+    /// Several steps inside one kernel call.
+    ELMAN_UNROLL_UNROLLED = 2,
+};
 
-/// An array has another length than its shape says.
-#define ELMAN_STATUS_LENGTH_MISMATCH 3
+/// The values of elman_weight.
+enum {
+    /// [input, units]: of recurrent and dense layers, and of the forward half of a Bidirectional layer.
+    ELMAN_WEIGHT_KERNEL = 0,
+    /// [units, units]: of recurrent layers, and of the forward half of a Bidirectional layer.
+    ELMAN_WEIGHT_RECURRENT_KERNEL = 1,
+    /// [1, units]: of recurrent and dense layers that use a bias, and of the forward half of a Bidirectional layer.
+    ELMAN_WEIGHT_BIAS = 2,
+    /// [vocabulary, size]: of an embedding.
+    ELMAN_WEIGHT_EMBEDDING = 3,
+    /// [input, units]: of the backward half of a Bidirectional layer.
+    ELMAN_WEIGHT_BACKWARD_KERNEL = 4,
+    /// [units, units]: of the backward half of a Bidirectional layer.
+    ELMAN_WEIGHT_BACKWARD_RECURRENT_KERNEL = 5,
+    /// [1, units]: of the backward half of a Bidirectional layer that uses a bias.
+    ELMAN_WEIGHT_BACKWARD_BIAS = 6,
+};
 
-/// The network has no weights yet: elman_sequential_build was not called.
-#define ELMAN_STATUS_NOT_BUILT 4
+/// The values of elman_merge_mode.
+enum {
+    /// Side by side, forward first: twice the units. Keras's default.
+    ELMAN_MERGE_MODE_CONCAT = 0,
+    /// Element-wise sum.
+    ELMAN_MERGE_MODE_SUM = 1,
+    /// Element-wise product.
+    ELMAN_MERGE_MODE_MUL = 2,
+    /// Element-wise mean.
+    ELMAN_MERGE_MODE_AVE = 3,
+    /// Not joined: the whole forward array, then the whole backward array. Last layer only.
+    ELMAN_MERGE_MODE_NONE = 4,
+};
 
-/// An allocation whose size came from the caller failed.
-#define ELMAN_STATUS_OUT_OF_MEMORY 5
+/// The values of elman_padding.
+enum {
+    /// As in Keras: the state is carried over the step and the output repeats the previous one.
+    ELMAN_PADDING_KERAS = 0,
+    /// As in ONNX: outputs past a row's length are zero, a reversed layer starts at the row's last step, and the final state
+    /// of a row of length 0 is zero.
+    ELMAN_PADDING_ONNX = 1,
+};
 
-/// The file system refused.
-#define ELMAN_STATUS_IO 6
+/// The values of elman_initializer_kind.
+enum {
+    /// All 0.
+    ELMAN_INITIALIZER_ZEROS = 0,
+    /// All 1.
+    ELMAN_INITIALIZER_ONES = 1,
+    /// All a.
+    ELMAN_INITIALIZER_CONSTANT = 2,
+    /// Uniform within sqrt(6 / (rows + columns)) of 0.
+    ELMAN_INITIALIZER_GLOROT_UNIFORM = 3,
+    /// Truncated normal with variance 2 / (rows + columns).
+    ELMAN_INITIALIZER_GLOROT_NORMAL = 4,
+    /// Uniform within sqrt(6 / rows) of 0.
+    ELMAN_INITIALIZER_HE_UNIFORM = 5,
+    /// Truncated normal with variance 2 / rows.
+    ELMAN_INITIALIZER_HE_NORMAL = 6,
+    /// Uniform within sqrt(3 / rows) of 0.
+    ELMAN_INITIALIZER_LECUN_UNIFORM = 7,
+    /// Truncated normal with variance 1 / rows.
+    ELMAN_INITIALIZER_LECUN_NORMAL = 8,
+    /// Normal with mean a and standard deviation b.
+    ELMAN_INITIALIZER_RANDOM_NORMAL = 9,
+    /// Uniform from a (low) to b (high).
+    ELMAN_INITIALIZER_RANDOM_UNIFORM = 10,
+    /// A random orthogonal matrix times a (the gain; Keras's default is 1).
+    ELMAN_INITIALIZER_ORTHOGONAL = 11,
+    /// The identity matrix times a (the gain; Keras's default is 1).
+    ELMAN_INITIALIZER_IDENTITY = 12,
+};
 
-/// A file or byte string is not what its format says.
-#define ELMAN_STATUS_BAD_FORMAT 7
+/// The values of elman_optimizer.
+enum {
+    /// Gradient descent, with momentum and Nesterov's look ahead where set.
+    ELMAN_OPTIMIZER_SGD = 0,
+    /// RMSprop; beta_2 is its rho.
+    ELMAN_OPTIMIZER_RMSPROP = 1,
+    /// Adam.
+    ELMAN_OPTIMIZER_ADAM = 2,
+    /// Adam after a share of each weight is taken off.
+    ELMAN_OPTIMIZER_ADAMW = 3,
+};
 
-/// Well-formed, but this library or this machine cannot carry it out.
-#define ELMAN_STATUS_UNSUPPORTED 8
+/// The values of elman_loss.
+enum {
+    /// The mean of the squared differences.
+    ELMAN_LOSS_MEAN_SQUARED_ERROR = 0,
+    /// For targets 0 and 1 (or between).
+    ELMAN_LOSS_BINARY_CROSSENTROPY = 1,
+    /// For one-hot targets (or any distribution).
+    ELMAN_LOSS_CATEGORICAL_CROSSENTROPY = 2,
+    /// For one class number, as a float, in place of a row of targets.
+    ELMAN_LOSS_SPARSE_CATEGORICAL_CROSSENTROPY = 3,
+};
 
-/// An output shares memory with another array of the call.
-#define ELMAN_STATUS_OVERLAP 9
+/// The values of elman_clipping.
+enum {
+    /// Not at all.
+    ELMAN_CLIPPING_NONE = 0,
+    /// All by one factor, so that their common L2 norm is at most clip_limit.
+    ELMAN_CLIPPING_GLOBAL_NORM = 1,
+    /// Each weight's gradient by itself, so that its L2 norm is at most clip_limit.
+    ELMAN_CLIPPING_NORM = 2,
+    /// Each value to within clip_limit of 0.
+    ELMAN_CLIPPING_VALUE = 3,
+};
 
-/// A NaN or an infinity where a number is needed.
-#define ELMAN_STATUS_NOT_FINITE 10
-
-/// A bug in the library, stopped at its boundary. The message says where. A handle that the call could change may be
-/// half-changed: free it.
-#define ELMAN_STATUS_PANIC 99
-
-/// The sum itself.
-#define ELMAN_ACTIVATION_LINEAR 0
-
-/// The hyperbolic tangent, at most 2 ULP from the exact value; Keras's default for recurrent layers.
-#define ELMAN_ACTIVATION_TANH 1
-
-/// max(x, 0).
-#define ELMAN_ACTIVATION_RELU 2
-
-/// 1 / (1 + exp(-x)), at most 4 ULP from the exact value.
-#define ELMAN_ACTIVATION_SIGMOID 3
-
-/// exp(x_i) / (the sum of exp(x_j) over the row); dense layers only.
-#define ELMAN_ACTIVATION_SOFTMAX 4
-
-/// The one measured to be faster for the layer's shape; elman_sequential_summary says which.
-#define ELMAN_UNROLL_AUTO 0
-
-/// One kernel call a step.
-#define ELMAN_UNROLL_LOOPED 1
-
-/// Several steps inside one kernel call.
-#define ELMAN_UNROLL_UNROLLED 2
-
-/// [input, units]: of recurrent and dense layers, and of the forward half of a Bidirectional layer.
-#define ELMAN_WEIGHT_KERNEL 0
-
-/// [units, units]: of recurrent layers, and of the forward half of a Bidirectional layer.
-#define ELMAN_WEIGHT_RECURRENT_KERNEL 1
-
-/// [1, units]: of recurrent and dense layers that use a bias, and of the forward half of a Bidirectional layer.
-#define ELMAN_WEIGHT_BIAS 2
-
-/// [vocabulary, size]: of an embedding.
-#define ELMAN_WEIGHT_EMBEDDING 3
-
-/// [input, units]: of the backward half of a Bidirectional layer.
-#define ELMAN_WEIGHT_BACKWARD_KERNEL 4
-
-/// [units, units]: of the backward half of a Bidirectional layer.
-#define ELMAN_WEIGHT_BACKWARD_RECURRENT_KERNEL 5
-
-/// [1, units]: of the backward half of a Bidirectional layer that uses a bias.
-#define ELMAN_WEIGHT_BACKWARD_BIAS 6
-
-/// Side by side, forward first: twice the units. Keras's default.
-#define ELMAN_MERGE_MODE_CONCAT 0
-
-/// Element-wise sum.
-#define ELMAN_MERGE_MODE_SUM 1
-
-/// Element-wise product.
-#define ELMAN_MERGE_MODE_MUL 2
-
-/// Element-wise mean.
-#define ELMAN_MERGE_MODE_AVE 3
-
-/// Not joined: the whole forward array, then the whole backward array. Last layer only.
-#define ELMAN_MERGE_MODE_NONE 4
-
-/// As in Keras: the state is carried over the step and the output repeats the previous one.
-#define ELMAN_PADDING_KERAS 0
-
-/// As in ONNX: outputs past a row's length are zero, a reversed layer starts at the row's last step, and the final state
-/// of a row of length 0 is zero.
-#define ELMAN_PADDING_ONNX 1
-
-/// All 0.
-#define ELMAN_INITIALIZER_ZEROS 0
-
-/// All 1.
-#define ELMAN_INITIALIZER_ONES 1
-
-/// All a.
-#define ELMAN_INITIALIZER_CONSTANT 2
-
-/// Uniform within sqrt(6 / (rows + columns)) of 0.
-#define ELMAN_INITIALIZER_GLOROT_UNIFORM 3
-
-/// Truncated normal with variance 2 / (rows + columns).
-#define ELMAN_INITIALIZER_GLOROT_NORMAL 4
-
-/// Uniform within sqrt(6 / rows) of 0.
-#define ELMAN_INITIALIZER_HE_UNIFORM 5
-
-/// Truncated normal with variance 2 / rows.
-#define ELMAN_INITIALIZER_HE_NORMAL 6
-
-/// Uniform within sqrt(3 / rows) of 0.
-#define ELMAN_INITIALIZER_LECUN_UNIFORM 7
-
-/// Truncated normal with variance 1 / rows.
-#define ELMAN_INITIALIZER_LECUN_NORMAL 8
-
-/// Normal with mean a and standard deviation b.
-#define ELMAN_INITIALIZER_RANDOM_NORMAL 9
-
-/// Uniform from a (low) to b (high).
-#define ELMAN_INITIALIZER_RANDOM_UNIFORM 10
-
-/// A random orthogonal matrix times a (the gain; Keras's default is 1).
-#define ELMAN_INITIALIZER_ORTHOGONAL 11
-
-/// The identity matrix times a (the gain; Keras's default is 1).
-#define ELMAN_INITIALIZER_IDENTITY 12
-
-/// Gradient descent, with momentum and Nesterov's look ahead where set.
-#define ELMAN_OPTIMIZER_SGD 0
-
-/// RMSprop; beta_2 is its rho.
-#define ELMAN_OPTIMIZER_RMSPROP 1
-
-/// Adam.
-#define ELMAN_OPTIMIZER_ADAM 2
-
-/// Adam after a share of each weight is taken off.
-#define ELMAN_OPTIMIZER_ADAMW 3
-
-/// The mean of the squared differences.
-#define ELMAN_LOSS_MEAN_SQUARED_ERROR 0
-
-/// For targets 0 and 1 (or between).
-#define ELMAN_LOSS_BINARY_CROSSENTROPY 1
-
-/// For one-hot targets (or any distribution).
-#define ELMAN_LOSS_CATEGORICAL_CROSSENTROPY 2
-
-/// For one class number, as a float, in place of a row of targets.
-#define ELMAN_LOSS_SPARSE_CATEGORICAL_CROSSENTROPY 3
-
-/// Not at all.
-#define ELMAN_CLIPPING_NONE 0
-
-/// All by one factor, so that their common L2 norm is at most clip_limit.
-#define ELMAN_CLIPPING_GLOBAL_NORM 1
-
-/// Each weight's gradient by itself, so that its L2 norm is at most clip_limit.
-#define ELMAN_CLIPPING_NORM 2
-
-/// Each value to within clip_limit of 0.
-#define ELMAN_CLIPPING_VALUE 3
-
-/// learning_rate throughout.
-#define ELMAN_SCHEDULE_CONSTANT 0
-
-/// learning_rate x decay_rate^(step / decay_steps); with staircase the exponent is rounded down.
-#define ELMAN_SCHEDULE_EXPONENTIAL 1
-
-/// From learning_rate in a straight line to warmup_target in warmup_steps steps, where these are not 0; from there in
-/// decay_steps steps of half a cosine down to alpha times the highest rate.
-#define ELMAN_SCHEDULE_COSINE 2
+/// The values of elman_schedule.
+enum {
+    /// learning_rate throughout.
+    ELMAN_SCHEDULE_CONSTANT = 0,
+    /// learning_rate x decay_rate^(step / decay_steps); with staircase the exponent is rounded down.
+    ELMAN_SCHEDULE_EXPONENTIAL = 1,
+    /// From learning_rate in a straight line to warmup_target in warmup_steps steps, where these are not 0; from there in
+    /// decay_steps steps of half a cosine down to alpha times the highest rate.
+    ELMAN_SCHEDULE_COSINE = 2,
+};
 
 #ifdef __cplusplus
 extern "C" {
@@ -451,6 +460,7 @@ extern "C" {
 /// have. Static text, never NULL.
 ///
 /// Threads: any.
+ELMAN_API
 const char *elman_status_name(elman_status status);
 
 /// This thread's last failure in words, with the numbers that were wrong; "" before the first one. Calls that succeed
@@ -460,12 +470,22 @@ const char *elman_status_name(elman_status status);
 /// Copy it to keep it.
 ///
 /// Threads: any; each has its own.
+ELMAN_API
 const char *elman_last_error(void);
 
-/// The library's version, for example "0.1.0": static text.
+/// The library's version, for example "0.1.0": static text. ELMAN_VERSION_STRING is the header's.
 ///
 /// Threads: any.
-const char *elman_version(void);
+ELMAN_API const char *elman_version(void);
+
+/// The library's version as a number: major x 1000000 + minor x 1000 + patch. ELMAN_VERSION_NUMBER is the header's.
+///
+/// A program fits the library where both have one ABI, which is one major version, and while that is 0 one minor version
+/// (ELMAN_VERSION_NUMBER / 1000 == elman_version_number() / 1000), and the library is not older than the header.
+///
+/// Threads: any.
+ELMAN_API
+uint32_t elman_version_number(void);
 
 /// The instruction set that models use in this process: "avx512", "avx2" or "portable"; static text.
 ///
@@ -474,6 +494,7 @@ const char *elman_version(void);
 /// fails with ELMAN_STATUS_UNSUPPORTED and a message that says why.
 ///
 /// Threads: any.
+ELMAN_API
 const char *elman_isa(void);
 
 /// Fills `config` with Keras's defaults for a layer of `units` outputs.
@@ -484,6 +505,7 @@ const char *elman_isa(void);
 /// Fails with INVALID_ARGUMENT where units is 0 or struct_size does not even hold struct_size and units.
 ///
 /// Threads: any.
+ELMAN_API
 elman_status elman_simple_rnn_config_init(elman_simple_rnn_config *config,
                                           size_t struct_size,
                                           size_t units);
@@ -497,6 +519,7 @@ elman_status elman_simple_rnn_config_init(elman_simple_rnn_config *config,
 /// softmax), OUT_OF_MEMORY, UNSUPPORTED (ELMAN_ISA names something unknown or not available here).
 ///
 /// Threads: any.
+ELMAN_API
 elman_status elman_simple_rnn_cell_new(const elman_simple_rnn_config *config,
                                        size_t input_size,
                                        uint64_t seed,
@@ -511,6 +534,7 @@ elman_status elman_simple_rnn_cell_new(const elman_simple_rnn_config *config,
 /// Fails with INVALID_ARGUMENT (batch is 0, an overflowed product), LENGTH_MISMATCH, OVERLAP.
 ///
 /// Threads: any number at once on one cell.
+ELMAN_API
 elman_status elman_simple_rnn_cell_step(const elman_simple_rnn_cell *cell,
                                         const float *x,
                                         size_t x_len,
@@ -526,6 +550,7 @@ elman_status elman_simple_rnn_cell_step(const elman_simple_rnn_cell *cell,
 /// Fails with INVALID_ARGUMENT (an unknown weight, or one that the cell does not have), LENGTH_MISMATCH.
 ///
 /// Threads: any number at once on one cell.
+ELMAN_API
 elman_status elman_simple_rnn_cell_get_weight(const elman_simple_rnn_cell *cell,
                                               elman_weight which,
                                               float *values,
@@ -537,6 +562,7 @@ elman_status elman_simple_rnn_cell_get_weight(const elman_simple_rnn_cell *cell,
 /// the cell is unchanged then.
 ///
 /// Threads: the cell must not be in use by another thread.
+ELMAN_API
 elman_status elman_simple_rnn_cell_set_weight(elman_simple_rnn_cell *cell,
                                               elman_weight which,
                                               const float *values,
@@ -545,7 +571,7 @@ elman_status elman_simple_rnn_cell_set_weight(elman_simple_rnn_cell *cell,
 /// Frees a cell. NULL is fine; a second time is not.
 ///
 /// Threads: the cell must not be in use by another thread.
-void elman_simple_rnn_cell_free(elman_simple_rnn_cell *cell);
+ELMAN_API void elman_simple_rnn_cell_free(elman_simple_rnn_cell *cell);
 
 /// Fills `options` with defaults: nothing masked, states zero and not kept, which is what predict does.
 ///
@@ -554,7 +580,7 @@ void elman_simple_rnn_cell_free(elman_simple_rnn_cell *cell);
 /// Fails with INVALID_ARGUMENT where struct_size does not even hold the mask.
 ///
 /// Threads: any.
-elman_status elman_run_options_init(elman_run_options *options, size_t struct_size);
+ELMAN_API elman_status elman_run_options_init(elman_run_options *options, size_t struct_size);
 
 /// Makes an empty network for steps of `input_size` features; 1 when an embedding comes first, which reads one token id
 /// a step.
@@ -564,6 +590,7 @@ elman_status elman_run_options_init(elman_run_options *options, size_t struct_si
 /// Fails with INVALID_ARGUMENT where input_size is 0.
 ///
 /// Threads: any.
+ELMAN_API
 elman_status elman_sequential_new(size_t input_size,
                                   elman_sequential **out);
 
@@ -574,6 +601,7 @@ elman_status elman_sequential_new(size_t input_size,
 /// unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_add_embedding(elman_sequential *network,
                                             size_t vocabulary,
                                             size_t size,
@@ -585,6 +613,7 @@ elman_status elman_sequential_add_embedding(elman_sequential *network,
 /// softmax, an impossible place, the network is built already); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_add_simple_rnn(elman_sequential *network,
                                              const elman_simple_rnn_config *config);
 
@@ -594,6 +623,7 @@ elman_status elman_sequential_add_simple_rnn(elman_sequential *network,
 /// Fails like elman_sequential_add_simple_rnn, and with INVALID_ARGUMENT where the configuration has go_backwards set.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_add_bidirectional(elman_sequential *network,
                                                 const elman_simple_rnn_config *config,
                                                 elman_merge_mode merge_mode);
@@ -605,6 +635,7 @@ elman_status elman_sequential_add_bidirectional(elman_sequential *network,
 /// unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_add_dense(elman_sequential *network,
                                         size_t units,
                                         elman_activation activation);
@@ -615,6 +646,7 @@ elman_status elman_sequential_add_dense(elman_sequential *network,
 /// Fails with INVALID_ARGUMENT (a rate outside 0 to 1, the network is built already); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_add_dropout(elman_sequential *network,
                                           float rate);
 
@@ -623,6 +655,7 @@ elman_status elman_sequential_add_dropout(elman_sequential *network,
 /// Fails with INVALID_ARGUMENT (a NaN or an infinity, the network is built already); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_add_masking(elman_sequential *network,
                                           float mask_value);
 
@@ -633,13 +666,14 @@ elman_status elman_sequential_add_masking(elman_sequential *network,
 /// unknown or not available here).
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_build(elman_sequential *network,
                                     uint64_t seed);
 
 /// The number of layers added; layers count from 0 at the input. 0 for NULL.
 ///
 /// Threads: any number at once on one network.
-size_t elman_sequential_layer_count(const elman_sequential *network);
+ELMAN_API size_t elman_sequential_layer_count(const elman_sequential *network);
 
 /// Describes the network in a few lines of text: layers, shapes, numbers of parameters, and the driver chosen.
 ///
@@ -650,6 +684,7 @@ size_t elman_sequential_layer_count(const elman_sequential *network);
 /// is not touched.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_summary(const elman_sequential *network,
                                       char *text,
                                       size_t capacity,
@@ -660,6 +695,7 @@ elman_status elman_sequential_summary(const elman_sequential *network,
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (no such layer, an unknown weight, or one that the layer does not have).
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_weight_shape(const elman_sequential *network,
                                            size_t layer,
                                            elman_weight which,
@@ -672,6 +708,7 @@ elman_status elman_sequential_weight_shape(const elman_sequential *network,
 /// LENGTH_MISMATCH, UNSUPPORTED (elman_sequential_drop_weights has freed it).
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_get_weight(const elman_sequential *network,
                                          size_t layer,
                                          elman_weight which,
@@ -685,6 +722,7 @@ elman_status elman_sequential_get_weight(const elman_sequential *network,
 /// then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_set_weight(elman_sequential *network,
                                          size_t layer,
                                          elman_weight which,
@@ -697,6 +735,7 @@ elman_status elman_sequential_set_weight(elman_sequential *network,
 /// Fails with NOT_BUILT.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_weight_bytes(const elman_sequential *network,
                                            size_t *plain,
                                            size_t *packed);
@@ -712,6 +751,7 @@ elman_status elman_sequential_weight_bytes(const elman_sequential *network,
 /// Fails with NOT_BUILT, OUT_OF_MEMORY (for those packed weights); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_drop_weights(elman_sequential *network);
 
 /// How many threads one predict or run may use: 1 unless set, 0 for all cores. The results have the same bits.
@@ -719,6 +759,7 @@ elman_status elman_sequential_drop_weights(elman_sequential *network);
 /// Fails with INVALID_ARGUMENT above 1024, UNSUPPORTED where the system starts no threads.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_set_threads(elman_sequential *network,
                                           size_t threads);
 
@@ -728,6 +769,7 @@ elman_status elman_sequential_set_threads(elman_sequential *network,
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (a zero size, an overflowed product).
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_output_len(const elman_sequential *network,
                                          size_t batch,
                                          size_t steps,
@@ -740,6 +782,7 @@ elman_status elman_sequential_output_len(const elman_sequential *network,
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (batch is 0, an overflowed product).
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_state_len(const elman_sequential *network,
                                         size_t batch,
                                         size_t *len);
@@ -750,6 +793,7 @@ elman_status elman_sequential_state_len(const elman_sequential *network,
 /// Fails with nothing but what all functions may.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_reset_states(elman_sequential *network);
 
 /// Runs the network on floats: x is [batch, steps, input_size], y receives elman_sequential_output_len floats. States
@@ -761,6 +805,7 @@ elman_status elman_sequential_reset_states(elman_sequential *network);
 /// than the one whose states are kept), LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_predict(const elman_sequential *network,
                                       const float *x,
                                       size_t x_len,
@@ -776,6 +821,7 @@ elman_status elman_sequential_predict(const elman_sequential *network,
 /// that does not begin with an embedding), LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_predict_tokens(const elman_sequential *network,
                                              const int32_t *ids,
                                              size_t ids_len,
@@ -792,6 +838,7 @@ elman_status elman_sequential_predict_tokens(const elman_sequential *network,
 /// LENGTH_MISMATCH and OVERLAP for the arrays of the options. initial_state and final_state may not overlap either.
 ///
 /// Threads: any number at once on one network, each with a final_state of its own.
+ELMAN_API
 elman_status elman_sequential_run(const elman_sequential *network,
                                   const float *x,
                                   size_t x_len,
@@ -806,6 +853,7 @@ elman_status elman_sequential_run(const elman_sequential *network,
 /// Fails like elman_sequential_predict_tokens and elman_sequential_run.
 ///
 /// Threads: any number at once on one network, each with a final_state of its own.
+ELMAN_API
 elman_status elman_sequential_run_tokens(const elman_sequential *network,
                                          const int32_t *ids,
                                          size_t ids_len,
@@ -822,6 +870,7 @@ elman_status elman_sequential_run_tokens(const elman_sequential *network,
 /// (elman_sequential_drop_weights has freed the weights).
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_save(const elman_sequential *network,
                                    const char *path);
 
@@ -833,6 +882,7 @@ elman_status elman_sequential_save(const elman_sequential *network,
 /// not available here), OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
 ///
 /// Threads: any.
+ELMAN_API
 elman_status elman_sequential_load(const char *path,
                                    elman_sequential **out);
 
@@ -843,6 +893,7 @@ elman_status elman_sequential_load(const char *path,
 /// Fails with BAD_FORMAT, UNSUPPORTED, OUT_OF_MEMORY as elman_sequential_load does.
 ///
 /// Threads: any.
+ELMAN_API
 elman_status elman_sequential_load_bytes(const uint8_t *bytes,
                                          size_t len,
                                          elman_sequential **out);
@@ -850,7 +901,7 @@ elman_status elman_sequential_load_bytes(const uint8_t *bytes,
 /// Frees a network. NULL is fine; a second time is not.
 ///
 /// Threads: the network must not be in use by another thread.
-void elman_sequential_free(elman_sequential *network);
+ELMAN_API void elman_sequential_free(elman_sequential *network);
 
 /// Makes a stream of `batch` rows at their beginning, their states zeros.
 ///
@@ -860,6 +911,7 @@ void elman_sequential_free(elman_sequential *network);
 /// INVALID_ARGUMENT (batch is 0, an overflowed product), OUT_OF_MEMORY.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_stream_new(const elman_sequential *network,
                               size_t batch,
                               elman_stream **out);
@@ -870,6 +922,7 @@ elman_status elman_stream_new(const elman_sequential *network,
 /// Fails with NOT_BUILT, UNSUPPORTED, INVALID_ARGUMENT as elman_stream_new does.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_stream_size(const elman_sequential *network,
                                size_t batch,
                                size_t *bytes,
@@ -886,6 +939,7 @@ elman_status elman_stream_size(const elman_sequential *network,
 /// LENGTH_MISMATCH (too few bytes).
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_stream_new_in(const elman_sequential *network,
                                  size_t batch,
                                  void *memory,
@@ -898,6 +952,7 @@ elman_status elman_stream_new_in(const elman_sequential *network,
 /// Fails with INVALID_ARGUMENT (steps is 0, an overflowed product).
 ///
 /// Threads: the stream must not be changed by another thread meanwhile.
+ELMAN_API
 elman_status elman_stream_output_len(const elman_stream *stream,
                                      size_t steps,
                                      size_t *len);
@@ -912,6 +967,7 @@ elman_status elman_stream_output_len(const elman_stream *stream,
 /// the states are unchanged then.
 ///
 /// Threads: the stream must not be in use by another thread.
+ELMAN_API
 elman_status elman_stream_run(elman_stream *stream,
                               const float *x,
                               size_t x_len,
@@ -925,6 +981,7 @@ elman_status elman_stream_run(elman_stream *stream,
 /// begin with an embedding), LENGTH_MISMATCH, OVERLAP; the states are unchanged then.
 ///
 /// Threads: the stream must not be in use by another thread.
+ELMAN_API
 elman_status elman_stream_run_tokens(elman_stream *stream,
                                      const int32_t *ids,
                                      size_t ids_len,
@@ -937,14 +994,14 @@ elman_status elman_stream_run_tokens(elman_stream *stream,
 /// Fails with nothing but what all functions may.
 ///
 /// Threads: the stream must not be in use by another thread.
-elman_status elman_stream_reset(elman_stream *stream);
+ELMAN_API elman_status elman_stream_reset(elman_stream *stream);
 
 /// Puts one row back to its beginning, for a row whose sequence has ended and is followed by another.
 ///
 /// Fails with INVALID_ARGUMENT (there is no such row).
 ///
 /// Threads: the stream must not be in use by another thread.
-elman_status elman_stream_reset_row(elman_stream *stream, size_t row);
+ELMAN_API elman_status elman_stream_reset_row(elman_stream *stream, size_t row);
 
 /// Copies the states to `state`, laid out as elman_sequential_state_len says for the stream's batch. They are all that a
 /// stream keeps: another stream that is given them goes on with the same bits.
@@ -952,6 +1009,7 @@ elman_status elman_stream_reset_row(elman_stream *stream, size_t row);
 /// Fails with LENGTH_MISMATCH.
 ///
 /// Threads: the stream must not be changed by another thread meanwhile.
+ELMAN_API
 elman_status elman_stream_get_state(const elman_stream *stream,
                                     float *state,
                                     size_t len);
@@ -962,6 +1020,7 @@ elman_status elman_stream_get_state(const elman_stream *stream,
 /// Fails with LENGTH_MISMATCH.
 ///
 /// Threads: the stream must not be in use by another thread.
+ELMAN_API
 elman_status elman_stream_set_state(elman_stream *stream,
                                     const float *state,
                                     size_t len);
@@ -970,6 +1029,7 @@ elman_status elman_stream_set_state(elman_stream *stream,
 /// real-time safe: the last stream of a network that is freed already frees the weights.
 ///
 /// Threads: the stream must not be in use by another thread.
+ELMAN_API
 void elman_stream_free(elman_stream *stream);
 
 /// Makes a tape for batches of up to `batch` rows and up to `steps` steps.
@@ -980,6 +1040,7 @@ void elman_stream_free(elman_stream *stream);
 /// layer that computes, elman_sequential_drop_weights has freed the weights), OUT_OF_MEMORY.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_tape_new(const elman_sequential *network,
                             size_t batch,
                             size_t steps,
@@ -993,6 +1054,7 @@ elman_status elman_tape_new(const elman_sequential *network,
 /// gradients then.
 ///
 /// Threads: the tape must not be in use by another thread.
+ELMAN_API
 elman_status elman_tape_forward(elman_tape *tape,
                                 const float *x,
                                 size_t x_len,
@@ -1009,6 +1071,7 @@ elman_status elman_tape_forward(elman_tape *tape,
 /// Fails like elman_tape_forward, and with INVALID_ARGUMENT where an id is outside the vocabulary.
 ///
 /// Threads: the tape must not be in use by another thread.
+ELMAN_API
 elman_status elman_tape_forward_tokens(elman_tape *tape,
                                        const int32_t *ids,
                                        size_t ids_len,
@@ -1027,6 +1090,7 @@ elman_status elman_tape_forward_tokens(elman_tape *tape,
 /// tokens), OUT_OF_MEMORY.
 ///
 /// Threads: the tape must not be in use by another thread.
+ELMAN_API
 elman_status elman_tape_backward(elman_tape *tape,
                                  const float *dy,
                                  size_t dy_len,
@@ -1038,6 +1102,7 @@ elman_status elman_tape_backward(elman_tape *tape,
 /// Fails with INVALID_ARGUMENT (no backward pass yet, no such layer, the layer has no such weight), LENGTH_MISMATCH.
 ///
 /// Threads: any number at once on one tape.
+ELMAN_API
 elman_status elman_tape_get_gradient(const elman_tape *tape,
                                      size_t layer,
                                      elman_weight which,
@@ -1049,14 +1114,17 @@ elman_status elman_tape_get_gradient(const elman_tape *tape,
 /// Fails with INVALID_ARGUMENT (no backward pass yet), LENGTH_MISMATCH.
 ///
 /// Threads: any number at once on one tape.
-elman_status elman_tape_get_gradients(const elman_tape *tape, float *values, size_t len);
+ELMAN_API elman_status elman_tape_get_gradients(const elman_tape *tape, float *values, size_t len);
 
 /// Writes the gradient by the initial states, laid out as elman_sequential_state_len says for the last batch.
 ///
 /// Fails with INVALID_ARGUMENT (no backward pass yet), LENGTH_MISMATCH.
 ///
 /// Threads: any number at once on one tape.
-elman_status elman_tape_get_initial_state_gradient(const elman_tape *tape, float *values, size_t len);
+ELMAN_API
+elman_status elman_tape_get_initial_state_gradient(const elman_tape *tape,
+                                                   float *values,
+                                                   size_t len);
 
 /// Writes, for each step of the last forward pass, the L2 norm of the loss's gradient by a recurrent layer's states after
 /// that step, over batch and units: how it fades or explodes on its way back. A Bidirectional layer's directions count
@@ -1065,6 +1133,7 @@ elman_status elman_tape_get_initial_state_gradient(const elman_tape *tape, float
 /// Fails with INVALID_ARGUMENT (no backward pass yet, the layer is not recurrent), LENGTH_MISMATCH.
 ///
 /// Threads: any number at once on one tape.
+ELMAN_API
 elman_status elman_tape_gradient_norms(const elman_tape *tape,
                                        size_t layer,
                                        float *norms,
@@ -1077,6 +1146,7 @@ elman_status elman_tape_gradient_norms(const elman_tape *tape,
 /// infinity); the gradients are unchanged then.
 ///
 /// Threads: the tape must not be in use by another thread.
+ELMAN_API
 elman_status elman_tape_clip_by_global_norm(elman_tape *tape,
                                             float max_norm,
                                             float *norm_before);
@@ -1084,14 +1154,14 @@ elman_status elman_tape_clip_by_global_norm(elman_tape *tape,
 /// Frees a tape. NULL is fine; a second time is not.
 ///
 /// Threads: the tape must not be in use by another thread.
-void elman_tape_free(elman_tape *tape);
+ELMAN_API void elman_tape_free(elman_tape *tape);
 
 /// *count receives the floats in all weights together.
 ///
 /// Fails with NOT_BUILT.
 ///
 /// Threads: any number at once on one network.
-elman_status elman_sequential_parameter_count(const elman_sequential *network, size_t *count);
+ELMAN_API elman_status elman_sequential_parameter_count(const elman_sequential *network, size_t *count);
 
 /// Writes all weights, one behind the other: layer by layer, and within a layer in the order of the ELMAN_WEIGHT_
 /// constants.
@@ -1099,6 +1169,7 @@ elman_status elman_sequential_parameter_count(const elman_sequential *network, s
 /// Fails with NOT_BUILT, LENGTH_MISMATCH, UNSUPPORTED (elman_sequential_drop_weights has freed the weights).
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_get_parameters(const elman_sequential *network,
                                              float *values,
                                              size_t len);
@@ -1108,7 +1179,10 @@ elman_status elman_sequential_get_parameters(const elman_sequential *network,
 /// Fails like elman_sequential_get_parameters, and with OUT_OF_MEMORY; the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
-elman_status elman_sequential_set_parameters(elman_sequential *network, const float *values, size_t len);
+ELMAN_API
+elman_status elman_sequential_set_parameters(elman_sequential *network,
+                                             const float *values,
+                                             size_t len);
 
 /// Fills `config` with the defaults. struct_size is `sizeof *config` as your compiler sees it: no more bytes than that are
 /// written.
@@ -1116,6 +1190,7 @@ elman_status elman_sequential_set_parameters(elman_sequential *network, const fl
 /// Fails with INVALID_ARGUMENT where struct_size does not even hold the loss.
 ///
 /// Threads: any.
+ELMAN_API
 elman_status elman_trainer_config_init(elman_trainer_config *config,
                                        size_t struct_size);
 
@@ -1128,6 +1203,7 @@ elman_status elman_trainer_config_init(elman_trainer_config *config,
 /// elman_sequential_drop_weights has freed the weights), OUT_OF_MEMORY.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_trainer_new(elman_sequential *network,
                                const elman_trainer_config *config,
                                elman_trainer **out);
@@ -1141,6 +1217,7 @@ elman_status elman_trainer_new(elman_sequential *network,
 /// unchanged then, as after any other failure.
 ///
 /// Threads: the trainer must not be in use by another thread.
+ELMAN_API
 elman_status elman_trainer_step(elman_trainer *trainer,
                                 const float *x,
                                 size_t x_len,
@@ -1156,6 +1233,7 @@ elman_status elman_trainer_step(elman_trainer *trainer,
 /// Fails like elman_trainer_step, and with INVALID_ARGUMENT where an id is outside the vocabulary.
 ///
 /// Threads: the trainer must not be in use by another thread.
+ELMAN_API
 elman_status elman_trainer_step_tokens(elman_trainer *trainer,
                                        const int32_t *ids,
                                        size_t ids_len,
@@ -1173,6 +1251,7 @@ elman_status elman_trainer_step_tokens(elman_trainer *trainer,
 /// Fails like elman_trainer_step.
 ///
 /// Threads: the trainer must not be in use by another thread.
+ELMAN_API
 elman_status elman_trainer_step_weighted(elman_trainer *trainer,
                                          const float *x,
                                          size_t x_len,
@@ -1190,6 +1269,7 @@ elman_status elman_trainer_step_weighted(elman_trainer *trainer,
 /// Fails like elman_trainer_step_tokens.
 ///
 /// Threads: the trainer must not be in use by another thread.
+ELMAN_API
 elman_status elman_trainer_step_weighted_tokens(elman_trainer *trainer,
                                                 const int32_t *ids,
                                                 size_t ids_len,
@@ -1210,6 +1290,7 @@ elman_status elman_trainer_step_weighted_tokens(elman_trainer *trainer,
 /// Fails like elman_trainer_step, but for NOT_FINITE: a loss that is a NaN or an infinity is given as it is.
 ///
 /// Threads: any number at once on one trainer.
+ELMAN_API
 elman_status elman_trainer_evaluate(const elman_trainer *trainer,
                                     const float *x,
                                     size_t x_len,
@@ -1227,6 +1308,7 @@ elman_status elman_trainer_evaluate(const elman_trainer *trainer,
 /// Fails like elman_trainer_evaluate, and with INVALID_ARGUMENT where an id is outside the vocabulary.
 ///
 /// Threads: any number at once on one trainer.
+ELMAN_API
 elman_status elman_trainer_evaluate_tokens(const elman_trainer *trainer,
                                            const int32_t *ids,
                                            size_t ids_len,
@@ -1246,6 +1328,7 @@ elman_status elman_trainer_evaluate_tokens(const elman_trainer *trainer,
 /// (elman_sequential_drop_weights has freed the weights).
 ///
 /// Threads: any number at once on one trainer.
+ELMAN_API
 elman_status elman_trainer_save(const elman_trainer *trainer,
                                 const char *path);
 
@@ -1258,6 +1341,7 @@ elman_status elman_trainer_save(const elman_trainer *trainer,
 /// UNSUPPORTED (elman_sequential_drop_weights has freed the weights); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_trainer_load(elman_sequential *network,
                                 const char *path,
                                 elman_trainer **out);
@@ -1265,7 +1349,7 @@ elman_status elman_trainer_load(elman_sequential *network,
 /// Frees a trainer; its network stays unless it is freed already. NULL is fine; a second time is not.
 ///
 /// Threads: the trainer must not be in use by another thread.
-void elman_trainer_free(elman_trainer *trainer);
+ELMAN_API void elman_trainer_free(elman_trainer *trainer);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -20,8 +20,8 @@ def target_dir():
 
 def build():
     """The shared library, newly built."""
-    subprocess.check_call(["cargo", "build", "--release", "--lib", "--manifest-path", str(ROOT / "Cargo.toml")])
-    return target_dir() / "release" / ("libelman.dylib" if sys.platform == "darwin" else "libelman.so")
+    subprocess.check_call(["make", "-C", str(ROOT), "libraries", f"CARGO_TARGET_DIR={target_dir()}"])
+    return target_dir() / "c" / ("libelman.dylib" if sys.platform == "darwin" else "libelman.so")
 
 
 def compile_c(source, program, *options):
