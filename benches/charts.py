@@ -47,7 +47,8 @@ def save(figure, path):
 
 
 def threads_of(row):
-    count = row["threads"]
+    """What a label says after the case's name, which may say it already."""
+    count = row["threads"] if "thread" not in row["case"] else None
     return f", {count} thread{'s' if count > 1 else ''}" if count else ""
 
 
@@ -94,7 +95,7 @@ def draw_ratios(rows, path, what):
 
 def draw_shares(rows, path):
     figure, axes = new_figure(8, 1.3 + 0.24 * len(rows))
-    names = [f"{'training, ' if row['pass'] == 'training' else ''}{row['case']}{threads_of(row)}" for row in rows]
+    names = [f"{row['case']}{threads_of(row)}" for row in rows]
     sets = list(dict.fromkeys(row["isa"] for row in rows))
     for isa, colour in zip(sets, OTHER_COLOURS):
         own = [(i, 100 * row["share"]) for i, row in enumerate(rows) if row["isa"] == isa]
@@ -145,12 +146,15 @@ def draw_sweep(axes, sweep, curves):
             axes.plot(x, y, style, color=colour, label=label, linewidth=1.3, markersize=3.5)
     axes.set_xscale("log", base=2 if gain or sweep != "steps" else 10)
     axes.set_yscale("log", base=2 if gain else 10)
+    if gain:
+        axes.set_xticks(sorted({row["threads"] for libraries in curves.values() for row in libraries[records.ELMAN]}))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_locator(NullLocator())
-    axes.set_xlabel(f"{SCALING_AXES.get(sweep, sweep)} (logarithmic)")
-    axes.set_ylabel("times as fast as one thread" if gain else "microseconds per call (logarithmic)")
+    axes.set_xlabel(f"{SCALING_AXES.get(sweep, sweep)}, logarithmic")
+    axes.set_ylabel("times as fast as one thread, logarithmic" if gain else "microseconds per call, logarithmic")
     axes.set_title("Gain from threads" if gain else f"Time against {sweep}", loc="left")
+    axes.plot([], [], "--", color="#666666", linewidth=1.3, label="as many threads" if gain else "limit")
     axes.legend(loc="upper left", fontsize=8)
 
 
@@ -174,7 +178,7 @@ def main():
         chosen = [row for row in of("peers", name) if row["isa"] == of("peers", name)[0]["isa"]]
         if chosen:
             draw_ratios(chosen, path(file), what)
-    shares = [row for bench in ("kernels", "training") for row in of(bench, "forward", "training") if row["share"]]
+    shares = [row for row in of("kernels", "forward", "training") if row["share"] and row["library"] == records.ELMAN]
     if shares:
         draw_shares(shares, path("shares"))
     if of("scaling", "forward"):

@@ -147,7 +147,8 @@ def show_seconds(seconds):
 
 
 def name_case(row):
-    shape = ", ".join(str(row[name]) for name in SHAPE if row[name] is not None)
+    sizes = [row[name] for name in SHAPE]
+    shape = ", ".join("?" if size is None else str(size) for size in sizes) if any(sizes) else ""
     return ": ".join(filter(None, (row["case"], shape)))
 
 
@@ -183,7 +184,7 @@ def table(rows):
             cells[library] = f"{time} ({ratio})" if time and ratio else time or ratio
         differences = [row["difference"] for row in group.values() if row["difference"] is not None]
         cells["largest difference"] = f"{max(differences):.1e}" if differences else ""
-        cells["note"] = own.get("note", "")
+        cells["note"] = any_row["note"]
         lines.append(cells)
     head = [name for name in lines[0] if any(line[name] for line in lines)]
     align = ["---" if name in ("case: batch, steps, features, units, layers", "set", "note") else "---:" for name in head]
@@ -199,7 +200,12 @@ def tables(rows):
         own = [row for row in rows if (row["bench"], row["pass"]) == (bench, which)]
         versions = dict.fromkeys(
             f"{row['library']} {row['version']}" for row in own if row["library"] != ELMAN and row["version"])
-        parts.append(f"### {bench}: {which}\n\n{table(own)}\n{'; '.join([describe(own[0]), *versions])}.\n")
+        # What is said of every row is said once.
+        notes = {row["note"] for row in own}
+        said = notes.pop() if len(notes) == 1 else ""
+        own = [row | {"note": "" if said else row["note"]} for row in own]
+        below = "; ".join(filter(None, (describe(own[0]), *versions, said)))
+        parts.append(f"### {bench}: {which}\n\n{table(own)}\n{below}.\n")
     return "\n".join(parts)
 
 
