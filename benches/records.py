@@ -97,7 +97,7 @@ def text(name, value):
     """A figure as the file holds it: digits enough for a median, and no more."""
     if value is None:
         return ""
-    return f"{value:.5g}" if name in FRACTIONS else str(value)
+    return f"{value:.6g}" if name in FRACTIONS else str(value)
 
 
 def read(path):

@@ -92,16 +92,16 @@ pub(crate) fn draw(keras: &[Run], same: &[Run], cosine: &[Run]) -> Result<String
                 }
             }
         }
-        // Losses begin high and accuracies low.
-        let corner =
-            if least == 0.0 { SeriesLabelPosition::LowerLeft } else { SeriesLabelPosition::LowerRight };
-        chart
-            .configure_series_labels()
-            .position(corner)
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK.mix(0.3))
-            .label_font(("sans-serif", 12))
-            .draw()?;
+        // The colours mean the same everywhere, and here is room.
+        if title == "test accuracy" {
+            chart
+                .configure_series_labels()
+                .position(SeriesLabelPosition::LowerRight)
+                .background_style(WHITE.mix(0.8))
+                .border_style(BLACK.mix(0.3))
+                .label_font(("sans-serif", 12))
+                .draw()?;
+        }
     }
     root.present()?;
     drop(root);

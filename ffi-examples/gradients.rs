@@ -51,14 +51,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             .margin(8)
             .x_label_area_size(40)
             .y_label_area_size(58)
-            .build_cartesian_2d(0..steps - 1, (LEAST..MOST).log_scale())?;
+            .build_cartesian_2d(0..steps, (LEAST..MOST).log_scale())?;
         chart
             .configure_mesh()
             .x_desc("steps back from the last")
             .y_desc("norm of the loss's gradient by the state")
-            .x_labels(5)
+            .x_labels(6)
             .y_labels(12)
-            .y_label_formatter(&|norm| format!("1e{:.0}", norm.log10()))
+            .y_label_formatter(&|norm| format!("1e{}", norm.log10().round() as i32))
             .light_line_style(TRANSPARENT)
             .label_style(("sans-serif", 12))
             .draw()?;

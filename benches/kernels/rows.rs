@@ -25,7 +25,8 @@ pub(crate) fn write(rows: &[Row]) {
         "isa,elman,pass,case,batch,steps,features,units,layers,threads,library,seconds,flops,share,note\n",
     );
     for row in rows {
-        let shape = row.shape.map_or([const { String::new() }; 5], |sizes| sizes.map(|size| size.to_string()));
+        let shape =
+            row.shape.map_or([const { String::new() }; 5], |sizes| sizes.map(|size| size.to_string()));
         let flops = row.flops.map_or(String::new(), |flops| flops.to_string());
         let share = row.share.map_or(String::new(), |share| share.to_string());
         let Row { pass, case, threads, library, seconds, note, .. } = row;

@@ -111,12 +111,14 @@ class Timed:
 class TimedProgram:
     """A program that reads the case's arrays from a file, and answers a number of seconds with nanoseconds a call."""
 
-    def __init__(self, program, folder, case, *arguments):
+    def __init__(self, program, folder, case, last, *arguments):
+        """`last` is what the file holds behind weights and input."""
         import numpy as np
 
-        weights, x, h = data(case)
-        given, result = (folder / f"{pathlib.Path(program).name}-{name}.f32" for name in ("data", "result"))
-        np.concatenate([a.ravel() for arrays in weights for a in arrays] + [x.ravel(), h.ravel()]).tofile(given)
+        weights, x, _ = data(case)
+        name = pathlib.Path(program).name
+        given, result = (pathlib.Path(folder) / f"{name}-{what}.f32" for what in ("data", "result"))
+        np.concatenate([a.ravel() for arrays in weights for a in arrays] + [x.ravel(), last.ravel()]).tofile(given)
         command = [program, given, result, *map(str, arguments)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         ready, _, self.version = self._process.stdout.readline().strip().partition(" ")
@@ -145,7 +147,7 @@ class TimedStep(TimedProgram):
     """elman's C function called from C; beside it the same function through ctypes."""
 
     def __init__(self, from_python, program, folder, case):
-        super().__init__(program, folder, case)
+        super().__init__(program, folder, case, data(case)[2])
         self._from_python = from_python
 
     def time(self, seconds):
@@ -162,7 +164,7 @@ def make_elman(case, threads, options):
     if case == "step":
         cell = elman_c.Cell(library, features, units, weights[0])
         from_python = Timed(cell.step(x, h, batch, y), lambda: y)
-        return TimedStep(from_python, options["step"], pathlib.Path(options["folder"]), case)
+        return TimedStep(from_python, options["step"], options["folder"], case)
     net = elman_network(library, case, threads, weights)
     return Timed(net.predict(x, batch, steps, y), lambda: y)
 
@@ -363,8 +365,12 @@ def make_openvino(case, threads, options):
 
 
 def make_onednn(case, threads, options):
-    with_state = int(case == "step")
-    return TimedProgram(options["onednn"], pathlib.Path(options["folder"]), case, *CASES[case], with_state)
+    what = "state" if case == "step" else "forward"
+    return TimedProgram(options["onednn"], options["folder"], case, data(case)[2], *CASES[case], what)
+
+
+def train_onednn(case, threads, options):
+    return TimedProgram(options["onednn"], options["folder"], case, output_gradient(case), *CASES[case], "training")
 
 
 # name: (label, package, maker, maker of what trains)
@@ -374,7 +380,7 @@ ENGINES = {
     "onnxruntime": ("ONNX Runtime", "onnxruntime", make_onnxruntime, None),
     "torch": ("PyTorch", "torch", make_torch, train_torch),
     "tensorflow": ("TensorFlow XLA", "tensorflow-cpu", make_tensorflow, train_tensorflow),
-    "onednn": ("oneDNN", None, make_onednn, None),
+    "onednn": ("oneDNN", None, make_onednn, train_onednn),
 }
 
 
