@@ -450,7 +450,7 @@ private:
 };
 
 /// Forward passes that can be gone back, for gradients. A const tape may be shared by threads; otherwise one thread at a time.
-/// they were when it was made.
+/// It keeps the network's weights alive, as they were when it was made.
 class tape {
 public:
     /// For batches of up to `batch` rows and up to `steps` steps.
