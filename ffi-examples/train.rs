@@ -133,7 +133,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let runs =
             |schedule| (0..3).map(|seed| train(&rows, seed, schedule, |_| ()).map(Run::from)).collect();
         let (same, cosine): (elman::Result<Vec<_>>, _) = (runs(Schedule::Constant(RATE)), runs(cosine));
-        print!("{}", curve::draw(&curve::keras(&data())?, &same?, &cosine?));
+        print!("{}", curve::draw(&curve::keras(&data())?, &same?, &cosine?)?);
         return Ok(());
     }
     let seed = argument.map_or(Ok(0), |seed| seed.parse())?;

@@ -5,35 +5,42 @@
  *
  * One contract for all functions:
  *
- * Errors. What can fail returns an elman_status, ELMAN_STATUS_OK (0) on success; elman_last_error() then has
- * a sentence with the numbers that were wrong. Below, statuses are named without their ELMAN_STATUS_ prefix.
- * Any function may answer NULL_POINTER where a pointer is NULL and nothing is said about NULL,
- * INVALID_ARGUMENT where a pointer is misaligned for its type, and PANIC where the library has a bug. A
- * failed call has written none of its outputs.
+ * Errors. What can fail returns an elman_status, ELMAN_STATUS_OK (0) on success; elman_last_error() then has a sentence
+ * with the numbers that were wrong. Below, statuses are named without their ELMAN_STATUS_ prefix. Any function may
+ * answer NULL_POINTER where a pointer is NULL and nothing is said about NULL, INVALID_ARGUMENT where a pointer is
+ * misaligned for its type, and PANIC where the library has a bug. A failed call has written none of its outputs.
  *
- * Arrays are contiguous, row by row: float is IEEE binary32, [batch, steps, features] as in Keras. Each comes
- * with its length in elements (not bytes), and the length must be exactly the one its shape asks for. Sizes
- * and lengths are size_t; a product of sizes that overflows is INVALID_ARGUMENT, and a length that no array
- * in memory has LENGTH_MISMATCH.
+ * Arrays are contiguous, row by row: float is IEEE binary32, [batch, steps, features] as in Keras. Each comes with its
+ * length in elements (not bytes), and the length must be exactly the one its shape asks for. Sizes and lengths are
+ * size_t; a product of sizes that overflows is INVALID_ARGUMENT.
  *
- * Pointers. What the caller owes: an array has as many elements as its length says, inputs are initialised,
- * outputs are writable (they need not be initialised), and nobody else changes or reads them in a conflicting
- * way during the call; text is nul-terminated; a handle came from this library and is not freed yet. The
- * library keeps no pointer to your memory after a call; only elman_stream_new_in does, and says so. An output
- * must not share memory with another array of the call, unless its function says otherwise: that is OVERLAP.
+ * Pointers. What the caller owes: an array has as many elements as its length says, inputs are initialised, outputs are
+ * writable, and nobody else changes or reads them in a conflicting way during the call; text is nul-terminated; a handle
+ * came from this library and is not freed yet. The library keeps no pointer to your memory after a call; only
+ * elman_stream_new_in does, and says so. An output must not share memory with another array of the call, unless its
+ * function says otherwise: that is OVERLAP.
  *
- * Handles are opaque. `_new` and `_load` make them and hand them over, `_free` ends them, and `_free(NULL)`
- * does nothing. A handle that was made of another one keeps alive what it needs of it: they may be freed in
- * any order. Any number of threads may use a handle at once in functions that take it const; what such a call
- * changes (the states of a stateful network, spare buffers) it guards. A handle that is not const must not be
- * in use by another thread during the call, unless its function says otherwise.
+ * Handles are opaque. `_new` and `_load` make them and hand them over, `_free` ends them, and `_free(NULL)` does nothing.
+ * A handle that was made of another one keeps alive what it needs of it: they may be freed in any order.
+ * A const handle is not changed, so any number of threads may use it at once. A handle that is not const must not be in
+ * use by another thread during the call.
  *
- * Structs that begin with struct_size are filled by their `_init` first; no side reads or writes more bytes
- * of them than struct_size says, so that programs and libraries of different versions can meet.
+ * Structs that begin with struct_size are filled by their `_init` first; no side reads or writes more bytes of them than
+ * struct_size says, so that programs and libraries of different versions can meet.
  *
- * Nothing is printed, and no thread is started unless elman_sequential_set_threads asks for it. Allocations
- * whose size comes from the caller fail with OUT_OF_MEMORY; small ones of fixed size (a handle, a message, a
- * file's metadata) end the process where the system has no memory left at all, as everywhere in Rust.
+ * Versions. ELMAN_VERSION_NUMBER is this header's, elman_version_number() the library's. From 1.0.0 on a program built
+ * with one version runs with every later library of the same major version; while the major version is 0, of the same
+ * minor version (0.1.x). Within such a line functions keep their signatures, constants their values, structs the
+ * fields that they have, and what is documented stays true. New are functions, constants, and fields at the end of
+ * structs with struct_size: a program that does not know a field gets the field's default, and a library that does not
+ * know one never sees it. Structs without struct_size do not change. A program therefore treats a status that it does not
+ * know as a failure. Anything may change from one line to the next; the shared library's name (libelman.so.0.1 on Linux)
+ * changes with it, so that no program meets the wrong one. Text, summaries and error messages are for people and change
+ * freely; bits of results may change from one minor version to the next.
+ *
+ * Nothing is printed, and no thread is started unless elman_sequential_set_threads asks for it. Allocations whose size
+ * comes from the caller fail with OUT_OF_MEMORY; small ones of fixed size (a handle, a message, a file's metadata) end
+ * the process where the system has no memory left at all, as everywhere in Rust.
  */
 
 #ifndef ELMAN_H
@@ -42,6 +49,23 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* The version of this header; elman_version() and elman_version_number() give the library's. */
+#define ELMAN_VERSION_MAJOR 0
+#define ELMAN_VERSION_MINOR 1
+#define ELMAN_VERSION_PATCH 0
+#define ELMAN_VERSION_NUMBER \
+    (ELMAN_VERSION_MAJOR * 1000000 + ELMAN_VERSION_MINOR * 1000 + ELMAN_VERSION_PATCH)
+#define ELMAN_VERSION_STRING "0.1.0"
+
+/* Before every function. Define ELMAN_SHARED in Windows programs that use the shared library. */
+#ifndef ELMAN_API
+#if defined(_WIN32) && defined(ELMAN_SHARED)
+#define ELMAN_API __declspec(dllimport)
+#else
+#define ELMAN_API
+#endif
+#endif
 
 /// A network: layers one after another, from input to output. Made by elman_sequential_new, elman_sequential_load or
 /// elman_sequential_load_bytes, ended by elman_sequential_free. Add the layers, build, then set weights or predict.
@@ -63,31 +87,27 @@ typedef struct elman_simple_rnn_cell elman_simple_rnn_cell;
 /// elman_stream_new_in, ended by elman_stream_free. It keeps the weights that the network had when the stream was made, and
 /// keeps them alive: the network may be changed or freed before the stream.
 ///
-/// Threads: any number of streams of one network at once. On one stream, functions that take it const may run
-/// on any number of threads at once; the others need it alone.
+/// Threads: any number of streams of one network at once; each stream in one thread at a time.
 typedef struct elman_stream elman_stream;
 
 /// A recorder of forward passes, which can then be gone back for the gradients. Made by elman_tape_new, ended by
 /// elman_tape_free. It keeps the weights that the network had when the tape was made, and keeps them alive: the network
 /// may be changed or freed before the tape.
 ///
-/// Threads: any number of tapes of one network at once. On one tape, functions that take it const may run on
-/// any number of threads at once; the others need it alone.
+/// Threads: any number of tapes of one network at once; each tape in one thread at a time.
 typedef struct elman_tape elman_tape;
 
 /// A network's training: the optimizer's state and the buffers. Made by elman_trainer_new or elman_trainer_load,
 /// ended by elman_trainer_free. It changes the network in each step, and keeps it alive: elman_sequential_free may come
 /// before elman_trainer_free.
 ///
-/// Threads: functions that take it const may run on any number of threads at once; the others need it alone.
-/// Other threads may use the network during a step: they and the step wait for each other.
+/// Threads: one at a time. Other threads may use the network during a step: they and the step wait for each other.
 typedef struct elman_trainer elman_trainer;
 
 /// How a call ended: one of the ELMAN_STATUS_ constants. Codes are never reused; a newer library may have more.
 typedef uint32_t elman_status;
 
-/// What a layer does to the sum of its products: one of the ELMAN_ACTIVATION_ constants. A recurrent layer or
-/// cell, whatever its activation, gives and keeps 0 where a state would be smaller than 2^-100.
+/// What a layer does to the sum of its products: one of the ELMAN_ACTIVATION_ constants.
 typedef uint32_t elman_activation;
 
 /// Which driver walks the steps of a recurrent layer: one of the ELMAN_UNROLL_ constants. The results have the same
@@ -97,7 +117,7 @@ typedef uint32_t elman_unroll;
 /// A way to make initial weights: one of the ELMAN_INITIALIZER_ constants. All are Keras's.
 typedef uint32_t elman_initializer_kind;
 
-/// How a weight starts. A kind that has no use for a or b ignores them; those that it uses must be finite.
+/// How a weight starts. A kind that has no use for a or b ignores them.
 typedef struct {
     /// One of the ELMAN_INITIALIZER_ constants.
     elman_initializer_kind kind;
@@ -123,17 +143,16 @@ typedef struct {
     /// 1: the layer walks the time axis from its end, padding included, and its outputs stay in processing order;
     /// default 0. A cell ignores it.
     uint8_t go_backwards;
-    /// 1: as in Keras, each predict or run begins with the states that the last one left, unless it is given
-    /// others or elman_sequential_reset_states has come between; default 0. A cell ignores it.
+    /// 1: as in Keras, the last state is meant to be the next call's first one; default 0. predict and run change no
+    /// network and so start from zeros all the same. A cell ignores it.
     uint8_t stateful;
-    /// 1: a masked step gives zeros; 0: it repeats the previous output (the default). A cell ignores it, and
-    /// so does a Bidirectional layer, whose masked steps give zeros.
+    /// 1: a masked step gives zeros; 0: it repeats the previous output (the default). A cell ignores it.
     uint8_t zero_output_for_mask;
     /// Which driver walks the steps; the results have the same bits. A cell ignores it.
     elman_unroll unroll;
-    /// Share of the inputs dropped in training, 0 to 1; default 0. A cell ignores it.
+    /// Share of the inputs dropped in training, 0 to 1; default 0.
     float dropout;
-    /// Share of the state dropped in training, 0 to 1; default 0. A cell ignores it.
+    /// Share of the state dropped in training, 0 to 1; default 0.
     float recurrent_dropout;
     /// How the kernel [input, units] starts; default glorot-uniform.
     elman_initializer kernel_initializer;
@@ -155,9 +174,8 @@ typedef uint32_t elman_padding;
 typedef struct {
     /// Bytes of this struct that are filled; set by elman_run_options_init.
     size_t struct_size;
-    /// [batch, steps]: 0 = skip the step, any other number = use it. Not together with lengths. Where the
-    /// network masks token 0 or a value itself, both must allow a step. A network without recurrent layers
-    /// skips no step.
+    /// [batch, steps]: 1 = use the step, 0 = skip it. Not together with lengths. Where the network masks token 0 or a
+    /// value itself, both must allow a step.
     const uint8_t *mask;
     /// Elements of mask: batch x steps.
     size_t mask_len;
@@ -168,8 +186,7 @@ typedef struct {
     /// What skipped steps leave behind: ELMAN_PADDING_KERAS (the default) or ELMAN_PADDING_ONNX, which goes
     /// with lengths and not with a mask.
     elman_padding padding;
-    /// The states before the first step, as in elman_sequential_state_len; NULL: zeros, and for stateful
-    /// layers the states that they keep.
+    /// The states before the first step, as in elman_sequential_state_len; NULL: zeros.
     const float *initial_state;
     /// Elements of initial_state: elman_sequential_state_len.
     size_t initial_state_len;
@@ -212,8 +229,7 @@ typedef struct {
     float momentum;
     /// Of Adam and AdamW; default 0.9.
     float beta_1;
-    /// Of Adam and AdamW, and RMSprop's rho; default 0, which stands for Keras's default: 0.999, and 0.9 for
-    /// RMSprop.
+    /// Of Adam and AdamW; default 0, which stands for Keras's default: 0.999, and 0.9 for RMSprop's rho.
     float beta_2;
     /// Of all but SGD; default 1e-7.
     float epsilon;
@@ -223,9 +239,9 @@ typedef struct {
     elman_clipping clipping;
     /// For the clipping.
     float clip_limit;
-    /// Times the sum of |w| over all kernels and recurrent kernels, added to the loss; default 0.
+    /// Times the sum of |w| over all kernels, added to the loss; default 0.
     float l1;
-    /// Times the sum of w^2 over all kernels and recurrent kernels, added to the loss; default 0.
+    /// Times the sum of w^2 over all kernels, added to the loss; default 0.
     float l2;
     /// 1: Nesterov's look ahead, of SGD; default 0.
     uint8_t nesterov;
@@ -264,196 +280,177 @@ typedef struct {
     size_t truncate_back;
 } elman_trainer_config;
 
-/// Done.
-#define ELMAN_STATUS_OK 0
+/// The values of elman_status.
+enum {
+    /// Done.
+    ELMAN_STATUS_OK = 0,
+    /// A pointer that must not be NULL is NULL.
+    ELMAN_STATUS_NULL_POINTER = 1,
+    /// A value outside its range: a zero size, an overflowed product of sizes, an unknown enum value, a misaligned
+    /// pointer, a layer in an impossible place, a weight that the layer does not have.
+    ELMAN_STATUS_INVALID_ARGUMENT = 2,
+    /// An array has another length than its shape says.
+    ELMAN_STATUS_LENGTH_MISMATCH = 3,
+    /// The network has no weights yet: elman_sequential_build was not called.
+    ELMAN_STATUS_NOT_BUILT = 4,
+    /// An allocation whose size came from the caller failed.
+    ELMAN_STATUS_OUT_OF_MEMORY = 5,
+    /// The file system refused.
+    ELMAN_STATUS_IO = 6,
+    /// A file or byte string is not what its format says.
+    ELMAN_STATUS_BAD_FORMAT = 7,
+    /// Well-formed, but this library or this machine cannot carry it out.
+    ELMAN_STATUS_UNSUPPORTED = 8,
+    /// An output shares memory with another array of the call.
+    ELMAN_STATUS_OVERLAP = 9,
+    /// A NaN or an infinity where a number is needed.
+    ELMAN_STATUS_NOT_FINITE = 10,
+    /// A bug in the library, stopped at its boundary. The message says where. A handle that the call could change may be
+    /// half-changed: free it.
+    ELMAN_STATUS_PANIC = 99,
+};
 
-/// A pointer that must not be NULL is NULL.
-#define ELMAN_STATUS_NULL_POINTER 1
+/// The values of elman_activation.
+enum {
+    /// The sum itself.
+    ELMAN_ACTIVATION_LINEAR = 0,
+    /// The hyperbolic tangent, at most 2 ULP from the exact value; Keras's default for recurrent layers.
+    ELMAN_ACTIVATION_TANH = 1,
+    /// max(x, 0).
+    ELMAN_ACTIVATION_RELU = 2,
+    /// 1 / (1 + exp(-x)), at most 4 ULP from the exact value.
+    ELMAN_ACTIVATION_SIGMOID = 3,
+    /// exp(x_i) / (the sum of exp(x_j) over the row); dense layers only.
+    ELMAN_ACTIVATION_SOFTMAX = 4,
+};
 
-/// A value outside its range: a zero size, an overflowed product of sizes, an unknown enum value, a misaligned
-/// pointer, a layer in an impossible place, a weight that the layer does not have.
-#define ELMAN_STATUS_INVALID_ARGUMENT 2
+/// The values of elman_unroll.
+enum {
+    /// The one measured to be faster for the layer's shape; elman_sequential_summary says which.
+    ELMAN_UNROLL_AUTO = 0,
+    /// One kernel call a step.
+    ELMAN_UNROLL_LOOPED = 1,
+    /// Several steps inside one kernel call.
+    ELMAN_UNROLL_UNROLLED = 2,
+};
 
-/// An array has another length than its shape says.
-#define ELMAN_STATUS_LENGTH_MISMATCH 3
+/// The values of elman_weight.
+enum {
+    /// [input, units]: of recurrent and dense layers, and of the forward half of a Bidirectional layer.
+    ELMAN_WEIGHT_KERNEL = 0,
+    /// [units, units]: of recurrent layers, and of the forward half of a Bidirectional layer.
+    ELMAN_WEIGHT_RECURRENT_KERNEL = 1,
+    /// [1, units]: of recurrent and dense layers that use a bias, and of the forward half of a Bidirectional layer.
+    ELMAN_WEIGHT_BIAS = 2,
+    /// [vocabulary, size]: of an embedding.
+    ELMAN_WEIGHT_EMBEDDING = 3,
+    /// [input, units]: of the backward half of a Bidirectional layer.
+    ELMAN_WEIGHT_BACKWARD_KERNEL = 4,
+    /// [units, units]: of the backward half of a Bidirectional layer.
+    ELMAN_WEIGHT_BACKWARD_RECURRENT_KERNEL = 5,
+    /// [1, units]: of the backward half of a Bidirectional layer that uses a bias.
+    ELMAN_WEIGHT_BACKWARD_BIAS = 6,
+};
 
-/// The network has no weights yet: elman_sequential_build was not called.
-#define ELMAN_STATUS_NOT_BUILT 4
+/// The values of elman_merge_mode.
+enum {
+    /// Side by side, forward first: twice the units. Keras's default.
+    ELMAN_MERGE_MODE_CONCAT = 0,
+    /// Element-wise sum.
+    ELMAN_MERGE_MODE_SUM = 1,
+    /// Element-wise product.
+    ELMAN_MERGE_MODE_MUL = 2,
+    /// Element-wise mean.
+    ELMAN_MERGE_MODE_AVE = 3,
+    /// Not joined: the whole forward array, then the whole backward array. Last layer only.
+    ELMAN_MERGE_MODE_NONE = 4,
+};
 
-/// An allocation whose size came from the caller failed.
-#define ELMAN_STATUS_OUT_OF_MEMORY 5
+/// The values of elman_padding.
+enum {
+    /// As in Keras: the state is carried over the step and the output repeats the previous one.
+    ELMAN_PADDING_KERAS = 0,
+    /// As in ONNX: outputs past a row's length are zero, a reversed layer starts at the row's last step, and the final state
+    /// of a row of length 0 is zero.
+    ELMAN_PADDING_ONNX = 1,
+};
 
-/// The file system refused.
-#define ELMAN_STATUS_IO 6
+/// The values of elman_initializer_kind.
+enum {
+    /// All 0.
+    ELMAN_INITIALIZER_ZEROS = 0,
+    /// All 1.
+    ELMAN_INITIALIZER_ONES = 1,
+    /// All a.
+    ELMAN_INITIALIZER_CONSTANT = 2,
+    /// Uniform within sqrt(6 / (rows + columns)) of 0.
+    ELMAN_INITIALIZER_GLOROT_UNIFORM = 3,
+    /// Truncated normal with variance 2 / (rows + columns).
+    ELMAN_INITIALIZER_GLOROT_NORMAL = 4,
+    /// Uniform within sqrt(6 / rows) of 0.
+    ELMAN_INITIALIZER_HE_UNIFORM = 5,
+    /// Truncated normal with variance 2 / rows.
+    ELMAN_INITIALIZER_HE_NORMAL = 6,
+    /// Uniform within sqrt(3 / rows) of 0.
+    ELMAN_INITIALIZER_LECUN_UNIFORM = 7,
+    /// Truncated normal with variance 1 / rows.
+    ELMAN_INITIALIZER_LECUN_NORMAL = 8,
+    /// Normal with mean a and standard deviation b.
+    ELMAN_INITIALIZER_RANDOM_NORMAL = 9,
+    /// Uniform from a (low) to b (high).
+    ELMAN_INITIALIZER_RANDOM_UNIFORM = 10,
+    /// A random orthogonal matrix times a (the gain; Keras's default is 1).
+    ELMAN_INITIALIZER_ORTHOGONAL = 11,
+    /// The identity matrix times a (the gain; Keras's default is 1).
+    ELMAN_INITIALIZER_IDENTITY = 12,
+};
 
-/// A file or byte string is not what its format says.
-#define ELMAN_STATUS_BAD_FORMAT 7
+/// The values of elman_optimizer.
+enum {
+    /// Gradient descent, with momentum and Nesterov's look ahead where set.
+    ELMAN_OPTIMIZER_SGD = 0,
+    /// RMSprop; beta_2 is its rho.
+    ELMAN_OPTIMIZER_RMSPROP = 1,
+    /// Adam.
+    ELMAN_OPTIMIZER_ADAM = 2,
+    /// Adam after a share of each weight is taken off.
+    ELMAN_OPTIMIZER_ADAMW = 3,
+};
 
-/// Well-formed, but this library or this machine cannot carry it out.
-#define ELMAN_STATUS_UNSUPPORTED 8
+/// The values of elman_loss.
+enum {
+    /// The mean of the squared differences.
+    ELMAN_LOSS_MEAN_SQUARED_ERROR = 0,
+    /// For targets 0 and 1 (or between).
+    ELMAN_LOSS_BINARY_CROSSENTROPY = 1,
+    /// For one-hot targets (or any distribution).
+    ELMAN_LOSS_CATEGORICAL_CROSSENTROPY = 2,
+    /// For one class number, as a float, in place of a row of targets.
+    ELMAN_LOSS_SPARSE_CATEGORICAL_CROSSENTROPY = 3,
+};
 
-/// An output shares memory with another array of the call.
-#define ELMAN_STATUS_OVERLAP 9
+/// The values of elman_clipping.
+enum {
+    /// Not at all.
+    ELMAN_CLIPPING_NONE = 0,
+    /// All by one factor, so that their common L2 norm is at most clip_limit.
+    ELMAN_CLIPPING_GLOBAL_NORM = 1,
+    /// Each weight's gradient by itself, so that its L2 norm is at most clip_limit.
+    ELMAN_CLIPPING_NORM = 2,
+    /// Each value to within clip_limit of 0.
+    ELMAN_CLIPPING_VALUE = 3,
+};
 
-/// A NaN or an infinity where a number is needed.
-#define ELMAN_STATUS_NOT_FINITE 10
-
-/// A bug in the library, stopped at its boundary. The message says where. A handle that the call could change may be
-/// half-changed: free it.
-#define ELMAN_STATUS_PANIC 99
-
-/// The sum itself.
-#define ELMAN_ACTIVATION_LINEAR 0
-
-/// The hyperbolic tangent, at most 2 ULP from the exact value; Keras's default for recurrent layers.
-#define ELMAN_ACTIVATION_TANH 1
-
-/// max(x, 0).
-#define ELMAN_ACTIVATION_RELU 2
-
-/// 1 / (1 + exp(-x)), at most 4 ULP from the exact value.
-#define ELMAN_ACTIVATION_SIGMOID 3
-
-/// exp(x_i) / (the sum of exp(x_j) over the row); dense layers only.
-#define ELMAN_ACTIVATION_SOFTMAX 4
-
-/// Unrolled, which is never slower.
-#define ELMAN_UNROLL_AUTO 0
-
-/// Each step by itself.
-#define ELMAN_UNROLL_LOOPED 1
-
-/// Many steps at a time: inside one kernel call where the layer is small.
-#define ELMAN_UNROLL_UNROLLED 2
-
-/// [input, units]: of recurrent and dense layers, and of the forward half of a Bidirectional layer.
-#define ELMAN_WEIGHT_KERNEL 0
-
-/// [units, units]: of recurrent layers, and of the forward half of a Bidirectional layer.
-#define ELMAN_WEIGHT_RECURRENT_KERNEL 1
-
-/// [1, units]: of recurrent and dense layers that use a bias, and of the forward half of a Bidirectional layer.
-#define ELMAN_WEIGHT_BIAS 2
-
-/// [vocabulary, size]: of an embedding.
-#define ELMAN_WEIGHT_EMBEDDING 3
-
-/// [input, units]: of the backward half of a Bidirectional layer.
-#define ELMAN_WEIGHT_BACKWARD_KERNEL 4
-
-/// [units, units]: of the backward half of a Bidirectional layer.
-#define ELMAN_WEIGHT_BACKWARD_RECURRENT_KERNEL 5
-
-/// [1, units]: of the backward half of a Bidirectional layer that uses a bias.
-#define ELMAN_WEIGHT_BACKWARD_BIAS 6
-
-/// Side by side, forward first: twice the units. Keras's default.
-#define ELMAN_MERGE_MODE_CONCAT 0
-
-/// Element-wise sum.
-#define ELMAN_MERGE_MODE_SUM 1
-
-/// Element-wise product.
-#define ELMAN_MERGE_MODE_MUL 2
-
-/// Element-wise mean.
-#define ELMAN_MERGE_MODE_AVE 3
-
-/// Not joined: the whole forward array, then the whole backward array. Last layer only.
-#define ELMAN_MERGE_MODE_NONE 4
-
-/// As in Keras: the state is carried over the step, and the output repeats the previous one or is zero
-/// (zero_output_for_mask).
-#define ELMAN_PADDING_KERAS 0
-
-/// As in ONNX: recurrent layers' outputs past a row's length are zero, a reversed layer starts at the row's
-/// last step, and the final state of a row of length 0 is zero.
-#define ELMAN_PADDING_ONNX 1
-
-/// All 0.
-#define ELMAN_INITIALIZER_ZEROS 0
-
-/// All 1.
-#define ELMAN_INITIALIZER_ONES 1
-
-/// All a.
-#define ELMAN_INITIALIZER_CONSTANT 2
-
-/// Uniform within sqrt(6 / (rows + columns)) of 0.
-#define ELMAN_INITIALIZER_GLOROT_UNIFORM 3
-
-/// Truncated normal with variance 2 / (rows + columns).
-#define ELMAN_INITIALIZER_GLOROT_NORMAL 4
-
-/// Uniform within sqrt(6 / rows) of 0.
-#define ELMAN_INITIALIZER_HE_UNIFORM 5
-
-/// Truncated normal with variance 2 / rows.
-#define ELMAN_INITIALIZER_HE_NORMAL 6
-
-/// Uniform within sqrt(3 / rows) of 0.
-#define ELMAN_INITIALIZER_LECUN_UNIFORM 7
-
-/// Truncated normal with variance 1 / rows.
-#define ELMAN_INITIALIZER_LECUN_NORMAL 8
-
-/// Normal with mean a and standard deviation b, at least 0.
-#define ELMAN_INITIALIZER_RANDOM_NORMAL 9
-
-/// Uniform from a (low) to b (high), which is not below it.
-#define ELMAN_INITIALIZER_RANDOM_UNIFORM 10
-
-/// A random orthogonal matrix times a (the gain; Keras's default is 1). Not for a bias.
-#define ELMAN_INITIALIZER_ORTHOGONAL 11
-
-/// The identity matrix times a (the gain; Keras's default is 1). Not for a bias.
-#define ELMAN_INITIALIZER_IDENTITY 12
-
-/// Gradient descent, with momentum and Nesterov's look ahead where set.
-#define ELMAN_OPTIMIZER_SGD 0
-
-/// RMSprop; beta_2 is its rho.
-#define ELMAN_OPTIMIZER_RMSPROP 1
-
-/// Adam.
-#define ELMAN_OPTIMIZER_ADAM 2
-
-/// Adam after a share of each weight is taken off.
-#define ELMAN_OPTIMIZER_ADAMW 3
-
-/// The mean of the squared differences.
-#define ELMAN_LOSS_MEAN_SQUARED_ERROR 0
-
-/// For targets 0 and 1 (or between).
-#define ELMAN_LOSS_BINARY_CROSSENTROPY 1
-
-/// For one-hot targets (or any distribution).
-#define ELMAN_LOSS_CATEGORICAL_CROSSENTROPY 2
-
-/// For one class number, as a float, in place of a row of targets.
-#define ELMAN_LOSS_SPARSE_CATEGORICAL_CROSSENTROPY 3
-
-/// Not at all.
-#define ELMAN_CLIPPING_NONE 0
-
-/// All by one factor, so that their common L2 norm is at most clip_limit.
-#define ELMAN_CLIPPING_GLOBAL_NORM 1
-
-/// Each weight's gradient by itself, so that its L2 norm is at most clip_limit.
-#define ELMAN_CLIPPING_NORM 2
-
-/// Each value to within clip_limit of 0.
-#define ELMAN_CLIPPING_VALUE 3
-
-/// learning_rate throughout.
-#define ELMAN_SCHEDULE_CONSTANT 0
-
-/// learning_rate x decay_rate^(step / decay_steps); with staircase the exponent is rounded down.
-#define ELMAN_SCHEDULE_EXPONENTIAL 1
-
-/// From learning_rate in a straight line to warmup_target in warmup_steps steps, where these are not 0; from there in
-/// decay_steps steps of half a cosine down to alpha times the highest rate.
-#define ELMAN_SCHEDULE_COSINE 2
+/// The values of elman_schedule.
+enum {
+    /// learning_rate throughout.
+    ELMAN_SCHEDULE_CONSTANT = 0,
+    /// learning_rate x decay_rate^(step / decay_steps); with staircase the exponent is rounded down.
+    ELMAN_SCHEDULE_EXPONENTIAL = 1,
+    /// From learning_rate in a straight line to warmup_target in warmup_steps steps, where these are not 0; from there in
+    /// decay_steps steps of half a cosine down to alpha times the highest rate.
+    ELMAN_SCHEDULE_COSINE = 2,
+};
 
 #ifdef __cplusplus
 extern "C" {
@@ -463,6 +460,7 @@ extern "C" {
 /// have. Static text, never NULL.
 ///
 /// Threads: any.
+ELMAN_API
 const char *elman_status_name(elman_status status);
 
 /// This thread's last failure in words, with the numbers that were wrong; "" before the first one. Calls that succeed
@@ -472,12 +470,22 @@ const char *elman_status_name(elman_status status);
 /// Copy it to keep it.
 ///
 /// Threads: any; each has its own.
+ELMAN_API
 const char *elman_last_error(void);
 
-/// The library's version, for example "0.1.0": static text.
+/// The library's version, for example "0.1.0": static text. ELMAN_VERSION_STRING is the header's.
 ///
 /// Threads: any.
-const char *elman_version(void);
+ELMAN_API const char *elman_version(void);
+
+/// The library's version as a number: major x 1000000 + minor x 1000 + patch. ELMAN_VERSION_NUMBER is the header's.
+///
+/// A program fits the library where both have one ABI, which is one major version, and while that is 0 one minor version
+/// (ELMAN_VERSION_NUMBER / 1000 == elman_version_number() / 1000), and the library is not older than the header.
+///
+/// Threads: any.
+ELMAN_API
+uint32_t elman_version_number(void);
 
 /// The instruction set that models use in this process: "avx512", "avx2" or "portable"; static text.
 ///
@@ -486,6 +494,7 @@ const char *elman_version(void);
 /// fails with ELMAN_STATUS_UNSUPPORTED and a message that says why.
 ///
 /// Threads: any.
+ELMAN_API
 const char *elman_isa(void);
 
 /// Fills `config` with Keras's defaults for a layer of `units` outputs.
@@ -496,6 +505,7 @@ const char *elman_isa(void);
 /// Fails with INVALID_ARGUMENT where units is 0 or struct_size does not even hold struct_size and units.
 ///
 /// Threads: any.
+ELMAN_API
 elman_status elman_simple_rnn_config_init(elman_simple_rnn_config *config,
                                           size_t struct_size,
                                           size_t units);
@@ -505,11 +515,11 @@ elman_status elman_simple_rnn_config_init(elman_simple_rnn_config *config,
 ///
 /// On success *out is the new cell, and yours to free.
 ///
-/// Fails with INVALID_ARGUMENT (a zero size, a rate outside 0 to 1, an unknown enum value, a flag other than
-/// 0 and 1, softmax, an initializer's number outside its range or a matrix for a bias), OUT_OF_MEMORY,
-/// UNSUPPORTED (ELMAN_ISA names something unknown or not available here).
+/// Fails with INVALID_ARGUMENT (a zero size, a rate outside 0 to 1, an unknown enum value, a flag other than 0 and 1,
+/// softmax), OUT_OF_MEMORY, UNSUPPORTED (ELMAN_ISA names something unknown or not available here).
 ///
 /// Threads: any.
+ELMAN_API
 elman_status elman_simple_rnn_cell_new(const elman_simple_rnn_config *config,
                                        size_t input_size,
                                        uint64_t seed,
@@ -517,14 +527,14 @@ elman_status elman_simple_rnn_cell_new(const elman_simple_rnn_config *config,
 
 /// One step for `batch` rows: h_next = activation(x W + b + h U).
 ///
-/// x is [batch, input_size], h and h_next are [batch, units]. h_next may be the very same array as h, which
-/// steps in place; any other overlap of h_next with x or h is an error. The bits of a row are those of the
-/// same row in a network's SimpleRNN layer, whatever the batch. What a step of more than 256 states needs
-/// beside its arrays the cell keeps for the next, which then allocates nothing.
+/// x is [batch, input_size], h and h_next are [batch, units]. h_next may be the very same array as h, which steps in
+/// place; any other overlap of h_next with x or h is an error. It allocates nothing that outlives the call, and the bits
+/// of a row are those of the same row in a network's SimpleRNN layer, whatever the batch.
 ///
-/// Fails with INVALID_ARGUMENT (batch is 0, an overflowed product), LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
+/// Fails with INVALID_ARGUMENT (batch is 0, an overflowed product), LENGTH_MISMATCH, OVERLAP.
 ///
 /// Threads: any number at once on one cell.
+ELMAN_API
 elman_status elman_simple_rnn_cell_step(const elman_simple_rnn_cell *cell,
                                         const float *x,
                                         size_t x_len,
@@ -540,6 +550,7 @@ elman_status elman_simple_rnn_cell_step(const elman_simple_rnn_cell *cell,
 /// Fails with INVALID_ARGUMENT (an unknown weight, or one that the cell does not have), LENGTH_MISMATCH.
 ///
 /// Threads: any number at once on one cell.
+ELMAN_API
 elman_status elman_simple_rnn_cell_get_weight(const elman_simple_rnn_cell *cell,
                                               elman_weight which,
                                               float *values,
@@ -551,6 +562,7 @@ elman_status elman_simple_rnn_cell_get_weight(const elman_simple_rnn_cell *cell,
 /// the cell is unchanged then.
 ///
 /// Threads: the cell must not be in use by another thread.
+ELMAN_API
 elman_status elman_simple_rnn_cell_set_weight(elman_simple_rnn_cell *cell,
                                               elman_weight which,
                                               const float *values,
@@ -559,17 +571,16 @@ elman_status elman_simple_rnn_cell_set_weight(elman_simple_rnn_cell *cell,
 /// Frees a cell. NULL is fine; a second time is not.
 ///
 /// Threads: the cell must not be in use by another thread.
-void elman_simple_rnn_cell_free(elman_simple_rnn_cell *cell);
+ELMAN_API void elman_simple_rnn_cell_free(elman_simple_rnn_cell *cell);
 
-/// Fills `options` with defaults: nothing masked, no initial states given and no final ones asked for, which
-/// is what predict does.
+/// Fills `options` with defaults: nothing masked, states zero and not kept, which is what predict does.
 ///
 /// struct_size is `sizeof *options` as your compiler sees it: no more bytes than that are written.
 ///
 /// Fails with INVALID_ARGUMENT where struct_size does not even hold the mask.
 ///
 /// Threads: any.
-elman_status elman_run_options_init(elman_run_options *options, size_t struct_size);
+ELMAN_API elman_status elman_run_options_init(elman_run_options *options, size_t struct_size);
 
 /// Makes an empty network for steps of `input_size` features; 1 when an embedding comes first, which reads one token id
 /// a step.
@@ -579,16 +590,18 @@ elman_status elman_run_options_init(elman_run_options *options, size_t struct_si
 /// Fails with INVALID_ARGUMENT where input_size is 0.
 ///
 /// Threads: any.
+ELMAN_API
 elman_status elman_sequential_new(size_t input_size,
                                   elman_sequential **out);
 
 /// Adds an embedding: token ids 0 to vocabulary - 1 become rows of `size` features. First layer only, and the network's
 /// input_size must be 1. With mask_zero the layers above skip the steps whose token is 0, as in Keras.
 ///
-/// Fails with INVALID_ARGUMENT (a zero size, not the first layer, an input_size other than 1, the network is
-/// built already); the network is unchanged then.
+/// Fails with INVALID_ARGUMENT (a zero size, not the first layer, the network is built already); the network is
+/// unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_add_embedding(elman_sequential *network,
                                             size_t vocabulary,
                                             size_t size,
@@ -596,21 +609,21 @@ elman_status elman_sequential_add_embedding(elman_sequential *network,
 
 /// Adds a recurrent layer; its input must be a sequence, so the recurrent layer below must have return_sequences set.
 ///
-/// Fails with INVALID_ARGUMENT (a zero size, a rate outside 0 to 1, an unknown enum value, a flag other than
-/// 0 and 1, softmax, an initializer's number outside its range or a matrix for a bias, an impossible place,
-/// the network is built already); the network is unchanged then.
+/// Fails with INVALID_ARGUMENT (a zero size, a rate outside 0 to 1, an unknown enum value, a flag other than 0 and 1,
+/// softmax, an impossible place, the network is built already); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_add_simple_rnn(elman_sequential *network,
                                              const elman_simple_rnn_config *config);
 
-/// Adds a recurrent layer that runs in both directions, each with weights of its own, and joins the two
-/// outputs; the configuration is both halves'. As in Keras its masked steps give zeros, whatever
-/// zero_output_for_mask says.
+/// Adds a recurrent layer that runs in both directions, each with weights of its own, and joins the two outputs; the
+/// configuration is both halves'.
 ///
 /// Fails like elman_sequential_add_simple_rnn, and with INVALID_ARGUMENT where the configuration has go_backwards set.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_add_bidirectional(elman_sequential *network,
                                                 const elman_simple_rnn_config *config,
                                                 elman_merge_mode merge_mode);
@@ -618,10 +631,11 @@ elman_status elman_sequential_add_bidirectional(elman_sequential *network,
 /// Adds a fully connected layer of `units` outputs with a bias: on the last output, or on every step where it is given a
 /// sequence.
 ///
-/// Fails with INVALID_ARGUMENT (units is 0, an unknown activation, an impossible place, the network is built
-/// already); the network is unchanged then.
+/// Fails with INVALID_ARGUMENT (units is 0, an unknown activation, the network is built already); the network is
+/// unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_add_dense(elman_sequential *network,
                                         size_t units,
                                         elman_activation activation);
@@ -629,37 +643,37 @@ elman_status elman_sequential_add_dense(elman_sequential *network,
 /// Adds dropout between layers: in training, inputs become zero with probability `rate` and the others are scaled by
 /// 1 / (1 - rate). It does nothing in predict and run.
 ///
-/// Fails with INVALID_ARGUMENT (a rate outside 0 to 1, an impossible place, the network is built already);
-/// the network is unchanged then.
+/// Fails with INVALID_ARGUMENT (a rate outside 0 to 1, the network is built already); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_add_dropout(elman_sequential *network,
                                           float rate);
 
-/// Adds masking: the recurrent layers above skip the steps whose features all equal `mask_value`, as in
-/// Keras. First layer only; elman_sequential_build fails where no recurrent layer is above it.
+/// Adds masking: the layers above skip the steps whose features all equal `mask_value`, as in Keras.
 ///
-/// Fails with INVALID_ARGUMENT (a NaN or an infinity, the network is built already), UNSUPPORTED (not the
-/// first layer); the network is unchanged then.
+/// Fails with INVALID_ARGUMENT (a NaN or an infinity, the network is built already); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
-elman_status elman_sequential_add_masking(elman_sequential *network, float mask_value);
+ELMAN_API
+elman_status elman_sequential_add_masking(elman_sequential *network,
+                                          float mask_value);
 
 /// Gives every weight its initial value; no more layers can be added afterwards. The weights depend on nothing but the
 /// layers and seed: they are the same ones on every machine. Building again initialises anew.
 ///
-/// Fails with INVALID_ARGUMENT (no layers, or an initializer's number outside its range), OUT_OF_MEMORY,
-/// UNSUPPORTED (ELMAN_ISA names something unknown or not available here, or masking without a recurrent layer
-/// above it); the network is unchanged then.
+/// Fails with INVALID_ARGUMENT (no layers, or sizes that overflow), OUT_OF_MEMORY, UNSUPPORTED (ELMAN_ISA names something
+/// unknown or not available here).
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_build(elman_sequential *network,
                                     uint64_t seed);
 
 /// The number of layers added; layers count from 0 at the input. 0 for NULL.
 ///
 /// Threads: any number at once on one network.
-size_t elman_sequential_layer_count(const elman_sequential *network);
+ELMAN_API size_t elman_sequential_layer_count(const elman_sequential *network);
 
 /// Describes the network in a few lines of text: layers, shapes, numbers of parameters, and the driver chosen.
 ///
@@ -670,6 +684,7 @@ size_t elman_sequential_layer_count(const elman_sequential *network);
 /// is not touched.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_summary(const elman_sequential *network,
                                       char *text,
                                       size_t capacity,
@@ -680,6 +695,7 @@ elman_status elman_sequential_summary(const elman_sequential *network,
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (no such layer, an unknown weight, or one that the layer does not have).
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_weight_shape(const elman_sequential *network,
                                            size_t layer,
                                            elman_weight which,
@@ -692,6 +708,7 @@ elman_status elman_sequential_weight_shape(const elman_sequential *network,
 /// LENGTH_MISMATCH, UNSUPPORTED (elman_sequential_drop_weights has freed it).
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_get_weight(const elman_sequential *network,
                                          size_t layer,
                                          elman_weight which,
@@ -705,6 +722,7 @@ elman_status elman_sequential_get_weight(const elman_sequential *network,
 /// then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_set_weight(elman_sequential *network,
                                          size_t layer,
                                          elman_weight which,
@@ -717,6 +735,7 @@ elman_status elman_sequential_set_weight(elman_sequential *network,
 /// Fails with NOT_BUILT.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_weight_bytes(const elman_sequential *network,
                                            size_t *plain,
                                            size_t *packed);
@@ -732,22 +751,25 @@ elman_status elman_sequential_weight_bytes(const elman_sequential *network,
 /// Fails with NOT_BUILT, OUT_OF_MEMORY (for those packed weights); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_drop_weights(elman_sequential *network);
 
-/// How many threads one predict, run or training step may use, and one pass of a tape that is made
-/// afterwards: 1 unless set, 0 for all cores. The results have the same bits.
+/// How many threads one predict or run may use: 1 unless set, 0 for all cores. The results have the same bits.
 ///
 /// Fails with INVALID_ARGUMENT above 1024, UNSUPPORTED where the system starts no threads.
 ///
 /// Threads: the network must not be in use by another thread.
-elman_status elman_sequential_set_threads(elman_sequential *network, size_t threads);
+ELMAN_API
+elman_status elman_sequential_set_threads(elman_sequential *network,
+                                          size_t threads);
 
 /// How many floats predict and run give for `batch` rows of `steps`: batch x steps x features where the last layer gives
-/// a sequence, else batch x features; twice as many behind ELMAN_MERGE_MODE_NONE.
+/// a sequence, else batch x features.
 ///
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (a zero size, an overflowed product).
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_output_len(const elman_sequential *network,
                                          size_t batch,
                                          size_t steps,
@@ -760,6 +782,7 @@ elman_status elman_sequential_output_len(const elman_sequential *network,
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (batch is 0, an overflowed product).
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_state_len(const elman_sequential *network,
                                         size_t batch,
                                         size_t *len);
@@ -770,6 +793,7 @@ elman_status elman_sequential_state_len(const elman_sequential *network,
 /// Fails with nothing but what all functions may.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_reset_states(elman_sequential *network);
 
 /// Runs the network on floats: x is [batch, steps, input_size], y receives elman_sequential_output_len floats. States
@@ -781,6 +805,7 @@ elman_status elman_sequential_reset_states(elman_sequential *network);
 /// than the one whose states are kept), LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_predict(const elman_sequential *network,
                                       const float *x,
                                       size_t x_len,
@@ -796,6 +821,7 @@ elman_status elman_sequential_predict(const elman_sequential *network,
 /// that does not begin with an embedding), LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_predict_tokens(const elman_sequential *network,
                                              const int32_t *ids,
                                              size_t ids_len,
@@ -812,6 +838,7 @@ elman_status elman_sequential_predict_tokens(const elman_sequential *network,
 /// LENGTH_MISMATCH and OVERLAP for the arrays of the options. initial_state and final_state may not overlap either.
 ///
 /// Threads: any number at once on one network, each with a final_state of its own.
+ELMAN_API
 elman_status elman_sequential_run(const elman_sequential *network,
                                   const float *x,
                                   size_t x_len,
@@ -826,6 +853,7 @@ elman_status elman_sequential_run(const elman_sequential *network,
 /// Fails like elman_sequential_predict_tokens and elman_sequential_run.
 ///
 /// Threads: any number at once on one network, each with a final_state of its own.
+ELMAN_API
 elman_status elman_sequential_run_tokens(const elman_sequential *network,
                                          const int32_t *ids,
                                          size_t ids_len,
@@ -842,6 +870,7 @@ elman_status elman_sequential_run_tokens(const elman_sequential *network,
 /// (elman_sequential_drop_weights has freed the weights).
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_save(const elman_sequential *network,
                                    const char *path);
 
@@ -853,6 +882,7 @@ elman_status elman_sequential_save(const elman_sequential *network,
 /// not available here), OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
 ///
 /// Threads: any.
+ELMAN_API
 elman_status elman_sequential_load(const char *path,
                                    elman_sequential **out);
 
@@ -863,6 +893,7 @@ elman_status elman_sequential_load(const char *path,
 /// Fails with BAD_FORMAT, UNSUPPORTED, OUT_OF_MEMORY as elman_sequential_load does.
 ///
 /// Threads: any.
+ELMAN_API
 elman_status elman_sequential_load_bytes(const uint8_t *bytes,
                                          size_t len,
                                          elman_sequential **out);
@@ -870,7 +901,7 @@ elman_status elman_sequential_load_bytes(const uint8_t *bytes,
 /// Frees a network. NULL is fine; a second time is not.
 ///
 /// Threads: the network must not be in use by another thread.
-void elman_sequential_free(elman_sequential *network);
+ELMAN_API void elman_sequential_free(elman_sequential *network);
 
 /// Makes a stream of `batch` rows at their beginning, their states zeros.
 ///
@@ -880,6 +911,7 @@ void elman_sequential_free(elman_sequential *network);
 /// INVALID_ARGUMENT (batch is 0, an overflowed product), OUT_OF_MEMORY.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_stream_new(const elman_sequential *network,
                               size_t batch,
                               elman_stream **out);
@@ -890,6 +922,7 @@ elman_status elman_stream_new(const elman_sequential *network,
 /// Fails with NOT_BUILT, UNSUPPORTED, INVALID_ARGUMENT as elman_stream_new does.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_stream_size(const elman_sequential *network,
                                size_t batch,
                                size_t *bytes,
@@ -906,6 +939,7 @@ elman_status elman_stream_size(const elman_sequential *network,
 /// LENGTH_MISMATCH (too few bytes).
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_stream_new_in(const elman_sequential *network,
                                  size_t batch,
                                  void *memory,
@@ -918,6 +952,7 @@ elman_status elman_stream_new_in(const elman_sequential *network,
 /// Fails with INVALID_ARGUMENT (steps is 0, an overflowed product).
 ///
 /// Threads: the stream must not be changed by another thread meanwhile.
+ELMAN_API
 elman_status elman_stream_output_len(const elman_stream *stream,
                                      size_t steps,
                                      size_t *len);
@@ -932,6 +967,7 @@ elman_status elman_stream_output_len(const elman_stream *stream,
 /// the states are unchanged then.
 ///
 /// Threads: the stream must not be in use by another thread.
+ELMAN_API
 elman_status elman_stream_run(elman_stream *stream,
                               const float *x,
                               size_t x_len,
@@ -945,6 +981,7 @@ elman_status elman_stream_run(elman_stream *stream,
 /// begin with an embedding), LENGTH_MISMATCH, OVERLAP; the states are unchanged then.
 ///
 /// Threads: the stream must not be in use by another thread.
+ELMAN_API
 elman_status elman_stream_run_tokens(elman_stream *stream,
                                      const int32_t *ids,
                                      size_t ids_len,
@@ -957,14 +994,14 @@ elman_status elman_stream_run_tokens(elman_stream *stream,
 /// Fails with nothing but what all functions may.
 ///
 /// Threads: the stream must not be in use by another thread.
-elman_status elman_stream_reset(elman_stream *stream);
+ELMAN_API elman_status elman_stream_reset(elman_stream *stream);
 
 /// Puts one row back to its beginning, for a row whose sequence has ended and is followed by another.
 ///
 /// Fails with INVALID_ARGUMENT (there is no such row).
 ///
 /// Threads: the stream must not be in use by another thread.
-elman_status elman_stream_reset_row(elman_stream *stream, size_t row);
+ELMAN_API elman_status elman_stream_reset_row(elman_stream *stream, size_t row);
 
 /// Copies the states to `state`, laid out as elman_sequential_state_len says for the stream's batch. They are all that a
 /// stream keeps: another stream that is given them goes on with the same bits.
@@ -972,6 +1009,7 @@ elman_status elman_stream_reset_row(elman_stream *stream, size_t row);
 /// Fails with LENGTH_MISMATCH.
 ///
 /// Threads: the stream must not be changed by another thread meanwhile.
+ELMAN_API
 elman_status elman_stream_get_state(const elman_stream *stream,
                                     float *state,
                                     size_t len);
@@ -982,6 +1020,7 @@ elman_status elman_stream_get_state(const elman_stream *stream,
 /// Fails with LENGTH_MISMATCH.
 ///
 /// Threads: the stream must not be in use by another thread.
+ELMAN_API
 elman_status elman_stream_set_state(elman_stream *stream,
                                     const float *state,
                                     size_t len);
@@ -990,6 +1029,7 @@ elman_status elman_stream_set_state(elman_stream *stream,
 /// real-time safe: the last stream of a network that is freed already frees the weights.
 ///
 /// Threads: the stream must not be in use by another thread.
+ELMAN_API
 void elman_stream_free(elman_stream *stream);
 
 /// Makes a tape for batches of up to `batch` rows and up to `steps` steps.
@@ -1000,21 +1040,21 @@ void elman_stream_free(elman_stream *stream);
 /// layer that computes, elman_sequential_drop_weights has freed the weights), OUT_OF_MEMORY.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_tape_new(const elman_sequential *network,
                             size_t batch,
                             size_t steps,
                             elman_tape **out);
 
-/// Writes the output y for the input x [batch, steps, features], as elman_sequential_run does, and records
-/// what elman_tape_backward needs. With `training` dropout is active, its masks drawn from `seed`: one seed,
-/// the same masks on every machine. `options` may be NULL. A tape keeps no states: stateful layers begin with
-/// zeros too, unless initial states are given.
+/// Writes the output y for the input x [batch, steps, features], as elman_sequential_run does, and records what
+/// elman_tape_backward needs. With `training` dropout is active, its masks drawn from `seed`: one seed, the same masks on
+/// every machine. `options` may be NULL.
 ///
-/// Fails like elman_sequential_run, and with INVALID_ARGUMENT where batch or steps exceed the tape's. The
-/// last forward and backward pass stay on the tape then, unless it is OUT_OF_MEMORY: there is none after
-/// that.
+/// Fails like elman_sequential_run, and with INVALID_ARGUMENT where batch or steps exceed the tape's. The tape has no
+/// gradients then.
 ///
 /// Threads: the tape must not be in use by another thread.
+ELMAN_API
 elman_status elman_tape_forward(elman_tape *tape,
                                 const float *x,
                                 size_t x_len,
@@ -1031,6 +1071,7 @@ elman_status elman_tape_forward(elman_tape *tape,
 /// Fails like elman_tape_forward, and with INVALID_ARGUMENT where an id is outside the vocabulary.
 ///
 /// Threads: the tape must not be in use by another thread.
+ELMAN_API
 elman_status elman_tape_forward_tokens(elman_tape *tape,
                                        const int32_t *ids,
                                        size_t ids_len,
@@ -1049,6 +1090,7 @@ elman_status elman_tape_forward_tokens(elman_tape *tape,
 /// tokens), OUT_OF_MEMORY.
 ///
 /// Threads: the tape must not be in use by another thread.
+ELMAN_API
 elman_status elman_tape_backward(elman_tape *tape,
                                  const float *dy,
                                  size_t dy_len,
@@ -1060,6 +1102,7 @@ elman_status elman_tape_backward(elman_tape *tape,
 /// Fails with INVALID_ARGUMENT (no backward pass yet, no such layer, the layer has no such weight), LENGTH_MISMATCH.
 ///
 /// Threads: any number at once on one tape.
+ELMAN_API
 elman_status elman_tape_get_gradient(const elman_tape *tape,
                                      size_t layer,
                                      elman_weight which,
@@ -1071,14 +1114,17 @@ elman_status elman_tape_get_gradient(const elman_tape *tape,
 /// Fails with INVALID_ARGUMENT (no backward pass yet), LENGTH_MISMATCH.
 ///
 /// Threads: any number at once on one tape.
-elman_status elman_tape_get_gradients(const elman_tape *tape, float *values, size_t len);
+ELMAN_API elman_status elman_tape_get_gradients(const elman_tape *tape, float *values, size_t len);
 
 /// Writes the gradient by the initial states, laid out as elman_sequential_state_len says for the last batch.
 ///
 /// Fails with INVALID_ARGUMENT (no backward pass yet), LENGTH_MISMATCH.
 ///
 /// Threads: any number at once on one tape.
-elman_status elman_tape_get_initial_state_gradient(const elman_tape *tape, float *values, size_t len);
+ELMAN_API
+elman_status elman_tape_get_initial_state_gradient(const elman_tape *tape,
+                                                   float *values,
+                                                   size_t len);
 
 /// Writes, for each step of the last forward pass, the L2 norm of the loss's gradient by a recurrent layer's states after
 /// that step, over batch and units: how it fades or explodes on its way back. A Bidirectional layer's directions count
@@ -1087,6 +1133,7 @@ elman_status elman_tape_get_initial_state_gradient(const elman_tape *tape, float
 /// Fails with INVALID_ARGUMENT (no backward pass yet, the layer is not recurrent), LENGTH_MISMATCH.
 ///
 /// Threads: any number at once on one tape.
+ELMAN_API
 elman_status elman_tape_gradient_norms(const elman_tape *tape,
                                        size_t layer,
                                        float *norms,
@@ -1095,10 +1142,11 @@ elman_status elman_tape_gradient_norms(const elman_tape *tape,
 /// Scales all gradients by one factor, so that their common L2 norm is at most max_norm; *norm_before receives the norm
 /// that they had and may be NULL.
 ///
-/// Fails with INVALID_ARGUMENT (no backward pass yet, max_norm is not a finite number above 0), NOT_FINITE (a
-/// gradient is a NaN or an infinity); the gradients are unchanged then.
+/// Fails with INVALID_ARGUMENT (no backward pass yet, max_norm is not above 0), NOT_FINITE (a gradient is a NaN or an
+/// infinity); the gradients are unchanged then.
 ///
 /// Threads: the tape must not be in use by another thread.
+ELMAN_API
 elman_status elman_tape_clip_by_global_norm(elman_tape *tape,
                                             float max_norm,
                                             float *norm_before);
@@ -1106,14 +1154,14 @@ elman_status elman_tape_clip_by_global_norm(elman_tape *tape,
 /// Frees a tape. NULL is fine; a second time is not.
 ///
 /// Threads: the tape must not be in use by another thread.
-void elman_tape_free(elman_tape *tape);
+ELMAN_API void elman_tape_free(elman_tape *tape);
 
 /// *count receives the floats in all weights together.
 ///
 /// Fails with NOT_BUILT.
 ///
 /// Threads: any number at once on one network.
-elman_status elman_sequential_parameter_count(const elman_sequential *network, size_t *count);
+ELMAN_API elman_status elman_sequential_parameter_count(const elman_sequential *network, size_t *count);
 
 /// Writes all weights, one behind the other: layer by layer, and within a layer in the order of the ELMAN_WEIGHT_
 /// constants.
@@ -1121,6 +1169,7 @@ elman_status elman_sequential_parameter_count(const elman_sequential *network, s
 /// Fails with NOT_BUILT, LENGTH_MISMATCH, UNSUPPORTED (elman_sequential_drop_weights has freed the weights).
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_get_parameters(const elman_sequential *network,
                                              float *values,
                                              size_t len);
@@ -1130,7 +1179,10 @@ elman_status elman_sequential_get_parameters(const elman_sequential *network,
 /// Fails like elman_sequential_get_parameters, and with OUT_OF_MEMORY; the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
-elman_status elman_sequential_set_parameters(elman_sequential *network, const float *values, size_t len);
+ELMAN_API
+elman_status elman_sequential_set_parameters(elman_sequential *network,
+                                             const float *values,
+                                             size_t len);
 
 /// Fills `config` with the defaults. struct_size is `sizeof *config` as your compiler sees it: no more bytes than that are
 /// written.
@@ -1138,6 +1190,7 @@ elman_status elman_sequential_set_parameters(elman_sequential *network, const fl
 /// Fails with INVALID_ARGUMENT where struct_size does not even hold the loss.
 ///
 /// Threads: any.
+ELMAN_API
 elman_status elman_trainer_config_init(elman_trainer_config *config,
                                        size_t struct_size);
 
@@ -1150,6 +1203,7 @@ elman_status elman_trainer_config_init(elman_trainer_config *config,
 /// elman_sequential_drop_weights has freed the weights), OUT_OF_MEMORY.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_trainer_new(elman_sequential *network,
                                const elman_trainer_config *config,
                                elman_trainer **out);
@@ -1163,6 +1217,7 @@ elman_status elman_trainer_new(elman_sequential *network,
 /// unchanged then, as after any other failure.
 ///
 /// Threads: the trainer must not be in use by another thread.
+ELMAN_API
 elman_status elman_trainer_step(elman_trainer *trainer,
                                 const float *x,
                                 size_t x_len,
@@ -1178,6 +1233,7 @@ elman_status elman_trainer_step(elman_trainer *trainer,
 /// Fails like elman_trainer_step, and with INVALID_ARGUMENT where an id is outside the vocabulary.
 ///
 /// Threads: the trainer must not be in use by another thread.
+ELMAN_API
 elman_status elman_trainer_step_tokens(elman_trainer *trainer,
                                        const int32_t *ids,
                                        size_t ids_len,
@@ -1195,6 +1251,7 @@ elman_status elman_trainer_step_tokens(elman_trainer *trainer,
 /// Fails like elman_trainer_step.
 ///
 /// Threads: the trainer must not be in use by another thread.
+ELMAN_API
 elman_status elman_trainer_step_weighted(elman_trainer *trainer,
                                          const float *x,
                                          size_t x_len,
@@ -1212,6 +1269,7 @@ elman_status elman_trainer_step_weighted(elman_trainer *trainer,
 /// Fails like elman_trainer_step_tokens.
 ///
 /// Threads: the trainer must not be in use by another thread.
+ELMAN_API
 elman_status elman_trainer_step_weighted_tokens(elman_trainer *trainer,
                                                 const int32_t *ids,
                                                 size_t ids_len,
@@ -1232,6 +1290,7 @@ elman_status elman_trainer_step_weighted_tokens(elman_trainer *trainer,
 /// Fails like elman_trainer_step, but for NOT_FINITE: a loss that is a NaN or an infinity is given as it is.
 ///
 /// Threads: any number at once on one trainer.
+ELMAN_API
 elman_status elman_trainer_evaluate(const elman_trainer *trainer,
                                     const float *x,
                                     size_t x_len,
@@ -1249,6 +1308,7 @@ elman_status elman_trainer_evaluate(const elman_trainer *trainer,
 /// Fails like elman_trainer_evaluate, and with INVALID_ARGUMENT where an id is outside the vocabulary.
 ///
 /// Threads: any number at once on one trainer.
+ELMAN_API
 elman_status elman_trainer_evaluate_tokens(const elman_trainer *trainer,
                                            const int32_t *ids,
                                            size_t ids_len,
@@ -1268,6 +1328,7 @@ elman_status elman_trainer_evaluate_tokens(const elman_trainer *trainer,
 /// (elman_sequential_drop_weights has freed the weights).
 ///
 /// Threads: any number at once on one trainer.
+ELMAN_API
 elman_status elman_trainer_save(const elman_trainer *trainer,
                                 const char *path);
 
@@ -1280,6 +1341,7 @@ elman_status elman_trainer_save(const elman_trainer *trainer,
 /// UNSUPPORTED (elman_sequential_drop_weights has freed the weights); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_trainer_load(elman_sequential *network,
                                 const char *path,
                                 elman_trainer **out);
@@ -1287,7 +1349,7 @@ elman_status elman_trainer_load(elman_sequential *network,
 /// Frees a trainer; its network stays unless it is freed already. NULL is fine; a second time is not.
 ///
 /// Threads: the trainer must not be in use by another thread.
-void elman_trainer_free(elman_trainer *trainer);
+ELMAN_API void elman_trainer_free(elman_trainer *trainer);
 
 #ifdef __cplusplus
 }  // extern "C"
