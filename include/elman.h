@@ -5,28 +5,31 @@
  *
  * One contract for all functions:
  *
- * Errors. What can fail returns an elman_status, ELMAN_STATUS_OK (0) on success; elman_last_error() then has a sentence
- * with the numbers that were wrong. Below, statuses are named without their ELMAN_STATUS_ prefix. Any function may
- * answer NULL_POINTER where a pointer is NULL and nothing is said about NULL, INVALID_ARGUMENT where a pointer is
- * misaligned for its type, and PANIC where the library has a bug. A failed call has written none of its outputs.
+ * Errors. What can fail returns an elman_status, ELMAN_STATUS_OK (0) on success; elman_last_error() then has
+ * a sentence with the numbers that were wrong. Below, statuses are named without their ELMAN_STATUS_ prefix.
+ * Any function may answer NULL_POINTER where a pointer is NULL and nothing is said about NULL,
+ * INVALID_ARGUMENT where a pointer is misaligned for its type, and PANIC where the library has a bug. A
+ * failed call has written none of its outputs.
  *
- * Arrays are contiguous, row by row: float is IEEE binary32, [batch, steps, features] as in Keras. Each comes with its
- * length in elements (not bytes), and the length must be exactly the one its shape asks for. Sizes and lengths are
- * size_t; a product of sizes that overflows is INVALID_ARGUMENT.
+ * Arrays are contiguous, row by row: float is IEEE binary32, [batch, steps, features] as in Keras. Each comes
+ * with its length in elements (not bytes), and the length must be exactly the one its shape asks for. Sizes
+ * and lengths are size_t; a product of sizes that overflows is INVALID_ARGUMENT, and a length that no array
+ * in memory has LENGTH_MISMATCH.
  *
- * Pointers. What the caller owes: an array has as many elements as its length says, inputs are initialised, outputs are
- * writable, and nobody else changes or reads them in a conflicting way during the call; text is nul-terminated; a handle
- * came from this library and is not freed yet. The library keeps no pointer to your memory after a call; only
- * elman_stream_new_in does, and says so. An output must not share memory with another array of the call, unless its
- * function says otherwise: that is OVERLAP.
+ * Pointers. What the caller owes: an array has as many elements as its length says, inputs are initialised,
+ * outputs are writable (they need not be initialised), and nobody else changes or reads them in a conflicting
+ * way during the call; text is nul-terminated; a handle came from this library and is not freed yet. The
+ * library keeps no pointer to your memory after a call; only elman_stream_new_in does, and says so. An output
+ * must not share memory with another array of the call, unless its function says otherwise: that is OVERLAP.
  *
- * Handles are opaque. `_new` and `_load` make them and hand them over, `_free` ends them, and `_free(NULL)` does nothing.
- * A handle that was made of another one keeps alive what it needs of it: they may be freed in any order.
- * A const handle is not changed, so any number of threads may use it at once. A handle that is not const must not be in
- * use by another thread during the call.
+ * Handles are opaque. `_new` and `_load` make them and hand them over, `_free` ends them, and `_free(NULL)`
+ * does nothing. A handle that was made of another one keeps alive what it needs of it: they may be freed in
+ * any order. Any number of threads may use a handle at once in functions that take it const; what such a call
+ * changes (the states of a stateful network, spare buffers) it guards. A handle that is not const must not be
+ * in use by another thread during the call, unless its function says otherwise.
  *
- * Structs that begin with struct_size are filled by their `_init` first; no side reads or writes more bytes of them than
- * struct_size says, so that programs and libraries of different versions can meet.
+ * Structs that begin with struct_size are filled by their `_init` first; no side reads or writes more bytes
+ * of them than struct_size says, so that programs and libraries of different versions can meet.
  *
  * Versions. ELMAN_VERSION_NUMBER is this header's, elman_version_number() the library's. From 1.0.0 on a program built
  * with one version runs with every later library of the same major version; while the major version is 0, of the same
@@ -87,27 +90,31 @@ typedef struct elman_simple_rnn_cell elman_simple_rnn_cell;
 /// elman_stream_new_in, ended by elman_stream_free. It keeps the weights that the network had when the stream was made, and
 /// keeps them alive: the network may be changed or freed before the stream.
 ///
-/// Threads: any number of streams of one network at once; each stream in one thread at a time.
+/// Threads: any number of streams of one network at once. On one stream, functions that take it const may run
+/// on any number of threads at once; the others need it alone.
 typedef struct elman_stream elman_stream;
 
 /// A recorder of forward passes, which can then be gone back for the gradients. Made by elman_tape_new, ended by
 /// elman_tape_free. It keeps the weights that the network had when the tape was made, and keeps them alive: the network
 /// may be changed or freed before the tape.
 ///
-/// Threads: any number of tapes of one network at once; each tape in one thread at a time.
+/// Threads: any number of tapes of one network at once. On one tape, functions that take it const may run on
+/// any number of threads at once; the others need it alone.
 typedef struct elman_tape elman_tape;
 
 /// A network's training: the optimizer's state and the buffers. Made by elman_trainer_new or elman_trainer_load,
 /// ended by elman_trainer_free. It changes the network in each step, and keeps it alive: elman_sequential_free may come
 /// before elman_trainer_free.
 ///
-/// Threads: one at a time. Other threads may use the network during a step: they and the step wait for each other.
+/// Threads: functions that take it const may run on any number of threads at once; the others need it alone.
+/// Other threads may use the network during a step: they and the step wait for each other.
 typedef struct elman_trainer elman_trainer;
 
 /// How a call ended: one of the ELMAN_STATUS_ constants. Codes are never reused; a newer library may have more.
 typedef uint32_t elman_status;
 
-/// What a layer does to the sum of its products: one of the ELMAN_ACTIVATION_ constants.
+/// What a layer does to the sum of its products: one of the ELMAN_ACTIVATION_ constants. A recurrent layer or
+/// cell, whatever its activation, gives and keeps 0 where a state would be smaller than 2^-100.
 typedef uint32_t elman_activation;
 
 /// Which driver walks the steps of a recurrent layer: one of the ELMAN_UNROLL_ constants. The results have the same
@@ -117,7 +124,7 @@ typedef uint32_t elman_unroll;
 /// A way to make initial weights: one of the ELMAN_INITIALIZER_ constants. All are Keras's.
 typedef uint32_t elman_initializer_kind;
 
-/// How a weight starts. A kind that has no use for a or b ignores them.
+/// How a weight starts. A kind that has no use for a or b ignores them; those that it uses must be finite.
 typedef struct {
     /// One of the ELMAN_INITIALIZER_ constants.
     elman_initializer_kind kind;
@@ -143,16 +150,17 @@ typedef struct {
     /// 1: the layer walks the time axis from its end, padding included, and its outputs stay in processing order;
     /// default 0. A cell ignores it.
     uint8_t go_backwards;
-    /// 1: as in Keras, the last state is meant to be the next call's first one; default 0. predict and run change no
-    /// network and so start from zeros all the same. A cell ignores it.
+    /// 1: as in Keras, each predict or run begins with the states that the last one left, unless it is given
+    /// others or elman_sequential_reset_states has come between; default 0. A cell ignores it.
     uint8_t stateful;
-    /// 1: a masked step gives zeros; 0: it repeats the previous output (the default). A cell ignores it.
+    /// 1: a masked step gives zeros; 0: it repeats the previous output (the default). A cell ignores it, and
+    /// so does a Bidirectional layer, whose masked steps give zeros.
     uint8_t zero_output_for_mask;
     /// Which driver walks the steps; the results have the same bits. A cell ignores it.
     elman_unroll unroll;
-    /// Share of the inputs dropped in training, 0 to 1; default 0.
+    /// Share of the inputs dropped in training, 0 to 1; default 0. A cell ignores it.
     float dropout;
-    /// Share of the state dropped in training, 0 to 1; default 0.
+    /// Share of the state dropped in training, 0 to 1; default 0. A cell ignores it.
     float recurrent_dropout;
     /// How the kernel [input, units] starts; default glorot-uniform.
     elman_initializer kernel_initializer;
@@ -174,8 +182,9 @@ typedef uint32_t elman_padding;
 typedef struct {
     /// Bytes of this struct that are filled; set by elman_run_options_init.
     size_t struct_size;
-    /// [batch, steps]: 1 = use the step, 0 = skip it. Not together with lengths. Where the network masks token 0 or a
-    /// value itself, both must allow a step.
+    /// [batch, steps]: 0 = skip the step, any other number = use it. Not together with lengths. Where the
+    /// network masks token 0 or a value itself, both must allow a step. A network without recurrent layers
+    /// skips no step.
     const uint8_t *mask;
     /// Elements of mask: batch x steps.
     size_t mask_len;
@@ -186,7 +195,8 @@ typedef struct {
     /// What skipped steps leave behind: ELMAN_PADDING_KERAS (the default) or ELMAN_PADDING_ONNX, which goes
     /// with lengths and not with a mask.
     elman_padding padding;
-    /// The states before the first step, as in elman_sequential_state_len; NULL: zeros.
+    /// The states before the first step, as in elman_sequential_state_len; NULL: zeros, and for stateful
+    /// layers the states that they keep.
     const float *initial_state;
     /// Elements of initial_state: elman_sequential_state_len.
     size_t initial_state_len;
@@ -229,7 +239,8 @@ typedef struct {
     float momentum;
     /// Of Adam and AdamW; default 0.9.
     float beta_1;
-    /// Of Adam and AdamW; default 0, which stands for Keras's default: 0.999, and 0.9 for RMSprop's rho.
+    /// Of Adam and AdamW, and RMSprop's rho; default 0, which stands for Keras's default: 0.999, and 0.9 for
+    /// RMSprop.
     float beta_2;
     /// Of all but SGD; default 1e-7.
     float epsilon;
@@ -239,9 +250,9 @@ typedef struct {
     elman_clipping clipping;
     /// For the clipping.
     float clip_limit;
-    /// Times the sum of |w| over all kernels, added to the loss; default 0.
+    /// Times the sum of |w| over all kernels and recurrent kernels, added to the loss; default 0.
     float l1;
-    /// Times the sum of w^2 over all kernels, added to the loss; default 0.
+    /// Times the sum of w^2 over all kernels and recurrent kernels, added to the loss; default 0.
     float l2;
     /// 1: Nesterov's look ahead, of SGD; default 0.
     uint8_t nesterov;
@@ -515,8 +526,9 @@ elman_status elman_simple_rnn_config_init(elman_simple_rnn_config *config,
 ///
 /// On success *out is the new cell, and yours to free.
 ///
-/// Fails with INVALID_ARGUMENT (a zero size, a rate outside 0 to 1, an unknown enum value, a flag other than 0 and 1,
-/// softmax), OUT_OF_MEMORY, UNSUPPORTED (ELMAN_ISA names something unknown or not available here).
+/// Fails with INVALID_ARGUMENT (a zero size, a rate outside 0 to 1, an unknown enum value, a flag other than
+/// 0 and 1, softmax, an initializer's number outside its range or a matrix for a bias), OUT_OF_MEMORY,
+/// UNSUPPORTED (ELMAN_ISA names something unknown or not available here).
 ///
 /// Threads: any.
 ELMAN_API
@@ -527,11 +539,12 @@ elman_status elman_simple_rnn_cell_new(const elman_simple_rnn_config *config,
 
 /// One step for `batch` rows: h_next = activation(x W + b + h U).
 ///
-/// x is [batch, input_size], h and h_next are [batch, units]. h_next may be the very same array as h, which steps in
-/// place; any other overlap of h_next with x or h is an error. It allocates nothing that outlives the call, and the bits
-/// of a row are those of the same row in a network's SimpleRNN layer, whatever the batch.
+/// x is [batch, input_size], h and h_next are [batch, units]. h_next may be the very same array as h, which
+/// steps in place; any other overlap of h_next with x or h is an error. The bits of a row are those of the
+/// same row in a network's SimpleRNN layer, whatever the batch. What a step of more than 256 states needs
+/// beside its arrays the cell keeps for the next, which then allocates nothing.
 ///
-/// Fails with INVALID_ARGUMENT (batch is 0, an overflowed product), LENGTH_MISMATCH, OVERLAP.
+/// Fails with INVALID_ARGUMENT (batch is 0, an overflowed product), LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
 ///
 /// Threads: any number at once on one cell.
 ELMAN_API
@@ -573,7 +586,8 @@ elman_status elman_simple_rnn_cell_set_weight(elman_simple_rnn_cell *cell,
 /// Threads: the cell must not be in use by another thread.
 ELMAN_API void elman_simple_rnn_cell_free(elman_simple_rnn_cell *cell);
 
-/// Fills `options` with defaults: nothing masked, states zero and not kept, which is what predict does.
+/// Fills `options` with defaults: nothing masked, no initial states given and no final ones asked for, which
+/// is what predict does.
 ///
 /// struct_size is `sizeof *options` as your compiler sees it: no more bytes than that are written.
 ///
@@ -597,8 +611,8 @@ elman_status elman_sequential_new(size_t input_size,
 /// Adds an embedding: token ids 0 to vocabulary - 1 become rows of `size` features. First layer only, and the network's
 /// input_size must be 1. With mask_zero the layers above skip the steps whose token is 0, as in Keras.
 ///
-/// Fails with INVALID_ARGUMENT (a zero size, not the first layer, the network is built already); the network is
-/// unchanged then.
+/// Fails with INVALID_ARGUMENT (a zero size, not the first layer, an input_size other than 1, the network is
+/// built already); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 ELMAN_API
@@ -609,16 +623,18 @@ elman_status elman_sequential_add_embedding(elman_sequential *network,
 
 /// Adds a recurrent layer; its input must be a sequence, so the recurrent layer below must have return_sequences set.
 ///
-/// Fails with INVALID_ARGUMENT (a zero size, a rate outside 0 to 1, an unknown enum value, a flag other than 0 and 1,
-/// softmax, an impossible place, the network is built already); the network is unchanged then.
+/// Fails with INVALID_ARGUMENT (a zero size, a rate outside 0 to 1, an unknown enum value, a flag other than
+/// 0 and 1, softmax, an initializer's number outside its range or a matrix for a bias, an impossible place,
+/// the network is built already); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 ELMAN_API
 elman_status elman_sequential_add_simple_rnn(elman_sequential *network,
                                              const elman_simple_rnn_config *config);
 
-/// Adds a recurrent layer that runs in both directions, each with weights of its own, and joins the two outputs; the
-/// configuration is both halves'.
+/// Adds a recurrent layer that runs in both directions, each with weights of its own, and joins the two
+/// outputs; the configuration is both halves'. As in Keras its masked steps give zeros, whatever
+/// zero_output_for_mask says.
 ///
 /// Fails like elman_sequential_add_simple_rnn, and with INVALID_ARGUMENT where the configuration has go_backwards set.
 ///
@@ -631,8 +647,8 @@ elman_status elman_sequential_add_bidirectional(elman_sequential *network,
 /// Adds a fully connected layer of `units` outputs with a bias: on the last output, or on every step where it is given a
 /// sequence.
 ///
-/// Fails with INVALID_ARGUMENT (units is 0, an unknown activation, the network is built already); the network is
-/// unchanged then.
+/// Fails with INVALID_ARGUMENT (units is 0, an unknown activation, an impossible place, the network is built
+/// already); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 ELMAN_API
@@ -643,16 +659,19 @@ elman_status elman_sequential_add_dense(elman_sequential *network,
 /// Adds dropout between layers: in training, inputs become zero with probability `rate` and the others are scaled by
 /// 1 / (1 - rate). It does nothing in predict and run.
 ///
-/// Fails with INVALID_ARGUMENT (a rate outside 0 to 1, the network is built already); the network is unchanged then.
+/// Fails with INVALID_ARGUMENT (a rate outside 0 to 1, an impossible place, the network is built already);
+/// the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 ELMAN_API
 elman_status elman_sequential_add_dropout(elman_sequential *network,
                                           float rate);
 
-/// Adds masking: the layers above skip the steps whose features all equal `mask_value`, as in Keras.
+/// Adds masking: the recurrent layers above skip the steps whose features all equal `mask_value`, as in
+/// Keras. First layer only; elman_sequential_build fails where no recurrent layer is above it.
 ///
-/// Fails with INVALID_ARGUMENT (a NaN or an infinity, the network is built already); the network is unchanged then.
+/// Fails with INVALID_ARGUMENT (a NaN or an infinity, the network is built already), UNSUPPORTED (not the
+/// first layer); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 ELMAN_API
@@ -662,8 +681,9 @@ elman_status elman_sequential_add_masking(elman_sequential *network,
 /// Gives every weight its initial value; no more layers can be added afterwards. The weights depend on nothing but the
 /// layers and seed: they are the same ones on every machine. Building again initialises anew.
 ///
-/// Fails with INVALID_ARGUMENT (no layers, or sizes that overflow), OUT_OF_MEMORY, UNSUPPORTED (ELMAN_ISA names something
-/// unknown or not available here).
+/// Fails with INVALID_ARGUMENT (no layers, or an initializer's number outside its range), OUT_OF_MEMORY,
+/// UNSUPPORTED (ELMAN_ISA names something unknown or not available here, or masking without a recurrent layer
+/// above it); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 ELMAN_API
@@ -754,7 +774,8 @@ elman_status elman_sequential_weight_bytes(const elman_sequential *network,
 ELMAN_API
 elman_status elman_sequential_drop_weights(elman_sequential *network);
 
-/// How many threads one predict or run may use: 1 unless set, 0 for all cores. The results have the same bits.
+/// How many threads one predict, run or training step may use, and one pass of a tape that is made
+/// afterwards: 1 unless set, 0 for all cores. The results have the same bits.
 ///
 /// Fails with INVALID_ARGUMENT above 1024, UNSUPPORTED where the system starts no threads.
 ///
@@ -764,7 +785,7 @@ elman_status elman_sequential_set_threads(elman_sequential *network,
                                           size_t threads);
 
 /// How many floats predict and run give for `batch` rows of `steps`: batch x steps x features where the last layer gives
-/// a sequence, else batch x features.
+/// a sequence, else batch x features; twice as many behind ELMAN_MERGE_MODE_NONE.
 ///
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (a zero size, an overflowed product).
 ///
@@ -1046,12 +1067,14 @@ elman_status elman_tape_new(const elman_sequential *network,
                             size_t steps,
                             elman_tape **out);
 
-/// Writes the output y for the input x [batch, steps, features], as elman_sequential_run does, and records what
-/// elman_tape_backward needs. With `training` dropout is active, its masks drawn from `seed`: one seed, the same masks on
-/// every machine. `options` may be NULL.
+/// Writes the output y for the input x [batch, steps, features], as elman_sequential_run does, and records
+/// what elman_tape_backward needs. With `training` dropout is active, its masks drawn from `seed`: one seed,
+/// the same masks on every machine. `options` may be NULL. A tape keeps no states: stateful layers begin with
+/// zeros too, unless initial states are given.
 ///
-/// Fails like elman_sequential_run, and with INVALID_ARGUMENT where batch or steps exceed the tape's. The tape has no
-/// gradients then.
+/// Fails like elman_sequential_run, and with INVALID_ARGUMENT where batch or steps exceed the tape's. The
+/// last forward and backward pass stay on the tape then, unless it is OUT_OF_MEMORY: there is none after
+/// that.
 ///
 /// Threads: the tape must not be in use by another thread.
 ELMAN_API
@@ -1142,8 +1165,8 @@ elman_status elman_tape_gradient_norms(const elman_tape *tape,
 /// Scales all gradients by one factor, so that their common L2 norm is at most max_norm; *norm_before receives the norm
 /// that they had and may be NULL.
 ///
-/// Fails with INVALID_ARGUMENT (no backward pass yet, max_norm is not above 0), NOT_FINITE (a gradient is a NaN or an
-/// infinity); the gradients are unchanged then.
+/// Fails with INVALID_ARGUMENT (no backward pass yet, max_norm is not a finite number above 0), NOT_FINITE (a
+/// gradient is a NaN or an infinity); the gradients are unchanged then.
 ///
 /// Threads: the tape must not be in use by another thread.
 ELMAN_API

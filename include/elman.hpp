@@ -384,8 +384,8 @@ private:
     std::unique_ptr<elman_sequential, deleter> handle_;
 };
 
-/// States kept from call to call; run is real-time safe. A const stream may be shared by threads; otherwise one thread at a
-/// time. It keeps the network's weights alive.
+/// States kept from call to call; run is real-time safe. A const stream may be shared by threads; otherwise
+/// one thread at a time. It keeps the network's weights alive.
 class stream {
 public:
     static outcome<stream> make(const sequential &network, std::size_t batch) {
@@ -449,8 +449,8 @@ private:
     std::unique_ptr<elman_stream, deleter> handle_;
 };
 
-/// Forward passes that can be gone back, for gradients. A const tape may be shared by threads; otherwise one thread at a time.
-/// It keeps the network's weights alive, as they were when it was made.
+/// Forward passes that can be gone back, for gradients. A const tape may be shared by threads; otherwise one
+/// thread at a time. It keeps the network's weights alive, as they were when it was made.
 class tape {
 public:
     /// For batches of up to `batch` rows and up to `steps` steps.
@@ -515,8 +515,8 @@ private:
     std::unique_ptr<elman_tape, deleter> handle_;
 };
 
-/// The training of a network, which it changes in each step and keeps alive. A const trainer may be shared by threads;
-/// otherwise one thread at a time.
+/// The training of a network, which it changes in each step and keeps alive. A const trainer may be shared by
+/// threads; otherwise one thread at a time.
 class trainer {
 public:
     static outcome<trainer> make(sequential &network, const elman_trainer_config &config) {

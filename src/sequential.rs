@@ -62,7 +62,8 @@ struct Kept {
 /// What a call of [`Sequential::run`] takes beside its input.
 #[derive(Debug, Default)]
 pub struct RunOptions<'a> {
-    /// `[batch, steps]`: 0 = skip the step, any other number = use it. A model without recurrent layers skips no step.
+    /// `[batch, steps]`: 0 = skip the step, any other number = use it. A model without recurrent layers skips
+    /// no step.
     pub mask: Option<&'a [u8]>,
     /// `[batch]`: each row's number of steps, counted from the first. Excludes `mask`.
     pub lengths: Option<&'a [usize]>,
@@ -146,8 +147,8 @@ impl Sequential {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a model without layers or an initialiser's number outside its range,
-    /// [`Error::Unsupported`] when `ELMAN_ISA` cannot be carried out or a [`Masking`](crate::Masking) has no recurrent layer
-    /// above it, [`Error::OutOfMemory`].
+    /// [`Error::Unsupported`] when `ELMAN_ISA` cannot be carried out or a [`Masking`](crate::Masking) has no
+    /// recurrent layer above it, [`Error::OutOfMemory`].
     pub fn initialize(&mut self, seed: u64) -> Result<()> {
         kernels()?;
         let inputs = shapes(self.input_size, &self.layers)?;

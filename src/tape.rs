@@ -54,13 +54,14 @@ impl Tape {
         Ok(Self { model: model.snapshot()?, tape })
     }
 
-    /// The output for `x` `[batch, steps, features]`, as [`Sequential::run`] gives it. In `training` dropout is active,
-    /// its masks drawn from `seed`: one seed, the same masks on every machine. A tape keeps no states: stateful layers begin
-    /// with zeros too, unless initial states are given.
+    /// The output for `x` `[batch, steps, features]`, as [`Sequential::run`] gives it. In `training` dropout
+    /// is active, its masks drawn from `seed`: one seed, the same masks on every machine. A tape keeps no
+    /// states: stateful layers begin with zeros too, unless initial states are given.
     ///
     /// # Errors
-    /// As [`Sequential::run`]; [`Error::InvalidArgument`] where batch or steps exceed the tape's. The last forward and
-    /// backward pass stay on the tape then, unless it is [`Error::OutOfMemory`]: there is none after that.
+    /// As [`Sequential::run`]; [`Error::InvalidArgument`] where batch or steps exceed the tape's. The last
+    /// forward and backward pass stay on the tape then, unless it is [`Error::OutOfMemory`]: there is none
+    /// after that.
     #[expect(clippy::too_many_arguments, reason = "an array's sizes stand beside it, as everywhere")]
     pub fn forward(
         &mut self,
@@ -199,5 +200,29 @@ impl Tape {
     /// Bytes that the tape holds, the model's weights not counted.
     pub fn bytes(&self) -> usize {
         self.tape.bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::SimpleRnn;
+
+    #[test]
+    fn a_refused_forward_pass_leaves_the_last_one() {
+        let net = Sequential::new(1).add(SimpleRnn::new(2)).build(1).unwrap();
+        let mut tape = Tape::new(&net, 2, 3).unwrap();
+        let mut y = [0.0; 4];
+        tape.forward(&[0.5; 6], 2, 3, RunOptions::default(), false, 0, &mut y).unwrap();
+        tape.backward(&y, None).unwrap();
+        let before = tape.gradients().unwrap().to_vec();
+        let more = tape.forward(&[0.5; 8], 2, 4, RunOptions::default(), false, 0, &mut y);
+        assert!(matches!(more, Err(Error::InvalidArgument(_))));
+        let short = tape.forward(&[0.5; 5], 2, 3, RunOptions::default(), false, 0, &mut y);
+        assert!(matches!(short, Err(Error::LengthMismatch { .. })));
+        assert_eq!(tape.gradients().unwrap(), before);
+        let (dy, mut dx) = (y, [0.0; 6]);
+        tape.backward(&dy, Some(&mut dx)).unwrap();
+        assert_eq!(tape.gradients().unwrap(), before);
     }
 }

@@ -71,11 +71,11 @@ pub struct elman_simple_rnn_config {
     /// 1: the layer walks the time axis from its end, padding included, and its outputs stay in processing order;
     /// default 0. A cell ignores it.
     pub go_backwards: u8,
-    /// 1: as in Keras, each predict or run begins with the states that the last one left, unless it is given others or
-    /// elman_sequential_reset_states has come between; default 0. A cell ignores it.
+    /// 1: as in Keras, each predict or run begins with the states that the last one left, unless it is given
+    /// others or elman_sequential_reset_states has come between; default 0. A cell ignores it.
     pub stateful: u8,
-    /// 1: a masked step gives zeros; 0: it repeats the previous output (the default). A cell ignores it, and so does a
-    /// Bidirectional layer, whose masked steps give zeros.
+    /// 1: a masked step gives zeros; 0: it repeats the previous output (the default). A cell ignores it, and
+    /// so does a Bidirectional layer, whose masked steps give zeros.
     pub zero_output_for_mask: u8,
     /// Which driver walks the steps; the results have the same bits. A cell ignores it.
     pub unroll: elman_unroll,

@@ -5,8 +5,8 @@ use super::status::Failure;
 use crate::layers::{Activation, MergeMode, Unroll, Weight};
 use crate::sequential::Padding;
 
-/// What a layer does to the sum of its products: one of the ELMAN_ACTIVATION_ constants. A recurrent layer or cell, whatever
-/// its activation, gives and keeps 0 where a state would be smaller than 2^-100.
+/// What a layer does to the sum of its products: one of the ELMAN_ACTIVATION_ constants. A recurrent layer or
+/// cell, whatever its activation, gives and keeps 0 where a state would be smaller than 2^-100.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct elman_activation(pub u32);
@@ -79,8 +79,8 @@ pub struct elman_padding(pub u32);
 /// As in Keras: the state is carried over the step, and the output repeats the previous one or is zero
 /// (zero_output_for_mask).
 pub const ELMAN_PADDING_KERAS: elman_padding = elman_padding(0);
-/// As in ONNX: recurrent layers' outputs past a row's length are zero, a reversed layer starts at the row's last step, and
-/// the final state of a row of length 0 is zero.
+/// As in ONNX: recurrent layers' outputs past a row's length are zero, a reversed layer starts at the row's
+/// last step, and the final state of a row of length 0 is zero.
 pub const ELMAN_PADDING_ONNX: elman_padding = elman_padding(1);
 
 /// `bool` in a signature. A Rust `bool` must be 0 or 1, and C can be talked into passing anything.

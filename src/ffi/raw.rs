@@ -100,15 +100,15 @@ impl<T> Output<T> {
 }
 
 impl Output<f32> {
-    /// The array as a slice, through which it may be read and written. It need not be initialised: any bits are a float,
-    /// and [`settle`] makes what is there count as written.
+    /// The array as a slice, through which it may be read and written. It need not be initialised: any bits
+    /// are a float, and [`settle`] makes what is there count as written.
     ///
     /// # Safety
     /// `start` points to `len` floats, writable, that nobody else reads or writes during the call.
     pub(super) unsafe fn slice<'a>(self) -> &'a mut [f32] {
         settle(self.start);
-        // SAFETY: not NULL, aligned and at most isize::MAX bytes, checked by `Span::of`; valid and this call's alone: the
-        // caller's duty; initialised, by the caller or by `settle`.
+        // SAFETY: not NULL, aligned and at most isize::MAX bytes, checked by `Span::of`; valid and this
+        // call's alone: the caller's duty; initialised, by the caller or by `settle`.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
     }
 
@@ -119,8 +119,8 @@ impl Output<f32> {
     pub(super) unsafe fn copy_from(self, names: &str, dims: &[usize], values: &[f32]) -> Result<(), Failure> {
         let to = self.expect(names, dims)?;
         assert_eq!(to.len, values.len(), "{}: dims are not the values'", to.span.what);
-        // SAFETY: `values` has as many floats as the array, the assert. Not NULL and aligned, checked by `Span::of`;
-        // writable, and apart from what the library owns: the caller's duty.
+        // SAFETY: `values` has as many floats as the array, the assert. Not NULL and aligned, checked by
+        // `Span::of`; writable, and apart from what the library owns: the caller's duty.
         unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to.start, values.len()) };
         Ok(())
     }
@@ -128,10 +128,11 @@ impl Output<f32> {
 
 /// Makes the memory that `start` points into count as initialised, whatever is there, and changes none of it.
 ///
-/// C hands over arrays straight from `malloc`, and a `&mut [f32]` must be initialised even where it is only written.
-/// Filling them first would cost a pass, and a failed call would have written. To the compiler an assembly block without
-/// `nomem` may write any bytes to memory that its operands lead to, so afterwards it has to take what is there for
-/// written; the bytes that this block "writes" are those that are there already.
+/// C hands over arrays straight from `malloc`, and a `&mut [f32]` must be initialised even where it is only
+/// written. Filling them first would cost a pass, and a failed call would have written. To the compiler an
+/// assembly block without `nomem` may write any bytes to memory that its operands lead to, so afterwards it
+/// has to take what is there for written; the bytes that this block "writes" are those that are there
+/// already.
 #[cfg(all(
     not(miri),
     any(
@@ -144,13 +145,13 @@ impl Output<f32> {
 ))]
 #[inline(always)]
 fn settle(start: *mut f32) {
-    // SAFETY: the block has no instruction, so it uses no stack and changes no flag. What it may be taken to have written is
-    // an output's array, which C hands over for writing.
+    // SAFETY: the block has no instruction, so it uses no stack and changes no flag. What it may be taken to
+    // have written is an output's array, which C hands over for writing.
     unsafe { std::arch::asm!("/* {0} */", in(reg) start, options(nostack, preserves_flags)) }
 }
 
-/// As above, where the language has no assembly: the same block in practice, if not by promise. Under Miri outputs come
-/// from Rust's tests, which have written them.
+/// As above, where the language has no assembly: the same block in practice, if not by promise. Under Miri
+/// outputs come from Rust's tests, which have written them.
 #[cfg(not(all(
     not(miri),
     any(
@@ -320,7 +321,8 @@ mod tests {
         assert_eq!(status, ELMAN_STATUS_OK);
     }
 
-    /// Two tanh units and a Dense over three steps: every output of a run, a stream, a tape and a cell, with the weights.
+    /// Two tanh units and a Dense over three steps: every output of a run, a stream, a tape and a cell, with
+    /// the weights.
     fn outputs(make: impl Fn(usize) -> Box<[MaybeUninit<f32>]>) -> Vec<f32> {
         const BATCH: usize = 2;
         const STEPS: usize = 3;

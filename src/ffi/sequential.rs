@@ -91,8 +91,8 @@ pub unsafe extern "C" fn elman_sequential_new(
 /// Adds an embedding: token ids 0 to vocabulary - 1 become rows of `size` features. First layer only, and the network's
 /// input_size must be 1. With mask_zero the layers above skip the steps whose token is 0, as in Keras.
 ///
-/// Fails with INVALID_ARGUMENT (a zero size, not the first layer, an input_size other than 1, the network is built already);
-/// the network is unchanged then.
+/// Fails with INVALID_ARGUMENT (a zero size, not the first layer, an input_size other than 1, the network is
+/// built already); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -110,9 +110,9 @@ pub unsafe extern "C" fn elman_sequential_add_embedding(
 
 /// Adds a recurrent layer; its input must be a sequence, so the recurrent layer below must have return_sequences set.
 ///
-/// Fails with INVALID_ARGUMENT (a zero size, a rate outside 0 to 1, an unknown enum value, a flag other than 0 and 1,
-/// softmax, an initializer's number outside its range or a matrix for a bias, an impossible place, the network is built
-/// already); the network is unchanged then.
+/// Fails with INVALID_ARGUMENT (a zero size, a rate outside 0 to 1, an unknown enum value, a flag other than
+/// 0 and 1, softmax, an initializer's number outside its range or a matrix for a bias, an impossible place,
+/// the network is built already); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -124,8 +124,9 @@ pub unsafe extern "C" fn elman_sequential_add_simple_rnn(
     unsafe { add(network, || Ok(read_config(config)?.into())) }
 }
 
-/// Adds a recurrent layer that runs in both directions, each with weights of its own, and joins the two outputs; the
-/// configuration is both halves'. As in Keras its masked steps give zeros, whatever zero_output_for_mask says.
+/// Adds a recurrent layer that runs in both directions, each with weights of its own, and joins the two
+/// outputs; the configuration is both halves'. As in Keras its masked steps give zeros, whatever
+/// zero_output_for_mask says.
 ///
 /// Fails like elman_sequential_add_simple_rnn, and with INVALID_ARGUMENT where the configuration has go_backwards set.
 ///
@@ -148,8 +149,8 @@ pub unsafe extern "C" fn elman_sequential_add_bidirectional(
 /// Adds a fully connected layer of `units` outputs with a bias: on the last output, or on every step where it is given a
 /// sequence.
 ///
-/// Fails with INVALID_ARGUMENT (units is 0, an unknown activation, an impossible place, the network is built already); the
-/// network is unchanged then.
+/// Fails with INVALID_ARGUMENT (units is 0, an unknown activation, an impossible place, the network is built
+/// already); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -165,8 +166,8 @@ pub unsafe extern "C" fn elman_sequential_add_dense(
 /// Adds dropout between layers: in training, inputs become zero with probability `rate` and the others are scaled by
 /// 1 / (1 - rate). It does nothing in predict and run.
 ///
-/// Fails with INVALID_ARGUMENT (a rate outside 0 to 1, an impossible place, the network is built already); the network is
-/// unchanged then.
+/// Fails with INVALID_ARGUMENT (a rate outside 0 to 1, an impossible place, the network is built already);
+/// the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -178,11 +179,11 @@ pub unsafe extern "C" fn elman_sequential_add_dropout(
     unsafe { add(network, || Ok(Dropout::new(rate).into())) }
 }
 
-/// Adds masking: the recurrent layers above skip the steps whose features all equal `mask_value`, as in Keras. First layer
-/// only; elman_sequential_build fails where no recurrent layer is above it.
+/// Adds masking: the recurrent layers above skip the steps whose features all equal `mask_value`, as in
+/// Keras. First layer only; elman_sequential_build fails where no recurrent layer is above it.
 ///
-/// Fails with INVALID_ARGUMENT (a NaN or an infinity, the network is built already), UNSUPPORTED (not the first layer); the
-/// network is unchanged then.
+/// Fails with INVALID_ARGUMENT (a NaN or an infinity, the network is built already), UNSUPPORTED (not the
+/// first layer); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -211,9 +212,9 @@ unsafe fn add(
 /// Gives every weight its initial value; no more layers can be added afterwards. The weights depend on nothing but the
 /// layers and seed: they are the same ones on every machine. Building again initialises anew.
 ///
-/// Fails with INVALID_ARGUMENT (no layers, or an initializer's number outside its range), OUT_OF_MEMORY, UNSUPPORTED
-/// (ELMAN_ISA names something unknown or not available here, or masking without a recurrent layer above it); the network is
-/// unchanged then.
+/// Fails with INVALID_ARGUMENT (no layers, or an initializer's number outside its range), OUT_OF_MEMORY,
+/// UNSUPPORTED (ELMAN_ISA names something unknown or not available here, or masking without a recurrent layer
+/// above it); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -408,8 +409,8 @@ pub unsafe extern "C" fn elman_sequential_drop_weights(network: *mut elman_seque
     })
 }
 
-/// How many threads one predict, run or training step may use, and one pass of a tape that is made afterwards: 1 unless set,
-/// 0 for all cores. The results have the same bits.
+/// How many threads one predict, run or training step may use, and one pass of a tape that is made
+/// afterwards: 1 unless set, 0 for all cores. The results have the same bits.
 ///
 /// Fails with INVALID_ARGUMENT above 1024, UNSUPPORTED where the system starts no threads.
 ///

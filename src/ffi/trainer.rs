@@ -89,7 +89,8 @@ pub struct elman_trainer_config {
     pub momentum: f32,
     /// Of Adam and AdamW; default 0.9.
     pub beta_1: f32,
-    /// Of Adam and AdamW; default 0, which stands for Keras's default: 0.999, and 0.9 for RMSprop's rho.
+    /// Of Adam and AdamW, and RMSprop's rho; default 0, which stands for Keras's default: 0.999, and 0.9 for
+    /// RMSprop.
     pub beta_2: f32,
     /// Of all but SGD; default 1e-7.
     pub epsilon: f32,
@@ -99,9 +100,9 @@ pub struct elman_trainer_config {
     pub clipping: elman_clipping,
     /// For the clipping.
     pub clip_limit: f32,
-    /// Times the sum of |w| over all kernels, added to the loss; default 0.
+    /// Times the sum of |w| over all kernels and recurrent kernels, added to the loss; default 0.
     pub l1: f32,
-    /// Times the sum of w^2 over all kernels, added to the loss; default 0.
+    /// Times the sum of w^2 over all kernels and recurrent kernels, added to the loss; default 0.
     pub l2: f32,
     /// 1: Nesterov's look ahead, of SGD; default 0.
     pub nesterov: u8,
@@ -144,8 +145,8 @@ pub struct elman_trainer_config {
 /// ended by elman_trainer_free. It changes the network in each step, and keeps it alive: elman_sequential_free may come
 /// before elman_trainer_free.
 ///
-/// Threads: functions that take it const may run on any number of threads at once; the others need it alone. Other threads
-/// may use the network during a step: they and the step wait for each other.
+/// Threads: functions that take it const may run on any number of threads at once; the others need it alone.
+/// Other threads may use the network during a step: they and the step wait for each other.
 pub struct elman_trainer {
     trainer: Trainer,
     network: elman_sequential,

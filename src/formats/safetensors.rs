@@ -16,18 +16,19 @@
 //! {"type": "embedding", "vocabulary": 5000, "size": 100, "mask_zero": false}
 //! {"type": "masking", "mask_value": 0.0}
 //! {"type": "simple_rnn", "units": 64, "activation": "tanh", "use_bias": true, "return_sequences": false,
-//!  "go_backwards": false, "stateful": false, "zero_output_for_mask": false, "unroll": "auto", "dropout": 0.0,
-//!  "recurrent_dropout": 0.0}
+//! "go_backwards": false, "stateful": false, "zero_output_for_mask": false, "unroll": "auto", "dropout": 0.0,
+//! "recurrent_dropout": 0.0}
 //! {"type": "bidirectional", "merge_mode": "concat", "simple_rnn": {"units": 64}}
 //! {"type": "dense", "units": 1, "activation": "linear", "use_bias": true}
 //! {"type": "dropout", "rate": 0.5}
 //! ```
 //!
-//! The values above are the defaults (Keras's), taken where a field is missing; `vocabulary`, `size`, `units` and
-//! `rate` have none. `simple_rnn` in a bidirectional layer has the fields of a `simple_rnn` layer without `type`.
-//! `activation` is `linear`, `tanh`, `relu`, `sigmoid` or, in a dense layer, `softmax`; `unroll` is `auto`, `looped`
-//! or `unrolled`; `merge_mode` is `concat`, `sum`, `mul`, `ave` or `none`. An unknown field, type or name is an
-//! error. `return_state` is read, true or false, and means nothing: a run that wants the final states asks for them.
+//! The values above are the defaults (Keras's), taken where a field is missing; `vocabulary`, `size`, `units`
+//! and `rate` have none. `simple_rnn` in a bidirectional layer has the fields of a `simple_rnn` layer without
+//! `type`. `activation` is `linear`, `tanh`, `relu`, `sigmoid` or, in a dense layer, `softmax`; `unroll` is
+//! `auto`, `looped` or `unrolled`; `merge_mode` is `concat`, `sum`, `mul`, `ave` or `none`. An unknown field,
+//! type or name is an error. `return_state` is read, true or false, and means nothing: a run that wants the
+//! final states asks for them.
 //!
 //! Each weight is a tensor `layers.{i}.{name}`, `i` counting all layers from 0 and the name being
 //! [`Weight::name`](crate::Weight::name): F32, in Keras's layout and shape, so a bias has one dimension. No tensor may

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::PackedMatrix;
 use crate::dispatch::{Block, Finish, Function};
+use crate::memory::extent;
 
 /// The left-hand rows of a product.
 #[derive(Clone, Copy)]
@@ -68,15 +69,6 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Floats from the first of `count` rows to the end of the last, rows of `width` being `stride` apart. What overflows is
-/// longer than any array.
-pub(super) fn extent(count: usize, stride: usize, width: usize) -> usize {
-    match count.checked_sub(1) {
-        None => 0,
-        Some(before) => before.saturating_mul(stride).saturating_add(width),
-    }
-}
-
 /// Bytes of the left-hand rows that go together through all panels: a quarter of a second-level cache.
 const ROWS_BYTES: usize = 512 << 10;
 /// Rows that go together at the least, so that fetching large matrices pays.
@@ -100,9 +92,10 @@ pub(crate) fn multiply(
     loop {
         let (here, rest) = rows.split_at(most);
         if let Some(block) = block_of(here, matrix, init, c, c_stride) {
-            // SAFETY: `walk` reads `terms` floats of every row and the initial values as wide as `c`, and writes whole vectors
-            // of every row of `c`: `block_of` found all of them inside their arrays. Rows and bias are borrowed shared and
-            // `c` is not, so they are apart. There is no step after this one.
+            // SAFETY: `walk` reads `terms` floats of every row and the initial values as wide as `c`, and
+            // writes whole vectors of every row of `c`: `block_of` found all of them inside their arrays.
+            // Rows and bias are borrowed shared and `c` is not, so they are apart. There is no step after
+            // this one.
             unsafe { walk(matrix, block, &[here.count()], None, 0) };
         }
         if rest.count() == 0 {
@@ -177,9 +170,9 @@ pub(crate) fn recur(
         c_stride: stride,
         ..matrix.block()
     };
-    // SAFETY: `walk` reads `terms` floats of every row of `h`, and reads and writes whole vectors of every row of `c`: the
-    // asserts found all of them inside their arrays. `h` is borrowed shared and `c` is not, so they are apart. There is no
-    // step after this one.
+    // SAFETY: `walk` reads `terms` floats of every row of `h`, and reads and writes whole vectors of every
+    // row of `c`: the asserts found all of them inside their arrays. `h` is borrowed shared and `c` is not,
+    // so they are apart. There is no step after this one.
     unsafe { walk(matrix, block, &[count], Some(function), 0) };
 }
 
@@ -190,9 +183,9 @@ pub(crate) fn recur(
 /// that a step starts on the weights that the last one left in the cache.
 ///
 /// # Safety
-/// As `kernels::tile::steps` for all columns of the matrix, padded to whole vectors: the rows of every step must lie inside
-/// their arrays. What would follow the last step need not be there. `block` must come from [`PackedMatrix::block`] of this
-/// matrix, whose panels its pointer may read all of.
+/// As `kernels::tile::steps` for all columns of the matrix, padded to whole vectors: the rows of every step
+/// must lie inside their arrays. What would follow the last step need not be there. `block` must come from
+/// [`PackedMatrix::block`] of this matrix, whose panels its pointer may read all of.
 #[inline(always)]
 pub(crate) unsafe fn walk(
     matrix: &PackedMatrix,
@@ -210,9 +203,9 @@ pub(crate) unsafe fn walk(
         // Steps of several rows, then those of one.
         let several = if most == 1 { 0 } else { counts.iter().take_while(|&&count| count > 1).count() };
         let (counts, lone) = counts.split_at(several);
-        // SAFETY: the caller's promise for the steps of several rows and for those of one; the kernels are those that this
-        // process may run. The two `add` are computed only where a step of one row follows: its states are the last step's
-        // results and its sums lie behind them, both inside `c`.
+        // SAFETY: the caller's promise for the steps of several rows and for those of one; the kernels are
+        // those that this process may run. The two `add` are computed only where a step of one row follows:
+        // its states are the last step's results and its sums lie behind them, both inside `c`.
         unsafe {
             if let Some(last) = counts.last() {
                 kernels.steps_of(matrix.padded_columns(), most)(&block, counts);
@@ -250,8 +243,9 @@ pub(crate) unsafe fn walk(
     }
 }
 
-/// Moves `block` on by a step of `rows` rows: they are the next step's rows, and its sums lie behind them. After the last
-/// step nothing needs to be there, so the address is computed without a claim that it is inside the array.
+/// Moves `block` on by a step of `rows` rows: they are the next step's rows, and its sums lie behind them.
+/// After the last step nothing needs to be there, so the address is computed without a claim that it is
+/// inside the array.
 #[inline(always)]
 fn follow(block: &mut Block, rows: usize) {
     block.a = block.c;
@@ -284,9 +278,9 @@ pub(crate) unsafe fn walk_share(
     let columns = (share.end * kernels.panel()).min(matrix.padded_columns()).saturating_sub(column);
     let in_registers = state == Some(Function::Tanh);
     for (step, &rows) in counts.iter().enumerate() {
-        // SAFETY: the caller's promise for this step, whose rows are at `block.c`. A member writes the columns of its own
-        // panels and no others, and reads the states of the step before, which all members have finished. It has `column`
-        // columns before its own, so they begin inside the first row.
+        // SAFETY: the caller's promise for this step, whose rows are at `block.c`. A member writes the
+        // columns of its own panels and no others, and reads the states of the step before, which all members
+        // have finished. It has `column` columns before its own, so they begin inside the first row.
         unsafe {
             panels(matrix, &block, rows, in_registers, (first + step) % 2 == 1, &share);
             if let Some(function) = state
@@ -325,8 +319,8 @@ unsafe fn walk_plainly(matrix: &PackedMatrix, block: &mut Block, counts: &[usize
                 kernels.steps_of(width.min(columns - column), rows)
             };
             let panels = if abreast { kernels.abreast } else { 1 };
-            // SAFETY: the caller's promise, for the columns of these panels: `column` is one of the matrix, so `init` and `c`
-            // have it in their first row.
+            // SAFETY: the caller's promise, for the columns of these panels: `column` is one of the matrix,
+            // so `init` and `c` have it in their first row.
             unsafe {
                 block.c = c.add(column);
                 block.init = init.add(column);
@@ -396,8 +390,8 @@ unsafe fn panels(
             let ahead = if ahead.is_empty() { next } else { ahead };
             (part.ahead, part.ahead_len) = (ahead.as_ptr(), ahead.len().min(part.terms * panel.width));
             part.b = b.wrapping_add(done * panel.width);
-            // SAFETY: `done` is a term and `column` a column of the matrix: the rows' array has more than `done` floats, and
-            // the first row of output and initial values more than `column`.
+            // SAFETY: `done` is a term and `column` a column of the matrix: the rows' array has more than
+            // `done` floats, and the first row of output and initial values more than `column`.
             unsafe {
                 part.a = block.a.add(done);
                 part.c = block.c.add(panel.column);
@@ -410,8 +404,9 @@ unsafe fn panels(
             done += part.terms;
             let last = done == block.terms;
             part.finish = if last && tanh_state { Finish::TanhState } else { Finish::Keep };
-            // SAFETY: the caller's promise for these terms and columns; `b` is where the panel's term `done` begins, and the
-            // panels taken together with it follow without a gap. The kernels are those that this process may run.
+            // SAFETY: the caller's promise for these terms and columns; `b` is where the panel's term `done`
+            // begins, and the panels taken together with it follow without a gap. The kernels are those that
+            // this process may run.
             unsafe { steps(&part, &[rows]) };
         }
     }
@@ -475,8 +470,8 @@ mod tests {
         }
     }
 
-    /// Rows, terms and columns: one of each, the edges of vectors and panels, several panels, lone rows over several panels at
-    /// once, a matrix beyond the second-level cache, and more rows than go together.
+    /// Rows, terms and columns: one of each, the edges of vectors and panels, several panels, lone rows over
+    /// several panels at once, a matrix beyond the second-level cache, and more rows than go together.
     fn sizes() -> Vec<[usize; 3]> {
         let mut sizes = vec![[ROWS_LEAST + 3, 2, 3], [300, 1, 1]];
         // Miri is some thousand times slower.

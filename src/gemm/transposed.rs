@@ -137,12 +137,13 @@ pub(crate) fn multiply_over_rows(
                 c: c[column..].as_mut_ptr(),
                 c_stride,
             };
-            // SAFETY: `outer` reads `rows` floats of each term from `a`: each has them behind `features.start`, as the assert
-            // found, or `pack_tiles` has just written `a_stride` for each term of each tile. It reads the panel, `terms`
-            // rows of `width` floats that `pack_panels` has just written, and reads and writes `width` floats behind `column`
-            // at each row of `c`: whole vectors of `padded`, which the assert found inside the rows. Each pointer is taken
-            // from all that lies behind it in its array, and is only moved forwards. `c` is borrowed apart from the factors.
-            // The kernels are those that this process may run, and `tile_rows` is theirs.
+            // SAFETY: `outer` reads `rows` floats of each term from `a`: each has them behind
+            // `features.start`, as the assert found, or `pack_tiles` has just written `a_stride` for each
+            // term of each tile. It reads the panel, `terms` rows of `width` floats that `pack_panels` has
+            // just written, and reads and writes `width` floats behind `column` at each row of `c`: whole
+            // vectors of `padded`, which the assert found inside the rows. Each pointer is taken from all
+            // that lies behind it in its array, and is only moved forwards. `c` is borrowed apart from the
+            // factors. The kernels are those that this process may run, and `tile_rows` is theirs.
             unsafe { (kernels.outer)(&outer) };
         }
     }

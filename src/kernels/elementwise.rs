@@ -7,8 +7,8 @@ use crate::simd::Simd;
 /// zero, as everywhere a state is stored.
 ///
 /// # Safety
-/// Each row must begin in the array that `values` points into, which must be valid there for reading and writing `columns`
-/// floats rounded up to whole vectors.
+/// Each row must begin in the array that `values` points into, which must be valid there for reading and
+/// writing `columns` floats rounded up to whole vectors.
 #[inline(always)]
 pub(crate) unsafe fn apply<S: Simd, const STATE: bool>(
     s: S,

@@ -65,15 +65,17 @@ pub(crate) fn even_split(rows: usize, most: usize) -> impl Iterator<Item = std::
 /// Carries out `outer`, whose panel has at most `WIDTH` vectors.
 ///
 /// # Safety
-/// Every pointer of `outer` must be valid for what its field says: `a` for `rows` floats at each term (packed: `a_stride`
-/// floats, at least a tile's rows, for each term of each tile), `b` for `terms` times `vectors` vectors, `c` for `vectors`
-/// vectors at each of `rows` rows, overlapping nothing else. There is at least one term.
+/// Every pointer of `outer` must be valid for what its field says: `a` for `rows` floats at each term
+/// (packed: `a_stride` floats, at least a tile's rows, for each term of each tile), `b` for `terms` times
+/// `vectors` vectors, `c` for `vectors` vectors at each of `rows` rows, overlapping nothing else. There is at
+/// least one term.
 #[inline(always)]
 pub(crate) unsafe fn outer<S: Simd, const WIDTH: usize>(s: S, outer: &Outer) {
     macro_rules! panel {
         ($($nv:literal)*) => {
             match outer.vectors {
-                // SAFETY: the caller's promise; `NV` is the panel's vectors. The condition is a constant: no panel is wider.
+                // SAFETY: the caller's promise; `NV` is the panel's vectors. The condition is a constant: no
+                // panel is wider.
                 $($nv if $nv <= WIDTH => unsafe { panel::<S, $nv>(s, outer) },)*
                 _ => unreachable!("a panel of {} vectors", outer.vectors),
             }
@@ -93,9 +95,10 @@ unsafe fn panel<S: Simd, const NV: usize>(s: S, outer: &Outer) {
         macro_rules! tile {
             ($($mr:literal)*) => {
                 match tile.len() {
-                    // SAFETY: the tile's rows are rows of `c`, and `a` is where its floats of the first term begin: inside
-                    // that term's floats, or at the tile's own where they are packed. The rest is the caller's promise.
-                    // The condition is a constant: it drops tiles that this arm's registers cannot hold.
+                    // SAFETY: the tile's rows are rows of `c`, and `a` is where its floats of the first term
+                    // begin: inside that term's floats, or at the tile's own where they are packed. The rest
+                    // is the caller's promise. The condition is a constant: it drops tiles that this arm's
+                    // registers cannot hold.
                     $($mr if $mr <= most_rows(S::ACCUMULATORS, NV) => unsafe {
                         self::tile::<S, $mr, NV>(s, outer, outer.a.add(a), outer.c.add(tile.start * outer.c_stride))
                     },)*
@@ -113,9 +116,10 @@ unsafe fn panel<S: Simd, const NV: usize>(s: S, outer: &Outer) {
 /// As [`outer`]; `a` is the tile's first float of the first term, `c` its first row.
 #[inline(always)]
 unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(s: S, outer: &Outer, a: *const f32, c: *mut f32) {
-    // SAFETY: the tile has MR rows of `c` and MR floats of every term, and k stays below `terms`, so every address that is
-    // read or written is one that the caller vouched for. `b` moves on by one term after each: after the last one it is at
-    // the end of what the caller vouched for, where it may be and is not read.
+    // SAFETY: the tile has MR rows of `c` and MR floats of every term, and k stays below `terms`, so every
+    // address that is read or written is one that the caller vouched for. `b` moves on by one term after
+    // each: after the last one it is at the end of what the caller vouched for, where it may be and is not
+    // read.
     unsafe {
         let Outer { offsets, a_stride, terms, c_stride, .. } = *outer;
         let mut sums = [[s.splat(0.0); NV]; MR];

@@ -178,9 +178,10 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize, co
     row: usize,
 ) {
     let Block { terms, segments, .. } = *block;
-    // SAFETY: row + r is a row of the block, k stays below `terms`, and vector v lies inside the panels, so every address that
-    // is read or written is one that the caller vouched for, and so is every one on the way: a row's first float, and the
-    // first vector of a row or term. What is fetched ahead is not read, and its address is computed by `wrapping_add`.
+    // SAFETY: row + r is a row of the block, k stays below `terms`, and vector v lies inside the panels, so
+    // every address that is read or written is one that the caller vouched for, and so is every one on the
+    // way: a row's first float, and the first vector of a row or term. What is fetched ahead is not read, and
+    // its address is computed by `wrapping_add`.
     unsafe {
         let Place { offsets, a_stride, init_stride, .. } = place;
         let mut a = [place.a; MR];
@@ -300,8 +301,8 @@ unsafe fn term<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize>(
     block: &Block,
     k: usize,
 ) {
-    // SAFETY: `k` is a term, which each row of `a` has, and each panel a vector for every v: the caller's promise. Term k
-    // begins k times the panel's width behind the panel's first.
+    // SAFETY: `k` is a term, which each row of `a` has, and each panel a vector for every v: the caller's
+    // promise. Term k begins k times the panel's width behind the panel's first.
     unsafe {
         // A constant, so that the terms of an unrolled loop are one address and displacements.
         let b = block.b.add(k * if NV < WIDTH { NV } else { WIDTH } * S::LANES);
@@ -323,8 +324,8 @@ unsafe fn term<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize>(
 /// the first, which takes as long as a small row's product.
 ///
 /// # Safety
-/// As [`product`] for each step; `counts` never grows from one step to the next. What would follow the last step need not be
-/// there.
+/// As [`product`] for each step; `counts` never grows from one step to the next. What would follow the last
+/// step need not be there.
 #[inline(always)]
 pub(crate) unsafe fn steps<S: Simd, const NV: usize, const WIDTH: usize, const LONE: bool>(
     s: S,

@@ -19,9 +19,9 @@ pub enum Unroll {
 
 /// `h_t = act(x_t·W + b + h_{t-1}·U)`: Keras's SimpleRNN, and its SimpleRNNCell's configuration.
 ///
-/// Where a state would be smaller than 2^-100 it is 0, whatever the activation: a fading state must not drift into the
-/// subnormal numbers, which take a hundred times as long. Keras's `return_state` has no method: final states are asked for in a
-/// call, by [`RunOptions::final_state`](crate::RunOptions::final_state).
+/// Where a state would be smaller than 2^-100 it is 0, whatever the activation: a fading state must not drift
+/// into the subnormal numbers, which take a hundred times as long. Keras's `return_state` has no method:
+/// final states are asked for in a call, by [`RunOptions::final_state`](crate::RunOptions::final_state).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SimpleRnn {
     pub(crate) units: usize,
@@ -82,8 +82,8 @@ impl SimpleRnn {
         /// Keep the last state as the next call's initial state, until
         /// [`reset_states`](crate::Sequential::reset_states).
         stateful: bool,
-        /// Masked steps emit zeros rather than the previous output; in a [`Bidirectional`](super::Bidirectional) layer they
-        /// do in any case.
+        /// Masked steps emit zeros rather than the previous output; in a
+        /// [`Bidirectional`](super::Bidirectional) layer they do in any case.
         zero_output_for_mask: bool,
         /// Which driver walks the steps.
         unroll: Unroll,

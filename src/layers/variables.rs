@@ -50,8 +50,8 @@ impl Weight {
         }
     }
 
-    /// The number that the random stream of its initial values has; see [`stream`](Self::stream). Part of what a seed means: a
-    /// number never changes, and a new kind takes one that no other has.
+    /// The number that the random stream of its initial values has; see [`stream`](Self::stream). Part of
+    /// what a seed means: a number never changes, and a new kind takes one that no other has.
     const fn number(self) -> u64 {
         match self {
             Weight::Kernel => 0,
@@ -64,9 +64,9 @@ impl Weight {
         }
     }
 
-    /// The random stream that this weight of layer `layer` starts from: no two weights of a model share one, and none depends
-    /// on how many kinds there are. The first seven kinds of all layers have the streams below 2^48; the next seven would have
-    /// those from 2^48 to 2^49, and so on.
+    /// The random stream that this weight of layer `layer` starts from: no two weights of a model share one,
+    /// and none depends on how many kinds there are. The first seven kinds of all layers have the streams
+    /// below 2^48; the next seven would have those from 2^48 to 2^49, and so on.
     const fn stream(self, layer: u64) -> u64 {
         const TOGETHER: u64 = 7;
         (self.number() / TOGETHER) << 48 | (layer * TOGETHER + self.number() % TOGETHER)
@@ -158,7 +158,8 @@ impl Variable {
 pub(crate) struct Variables(pub(crate) Vec<Variable>);
 
 impl Variables {
-    /// Initialises a layer's weights. `layer_number` is its place in the model, so that no two layers share random numbers.
+    /// Initialises a layer's weights. `layer_number` is its place in the model, so that no two layers share
+    /// random numbers.
     pub(crate) fn initialized(layer: &Layer, input: usize, seed: u64, layer_number: u64) -> Result<Self> {
         let make = |(which, shape): (Weight, [usize; 2])| {
             let mut values = AlignedVec::zeroed(checked_product(which.name(), &shape)?)?;

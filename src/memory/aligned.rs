@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 /// Numbers that all bits zero make a zero of.
 ///
 /// # Safety
-/// All bits zero are a value of the type, its size is a power of two up to a cache line's, [`ALIGNMENT`], and it needs no
-/// more alignment than that.
+/// All bits zero are a value of the type, its size is a power of two up to a cache line's, [`ALIGNMENT`], and
+/// it needs no more alignment than that.
 pub(crate) unsafe trait Number: Copy + Send + Sync {}
 // SAFETY: 0.0 is all bits zero, in 4 bytes that are aligned to 4.
 unsafe impl Number for f32 {}
@@ -115,8 +115,9 @@ impl<T: Number> Drop for Aligned<T> {
             && !self.lent
             && let Some(layout) = Self::layout(self.len + self.skipped)
         {
-            // SAFETY: `start` lies `skipped` numbers into its allocation, so `sub` gives the allocation's own pointer, which
-            // `zeroed` got from the allocator with this same layout, and which is freed here alone.
+            // SAFETY: `start` lies `skipped` numbers into its allocation, so `sub` gives the allocation's own
+            // pointer, which `zeroed` got from the allocator with this same layout, and which is freed here
+            // alone.
             unsafe { dealloc(self.start.sub(self.skipped).as_ptr().cast(), layout) }
         }
     }
@@ -126,9 +127,9 @@ impl<T: Number> Deref for Aligned<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: `start` is aligned and valid for `len` numbers, which are initialised: zeros, or what was written over them
-        // (dangling and aligned where len is 0). They are one allocation, whose layout says that they are no more than
-        // isize::MAX bytes, and nobody writes while `self` is borrowed.
+        // SAFETY: `start` is aligned and valid for `len` numbers, which are initialised: zeros, or what was
+        // written over them (dangling and aligned where len is 0). They are one allocation, whose layout says
+        // that they are no more than isize::MAX bytes, and nobody writes while `self` is borrowed.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }

@@ -23,6 +23,16 @@ pub(crate) fn product(dims: &[usize]) -> Option<usize> {
     (count <= isize::MAX as usize / size_of::<f32>()).then_some(count)
 }
 
+/// Floats from the first of `count` rows to the end of the last, rows of `width` being `stride` apart. What
+/// overflows is longer than any array.
+#[inline]
+pub(crate) fn extent(count: usize, stride: usize, width: usize) -> usize {
+    match count.checked_sub(1) {
+        None => 0,
+        Some(before) => before.saturating_mul(stride).saturating_add(width),
+    }
+}
+
 /// `len` zeros in a plain vector, allocated fallibly.
 pub(crate) fn zeros(len: usize) -> Result<Vec<f32>> {
     let mut values = Vec::new();

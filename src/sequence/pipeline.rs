@@ -12,7 +12,7 @@ use crate::dispatch::{Function, KernelSet, kernels};
 use crate::error::Result;
 use crate::gemm::{Init, Rows, multiply, recur};
 use crate::layers::{Activation, BuiltLayer, Packed, PackedDense, PackedRnn};
-use crate::memory::{AlignedVec, LINE, row_stride};
+use crate::memory::{AlignedVec, LINE, extent, row_stride};
 
 /// What a chunk's buffers may take together, so that they stay in the second-level cache beside the weights.
 const CHUNK_BYTES: usize = 512 << 10;
@@ -379,7 +379,7 @@ fn apply(
     stride: usize,
 ) {
     let padded = columns.next_multiple_of(kernels.lanes);
-    assert!(count == 0 || (padded <= stride && (count - 1) * stride + padded <= y.len()), "rows too short");
+    assert!(padded <= stride && extent(count, stride, padded) <= y.len(), "rows too short");
     // SAFETY: the assert; the kernels are this process's.
     unsafe { (kernels.apply)(function, y.as_mut_ptr(), count, columns, stride) }
 }
@@ -388,7 +388,8 @@ fn apply(
 /// functions, and the bits, that the layers use (a layer's stored state is besides zero below 2^-100).
 ///
 /// # Errors
-/// [`Error::Unsupported`](crate::Error::Unsupported) when `ELMAN_ISA` cannot be carried out.
+/// [`Error::Unsupported`](crate::Error::Unsupported) when `ELMAN_ISA` cannot be carried out;
+/// [`Error::OutOfMemory`](crate::Error::OutOfMemory), of softmax alone.
 pub fn activate(activation: Activation, values: &mut [f32]) -> Result<()> {
     let kernels = kernels()?;
     let function = match activation {

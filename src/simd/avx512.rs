@@ -33,9 +33,10 @@ impl Avx512 {
     }
 }
 
-// SAFETY: a `__m512` is sixteen floats, and `loadu` and `storeu` move these sixteen, lane 0 at the address. Look-ups load a
-// table's sixteen entries and permute them in registers. A token exists only where `new` found the features, or where the
-// caller of `assume` vouches for them; that is also the one obligation of the blocks without a pointer below.
+// SAFETY: a `__m512` is sixteen floats, and `loadu` and `storeu` move these sixteen, lane 0 at the address.
+// Look-ups load a table's sixteen entries and permute them in registers. A token exists only where `new`
+// found the features, or where the caller of `assume` vouches for them; that is also the one obligation of
+// the blocks without a pointer below.
 unsafe impl Simd for Avx512 {
     type V = __m512;
     type I = __m512i;
@@ -63,7 +64,8 @@ unsafe impl Simd for Avx512 {
 
     #[inline(always)]
     fn prefetch(self, at: *const f32) {
-        // SAFETY: every x86-64 has the instruction, and it reads nothing: whatever the address, it cannot fault.
+        // SAFETY: every x86-64 has the instruction, and it reads nothing: whatever the address, it cannot
+        // fault.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
     }
 

@@ -42,13 +42,16 @@ impl Table {
 /// # Safety
 /// Kernels compute addresses from what an implementation says, and leave no check in their loops:
 ///
-/// - `LANES` is a power of two, at most 16. A row padded to whole cache lines therefore has whole vectors, and 16 floats
+/// - `LANES` is a power of two, at most 16. A row padded to whole cache lines therefore has whole vectors,
+///   and 16 floats
 ///   have room for any vector.
-/// - [`load`](Self::load) reads exactly the `LANES` floats at its address, and [`store`](Self::store) writes exactly those,
+/// - [`load`](Self::load) reads exactly the `LANES` floats at its address, and [`store`](Self::store) writes
+///   exactly those,
 ///   lane 0 first.
 /// - No other method reads or writes memory but the table that it is given, whatever the vectors hold.
 /// - `V` and `I` are plain bits: nothing happens when they are copied or go.
-/// - Where a method needs more of the CPU than the crate's target has, a value of the type exists only where the CPU has it.
+/// - Where a method needs more of the CPU than the crate's target has, a value of the type exists only where
+///   the CPU has it.
 pub(crate) unsafe trait Simd: Copy {
     /// The vector.
     type V: Copy;

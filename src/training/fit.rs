@@ -25,7 +25,8 @@ pub struct Fit<'a> {
     pub validation: Option<Examples<'a>>,
     /// Ends the training after so many epochs without a smaller loss (on the validation rows where there are any).
     pub patience: Option<usize>,
-    /// Whether a line on the standard error shows how far it is, where that is a terminal. Nothing is printed unasked.
+    /// Whether a line on the standard error shows how far it is, where that is a terminal. Nothing is printed
+    /// unasked.
     pub progress: bool,
 }
 

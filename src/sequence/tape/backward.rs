@@ -13,7 +13,7 @@ use crate::dispatch::{Function, SQUARE_LANES};
 use crate::error::Result;
 use crate::gemm::{Init, PackedMatrix, Rows, multiply};
 use crate::layers::{Activation, MergeMode};
-use crate::memory::{AlignedVec, row_stride};
+use crate::memory::{AlignedVec, extent, row_stride};
 use crate::sequence::Padding;
 
 /// Some rows on their way back.
@@ -219,8 +219,8 @@ fn through(
     squares: Option<&mut [f32]>,
 ) {
     let padded = columns.next_multiple_of(SQUARE_LANES);
-    let end = count.saturating_sub(1) * stride + padded;
-    assert!(count == 0 || (padded <= stride && end <= gradient.len() && end <= h.len()), "rows too short");
+    let end = extent(count, stride, padded);
+    assert!(padded <= stride && end <= gradient.len() && end <= h.len(), "rows too short");
     let squares = squares.map_or(std::ptr::null_mut(), |squares| {
         assert!(squares.len() >= 2 * count, "no room for the squares");
         squares.as_mut_ptr()
