@@ -31,14 +31,15 @@
  * Structs that begin with struct_size are filled by their `_init` first; no side reads or writes more bytes
  * of them than struct_size says, so that programs and libraries of different versions can meet.
  *
- * Versions. ELMAN_VERSION_NUMBER is this header's, elman_version_number() the library's. From 1.0.0 on a program built
- * with one version runs with every later library of the same major version; while the major version is 0, of the same
- * minor version (0.1.x). Within such a line functions keep their signatures, constants their values, structs the
- * fields that they have, and what is documented stays true. New are functions, constants, and fields at the end of
- * structs with struct_size: a program that does not know a field gets the field's default, and a library that does not
- * know one never sees it. Structs without struct_size do not change. A program therefore treats a status that it does not
- * know as a failure. Anything may change from one line to the next; the shared library's name (libelman.so.0.1 on Linux)
- * changes with it, so that no program meets the wrong one. Text, summaries and error messages are for people and change
+ * Versions. ELMAN_VERSION_NUMBER is this header's, elman_version_number() the library's. From 1.0.0 on a
+ * program built with one version runs with every later library of the same major version; while the major
+ * version is 0, of the same minor version (0.1.x). Within such a line functions keep their signatures,
+ * constants their values, structs the fields that they have, and what is documented stays true. New are
+ * functions, constants, and fields at the end of structs with struct_size: a program that does not know a
+ * field gets the field's default, and a library that does not know one never sees it. Structs without
+ * struct_size do not change. A program therefore treats a status that it does not know as a failure. Anything
+ * may change from one line to the next; the shared library's name (libelman.so.0.1 on Linux) changes with it,
+ * so that no program meets the wrong one. Text, summaries and error messages are for people and change
  * freely; bits of results may change from one minor version to the next.
  *
  * Nothing is printed, and no thread is started unless elman_sequential_set_threads asks for it. Allocations whose size
