@@ -133,6 +133,14 @@ public:
         return sequential(network);
     }
     void save(const std::string &path) const { check(elman_sequential_save(get(), path.c_str())); }
+    /// The bytes that save writes.
+    std::vector<std::uint8_t> save_bytes() const {
+        std::size_t needed = 0;
+        check(elman_sequential_save_bytes(get(), nullptr, 0, &needed));
+        std::vector<std::uint8_t> file(needed);
+        check(elman_sequential_save_bytes(get(), file.data(), file.size(), &needed));
+        return file;
+    }
 
     sequential &add_embedding(std::size_t vocabulary, std::size_t size, bool mask_zero) {
         check(elman_sequential_add_embedding(get(), vocabulary, size, mask_zero));
@@ -401,7 +409,21 @@ public:
         check(elman_trainer_load(network.get(), path.c_str(), &loaded));
         return trainer(loaded);
     }
+    /// From the bytes of a checkpoint.
+    static trainer load_bytes(sequential &network, view<const std::uint8_t> bytes) {
+        elman_trainer *loaded = nullptr;
+        check(elman_trainer_load_bytes(network.get(), bytes.data(), bytes.size(), &loaded));
+        return trainer(loaded);
+    }
     void save(const std::string &path) const { check(elman_trainer_save(get(), path.c_str())); }
+    /// The bytes that save writes.
+    std::vector<std::uint8_t> save_bytes() const {
+        std::size_t needed = 0;
+        check(elman_trainer_save_bytes(get(), nullptr, 0, &needed));
+        std::vector<std::uint8_t> file(needed);
+        check(elman_trainer_save_bytes(get(), file.data(), file.size(), &needed));
+        return file;
+    }
 
     /// Gives the batch's loss before the weights moved.
     float step(view<const float> x, std::size_t batch, std::size_t steps, view<const float> target,

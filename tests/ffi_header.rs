@@ -20,7 +20,7 @@ const SOURCES: [&str; 10] = [
 ];
 
 /// The files without; cbindgen follows the modules of `mod.rs`, and would find everything twice.
-const OTHERS: [&str; 5] = ["arrays.rs", "boundary.rs", "mod.rs", "raw.rs", "sized.rs"];
+const OTHERS: [&str; 6] = ["arrays.rs", "boundary.rs", "cancellation.rs", "mod.rs", "raw.rs", "sized.rs"];
 
 fn generate(root: &Path) -> String {
     let config =
