@@ -653,8 +653,9 @@ pub unsafe extern "C" fn elman_sequential_save_bytes(
 
 /// Reads a built network from a file in elman's safetensors layout. path is as in elman_sequential_save.
 ///
-/// Files may come from strangers: every size in one is compared with the file before it is allocated. Loading takes at
-/// most six times the file's bytes, and 2 KB a layer, of which there are at most 65,536.
+/// Files may come from strangers: every size in one is compared with the file before it is allocated. Reading takes at
+/// most six times the file's bytes. The network that comes of it takes its weights once plain and once packed, where
+/// columns are padded to a multiple of up to 16, and 2 KB a layer, of which there are at most 65,536.
 ///
 /// On success *out is the new network, and yours to free.
 ///

@@ -352,9 +352,9 @@ impl io::Write for Text {
 /// JSON of our own structures, which only memory can keep from being written.
 pub(super) fn to_json(value: &impl Serialize) -> Result<String> {
     let mut text = Text::default();
-    let written = serde_json::to_writer(&mut text, value);
-    let text = written.ok().and_then(|()| String::from_utf8(text.0).ok());
-    text.ok_or(Error::OutOfMemory { bytes: usize::MAX })
+    serde_json::to_writer(&mut text, value).map_err(|_| Error::OutOfMemory { bytes: text.0.len() })?;
+    // JSON is UTF-8.
+    Ok(String::from_utf8(text.0).unwrap_or_default())
 }
 
 #[cfg(test)]

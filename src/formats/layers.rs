@@ -58,12 +58,20 @@ pub(super) fn read(text: &str) -> Result<(usize, Vec<Layer>)> {
     }
     let mut layers = with_room(count)?;
     list.clone().list(|json| {
-        let layer = serde_json::from_str::<LayerObject>(json.value()?).map_err(bad);
-        let layer = layer.and_then(LayerObject::layer);
+        let layer = read_layer(json.value()?);
         layers.push(layer.map_err(|error| prefixed(error, format_args!("layers.{}", layers.len())))?);
         Ok(())
     })?;
     Ok((input_size, layers))
+}
+
+fn read_layer(text: &str) -> Result<Layer> {
+    let object: LayerObject = serde_json::from_str(text).map_err(|error| match error.is_data() {
+        true => bad(error),
+        // It says where, and not what is there.
+        false => bad(format_args!("{error} of {}", Quoted(text))),
+    })?;
+    object.layer()
 }
 
 /// Whether a model has these layers, initialisers and the driver aside, which no result depends on; else what differs.

@@ -90,7 +90,9 @@ impl Sequential {
     ///
     /// Anything in the file that is missing, left over, there twice, of another shape or type, or unknown is
     /// [`Error::BadFormat`](crate::Error::BadFormat). Every size in it is compared with the file before it is
-    /// allocated: loading takes at most six times the file's bytes, and 2 KB a layer, of which there are at most 65,536.
+    /// allocated: reading takes at most six times the file's bytes. The model that comes of it takes its weights once
+    /// plain and once packed, where columns are padded to a multiple of up to 16, and 2 KB a layer, of which there are at
+    /// most 65,536.
     ///
     /// # Errors
     /// [`Error::BadFormat`](crate::Error::BadFormat); [`Error::Io`](crate::Error::Io), also for what is no regular
