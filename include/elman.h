@@ -885,10 +885,19 @@ elman_status elman_sequential_run_tokens(const elman_sequential *network,
                                          float *y,
                                          size_t y_len);
 
-/// Writes layers and weights to a file in elman's safetensors layout, replacing what is there. path is nul-terminated:
-/// on Unix any bytes, elsewhere UTF-8.
+/// Writes layers and weights to a file in elman's safetensors layout. path is nul-terminated: on Unix any bytes,
+/// elsewhere UTF-8.
 ///
-/// Fails with NOT_BUILT, IO, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
+/// The file is there complete or not at all: it is written beside path under another name (.elman-*.tmp), flushed to the
+/// disk and renamed. A file that was there before stays whole if anything fails; its mode and owner are kept, but not its
+/// hard links, access lists and extended attributes. Symbolic links are followed. What is there and no regular file (a
+/// directory, a FIFO, a device), or may not be written, is left alone: IO.
+///
+/// A file that can be written and not be replaced (a mount point, in a directory that takes no new files, of another
+/// owner) is written in place. That is not atomic: a failure leaves it damaged, and elman_last_error says so. A process
+/// that is killed while it saves leaves its unfinished file; the next save into the same directory removes it.
+///
+/// Fails with NOT_BUILT, IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
 /// (elman_sequential_drop_weights has freed the weights).
 ///
 /// Threads: any number at once on one network.
@@ -896,12 +905,33 @@ ELMAN_API
 elman_status elman_sequential_save(const elman_sequential *network,
                                    const char *path);
 
+/// The bytes of the file that elman_sequential_save writes, for hosts without files; elman_sequential_load_bytes reads
+/// them.
+///
+/// bytes has room for `capacity` bytes; *needed is the number of bytes. To ask for the size alone, pass NULL and 0 for
+/// bytes and capacity. needed may be NULL where bytes is not.
+///
+/// Fails with NOT_BUILT, OUT_OF_MEMORY, UNSUPPORTED (elman_sequential_drop_weights has freed the weights), and with
+/// LENGTH_MISMATCH where the file needs more than capacity bytes: *needed is then set all the same, and bytes is not
+/// touched.
+///
+/// Threads: any number at once on one network.
+elman_status elman_sequential_save_bytes(const elman_sequential *network,
+                                         uint8_t *bytes,
+                                         size_t capacity,
+                                         size_t *needed);
+
 /// Reads a built network from a file in elman's safetensors layout. path is as in elman_sequential_save.
+///
+/// Files may come from strangers: every size in one is compared with the file before it is allocated. Reading takes at
+/// most six times the file's bytes. The network that comes of it takes its weights once plain and once packed, where
+/// columns are padded to a multiple of up to 16, and 2 KB a layer, of which there are at most 65,536.
 ///
 /// On success *out is the new network, and yours to free.
 ///
-/// Fails with IO, BAD_FORMAT, UNSUPPORTED (a layer this library does not have, or ELMAN_ISA names something unknown or
-/// not available here), OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
+/// Fails with IO (also for what is no regular file), BAD_FORMAT (something missing, left over, there twice, of another
+/// shape or unknown), UNSUPPORTED (ELMAN_ISA names something unknown or not available here), OUT_OF_MEMORY,
+/// INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
 ///
 /// Threads: any.
 ELMAN_API
@@ -1345,8 +1375,8 @@ elman_status elman_trainer_evaluate_tokens(const elman_trainer *trainer,
                                            float *loss,
                                            float *accuracy);
 
-/// Writes the training's state and its network's weights to a file, from which elman_trainer_load goes on to the same bits,
-/// replacing what is there. path is as in elman_sequential_save.
+/// Writes the training's state, and its network's layers and weights, to a file, from which elman_trainer_load goes on to
+/// the same bits. The file is replaced as elman_sequential_save does it; path is as there.
 ///
 /// Fails with IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
 /// (elman_sequential_drop_weights has freed the weights).
@@ -1356,19 +1386,45 @@ ELMAN_API
 elman_status elman_trainer_save(const elman_trainer *trainer,
                                 const char *path);
 
-/// Reads what elman_trainer_save wrote: gives the network, which must be built and have the layers of the one that was
-/// trained, the weights, and makes the trainer to go on with.
+/// The bytes of the file that elman_trainer_save writes; elman_trainer_load_bytes reads them. bytes, capacity and needed
+/// are as in elman_sequential_save_bytes.
+///
+/// Fails with OUT_OF_MEMORY, UNSUPPORTED (elman_sequential_drop_weights has freed the weights), and with LENGTH_MISMATCH
+/// where the file needs more than capacity bytes: *needed is then set all the same, and bytes is not touched.
+///
+/// Threads: any number at once on one trainer.
+elman_status elman_trainer_save_bytes(const elman_trainer *trainer,
+                                      uint8_t *bytes,
+                                      size_t capacity,
+                                      size_t *needed);
+
+/// Reads what elman_trainer_save wrote: gives the network the weights, and makes the trainer to go on with. The network
+/// must be built and have the layers of the one that was trained, in all that a result depends on: sizes, activations,
+/// directions, rates, everything but initialisers and unroll.
 ///
 /// On success *out is the new trainer, and yours to free.
 ///
-/// Fails with IO, BAD_FORMAT, NOT_BUILT, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be),
-/// UNSUPPORTED (elman_sequential_drop_weights has freed the weights); the network is unchanged then.
+/// Fails with IO (also for what is no regular file), BAD_FORMAT (of another network too: elman_last_error says what
+/// differs), NOT_BUILT, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
+/// (elman_sequential_drop_weights has freed the weights); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 ELMAN_API
 elman_status elman_trainer_load(elman_sequential *network,
                                 const char *path,
                                 elman_trainer **out);
+
+/// elman_trainer_load from memory: the `len` bytes of such a file, at any alignment. They are not needed afterwards.
+///
+/// On success *out is the new trainer, and yours to free.
+///
+/// Fails with BAD_FORMAT, NOT_BUILT, OUT_OF_MEMORY, UNSUPPORTED as elman_trainer_load does; the network is unchanged then.
+///
+/// Threads: the network must not be in use by another thread.
+elman_status elman_trainer_load_bytes(elman_sequential *network,
+                                      const uint8_t *bytes,
+                                      size_t len,
+                                      elman_trainer **out);
 
 /// Frees a trainer; its network stays unless it is freed already. NULL is fine; a second time is not.
 ///

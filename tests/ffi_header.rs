@@ -20,7 +20,7 @@ const SOURCES: [&str; 10] = [
 ];
 
 /// The files without; cbindgen follows the modules of `mod.rs`, and would find everything twice.
-const OTHERS: [&str; 5] = ["arrays.rs", "boundary.rs", "mod.rs", "raw.rs", "sized.rs"];
+const OTHERS: [&str; 6] = ["arrays.rs", "boundary.rs", "cancellation.rs", "mod.rs", "raw.rs", "sized.rs"];
 
 /// What a program compares with the library's answers, and `#if` with numbers.
 fn version_macros() -> String {
