@@ -7,8 +7,8 @@
 //! {"type": "embedding", "vocabulary": 5000, "size": 100, "mask_zero": false}
 //! {"type": "masking", "mask_value": 0.0}
 //! {"type": "simple_rnn", "units": 64, "activation": "tanh", "use_bias": true, "return_sequences": false,
-//!  "return_state": false, "go_backwards": false, "stateful": false, "zero_output_for_mask": false,
-//!  "unroll": "auto", "dropout": 0.0, "recurrent_dropout": 0.0}
+//!  "go_backwards": false, "stateful": false, "zero_output_for_mask": false, "unroll": "auto", "dropout": 0.0,
+//!  "recurrent_dropout": 0.0}
 //! {"type": "bidirectional", "merge_mode": "concat", "simple_rnn": {"units": 64}}
 //! {"type": "dense", "units": 1, "activation": "linear", "use_bias": true}
 //! {"type": "dropout", "rate": 0.5}
@@ -18,7 +18,8 @@
 //! `rate` have none. `simple_rnn` in a bidirectional layer has the fields of a `simple_rnn` layer without `type`.
 //! `activation` is `linear`, `tanh`, `relu`, `sigmoid` or, in a dense layer, `softmax`; `unroll` is `auto`, `looped`
 //! or `unrolled`; `merge_mode` is `concat`, `sum`, `mul`, `ave` or `none`. An unknown field, type or name is an
-//! error, and so is a field that is there twice.
+//! error, and so is a field that is there twice. `return_state`, which earlier versions wrote, is read and means nothing: a
+//! run that wants the final states asks for them.
 
 use serde::de::Deserializer;
 use serde::ser::{SerializeStruct, Serializer};
@@ -211,11 +212,11 @@ impl LayerObject {
     }
 
     fn take_rnn(&mut self) -> Result<SimpleRnn> {
+        self.return_state = None;
         Ok(SimpleRnn::new(needed(&mut self.units, "units")?)
             .activation(self.activation.take().unwrap_or_default())
             .use_bias(self.use_bias.take().unwrap_or(true))
             .return_sequences(self.return_sequences.take().unwrap_or(false))
-            .return_state(self.return_state.take().unwrap_or(false))
             .go_backwards(self.go_backwards.take().unwrap_or(false))
             .stateful(self.stateful.take().unwrap_or(false))
             .zero_output_for_mask(self.zero_output_for_mask.take().unwrap_or(false))
@@ -290,7 +291,6 @@ impl From<SimpleRnn> for LayerObject {
             activation,
             use_bias,
             return_sequences,
-            return_state,
             go_backwards,
             stateful,
             zero_output_for_mask,
@@ -306,7 +306,6 @@ impl From<SimpleRnn> for LayerObject {
             activation: Some(activation),
             use_bias: Some(use_bias),
             return_sequences: Some(return_sequences),
-            return_state: Some(return_state),
             go_backwards: Some(go_backwards),
             stateful: Some(stateful),
             zero_output_for_mask: Some(zero_output_for_mask),
