@@ -233,8 +233,9 @@ mod tests {
                 for a_terms in [in_order(&a, rows), Terms::Parts { parts: &part, order: &order }] {
                     let (a_terms, b_terms) = ((a_terms, 0..rows), (in_order(&b, columns), columns));
                     let mut copies = Copies::empty();
-                    multiply_over_rows(kernels, a_terms, b_terms, &mut c, stride, &mut copies)
-                        .expect("small");
+                    let packs = matches!(a_terms.0, Terms::Parts { .. });
+                    copies.reserve(kernels, rows, columns, packs).expect("small");
+                    multiply_over_rows(kernels, a_terms, b_terms, &mut c, stride, &mut copies);
                     for (f, u) in (0..rows).flat_map(|f| (0..columns).map(move |u| (f, u))) {
                         // Whole numbers below 2^24: exact in any order.
                         let sum: f32 = (0..terms).map(|n| a[n * rows + f] * b[n * columns + u]).sum();
