@@ -3,8 +3,9 @@
 # make install               headers, libraries, pkg-config file and CMake package, to PREFIX (/usr/local); DESTDIR stages
 # make uninstall
 #
-# PREFIX, INCLUDEDIR, LIBDIR and DESTDIR are honoured; an installed tree may be moved. LIB_DIR=... takes the libraries from
-# there, as make leaves them in target/c, and runs no cargo. STRIP= (empty) installs with line tables, which are most of libelman.a.
+# PREFIX, INCLUDEDIR, LIBDIR and DESTDIR are honoured; an installed tree may be moved. LIB_DIR=... takes the
+# libraries from there, as make leaves them in target/c, and runs no cargo. STRIP= (empty) installs with line
+# tables, which are most of libelman.a.
 
 HERE       := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
 CARGO      ?= cargo
@@ -37,12 +38,12 @@ BUILT    := libelman.so
 SONAME   := libelman.so.$(ABI)
 SHARED   := libelman.so.$(VERSION)
 LINK_ARG := -Wl,-soname,$(SONAME)
-# What the Rust standard library inside libelman.a needs (cargo rustc -- --print native-static-libs). Compilers link libgcc_s
-# by themselves, and what stands for it in a -static program.
+# What the Rust standard library inside libelman.a needs (cargo rustc -- --print native-static-libs).
+# Compilers link libgcc_s by themselves, and what stands for it in a -static program.
 SYSTEM   := -lutil -lrt -lpthread -lm -ldl
 STRIP_SHARED := --strip-unneeded
-# Link-time optimisation has made one object of all Rust code. What it still shows of Rust's standard library would clash with
-# another Rust library in one program.
+# Link-time optimisation has made one object of all Rust code. What it still shows of Rust's standard library
+# would clash with another Rust library in one program.
 OBJCOPY  ?= objcopy
 LOCALIZE := $(OBJCOPY) --wildcard --localize-symbol=rust_eh_personality --localize-symbol='_R*' --localize-symbol='_ZN*'
 endif
@@ -56,7 +57,8 @@ else
 LIB_DIR := $(TARGET_DIR)/c
 libraries: $(LIB_DIR)/libelman.a $(LIB_DIR)/$(SHARED)
 
-# Cargo knows best whether there is something to do. An rlib beside them would turn link-time optimisation off.
+# Cargo knows best whether there is something to do. An rlib beside them would turn link-time optimisation
+# off.
 cargo:
 	$(CARGO) rustc --release --lib --crate-type staticlib,cdylib --manifest-path $(HERE)/Cargo.toml \
 	    --target-dir $(TARGET_DIR) -- -C link-arg=$(LINK_ARG)

@@ -218,13 +218,13 @@ def add_option(parser):
         help="folder of records that this run is filed in; default target/record, and benches/record is the committed one")
 
 
-def cargo_bench(benches, filters):
+def cargo_bench(benches, wanted):
     """Rows of the final tables of Cargo's benches, which write them where an environment variable says."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for bench in benches:
             path = pathlib.Path(folder) / f"{bench}.csv"
-            command = ["cargo", "bench", "--manifest-path", ROOT / "Cargo.toml", "--bench", bench, "--", *filters]
+            command = ["cargo", "bench", "--manifest-path", ROOT / "Cargo.toml", "--bench", bench, "--", *filter(None, [wanted])]
             subprocess.check_call(command, env=dict(os.environ, ELMAN_BENCH_ROWS=str(path)))
             with open(path, newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
@@ -243,7 +243,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", nargs="?", type=pathlib.Path, help="a record whose tables are printed")
     parser.add_argument("--bench", help="kernels, latency: what Cargo runs")
-    parser.add_argument("--filter", action="append", default=[], help="only cases whose name contains this")
+    parser.add_argument("--filter", default="", help="only cases whose name contains this; for kernels a regular expression")
     add_option(parser)
     options = parser.parse_args()
     if options.bench:

@@ -49,6 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut chart = ChartBuilder::on(panel)
             .caption(format!("{steps} steps"), ("sans-serif", 16))
             .margin(8)
+            .margin_right(18)
             .x_label_area_size(40)
             .y_label_area_size(58)
             .build_cartesian_2d(0..steps, (LEAST..MOST).log_scale())?;

@@ -42,9 +42,9 @@
  * so that no program meets the wrong one. Text, summaries and error messages are for people and change
  * freely; bits of results may change from one minor version to the next.
  *
- * Nothing is printed, and no thread is started unless elman_sequential_set_threads asks for it. Allocations
- * whose size comes from the caller fail with OUT_OF_MEMORY; small ones of fixed size (a handle, a message, a
- * file's metadata) end the process where the system has no memory left at all, as everywhere in Rust.
+ * Nothing is printed, and no thread is started unless elman_sequential_set_threads asks for it. Allocations whose size
+ * comes from the caller fail with OUT_OF_MEMORY; small ones of fixed size (a handle, a message, a file's metadata) end
+ * the process where the system has no memory left at all, as everywhere in Rust.
  */
 
 #ifndef ELMAN_H
@@ -338,11 +338,11 @@ enum {
 
 /// The values of elman_unroll.
 enum {
-    /// Unrolled, which is never slower.
+    /// The one measured to be faster for the layer's shape; elman_sequential_summary says which.
     ELMAN_UNROLL_AUTO = 0,
-    /// Each step by itself.
+    /// One kernel call a step.
     ELMAN_UNROLL_LOOPED = 1,
-    /// Many steps at a time: inside one kernel call where the layer is small.
+    /// Several steps inside one kernel call.
     ELMAN_UNROLL_UNROLLED = 2,
 };
 
@@ -380,11 +380,10 @@ enum {
 
 /// The values of elman_padding.
 enum {
-    /// As in Keras: the state is carried over the step, and the output repeats the previous one or is zero
-    /// (zero_output_for_mask).
+    /// As in Keras: the state is carried over the step and the output repeats the previous one.
     ELMAN_PADDING_KERAS = 0,
-    /// As in ONNX: recurrent layers' outputs past a row's length are zero, a reversed layer starts at the row's
-    /// last step, and the final state of a row of length 0 is zero.
+    /// As in ONNX: outputs past a row's length are zero, a reversed layer starts at the row's last step, and the final state
+    /// of a row of length 0 is zero.
     ELMAN_PADDING_ONNX = 1,
 };
 
@@ -408,13 +407,13 @@ enum {
     ELMAN_INITIALIZER_LECUN_UNIFORM = 7,
     /// Truncated normal with variance 1 / rows.
     ELMAN_INITIALIZER_LECUN_NORMAL = 8,
-    /// Normal with mean a and standard deviation b, at least 0.
+    /// Normal with mean a and standard deviation b.
     ELMAN_INITIALIZER_RANDOM_NORMAL = 9,
-    /// Uniform from a (low) to b (high), which is not below it.
+    /// Uniform from a (low) to b (high).
     ELMAN_INITIALIZER_RANDOM_UNIFORM = 10,
-    /// A random orthogonal matrix times a (the gain; Keras's default is 1). Not for a bias.
+    /// A random orthogonal matrix times a (the gain; Keras's default is 1).
     ELMAN_INITIALIZER_ORTHOGONAL = 11,
-    /// The identity matrix times a (the gain; Keras's default is 1). Not for a bias.
+    /// The identity matrix times a (the gain; Keras's default is 1).
     ELMAN_INITIALIZER_IDENTITY = 12,
 };
 
@@ -676,7 +675,9 @@ elman_status elman_sequential_add_dropout(elman_sequential *network,
 /// first layer); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
-ELMAN_API elman_status elman_sequential_add_masking(elman_sequential *network, float mask_value);
+ELMAN_API
+elman_status elman_sequential_add_masking(elman_sequential *network,
+                                          float mask_value);
 
 /// Gives every weight its initial value; no more layers can be added afterwards. The weights depend on nothing but the
 /// layers and seed: they are the same ones on every machine. Building again initialises anew.
@@ -780,7 +781,9 @@ elman_status elman_sequential_drop_weights(elman_sequential *network);
 /// Fails with INVALID_ARGUMENT above 1024, UNSUPPORTED where the system starts no threads.
 ///
 /// Threads: the network must not be in use by another thread.
-ELMAN_API elman_status elman_sequential_set_threads(elman_sequential *network, size_t threads);
+ELMAN_API
+elman_status elman_sequential_set_threads(elman_sequential *network,
+                                          size_t threads);
 
 /// How many floats predict and run give for `batch` rows of `steps`: batch x steps x features where the last layer gives
 /// a sequence, else batch x features; twice as many behind ELMAN_MERGE_MODE_NONE.
@@ -882,10 +885,19 @@ elman_status elman_sequential_run_tokens(const elman_sequential *network,
                                          float *y,
                                          size_t y_len);
 
-/// Writes layers and weights to a file in elman's safetensors layout, replacing what is there. path is nul-terminated:
-/// on Unix any bytes, elsewhere UTF-8.
+/// Writes layers and weights to a file in elman's safetensors layout. path is nul-terminated: on Unix any bytes,
+/// elsewhere UTF-8.
 ///
-/// Fails with NOT_BUILT, IO, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
+/// The file is there complete or not at all: it is written beside path under another name (.elman-*.tmp), flushed to the
+/// disk and renamed. A file that was there before stays whole if anything fails; its mode and owner are kept, but not its
+/// hard links, access lists and extended attributes. Symbolic links are followed. What is there and no regular file (a
+/// directory, a FIFO, a device), or may not be written, is left alone: IO.
+///
+/// A file that can be written and not be replaced (a mount point, in a directory that takes no new files, of another
+/// owner) is written in place. That is not atomic: a failure leaves it damaged, and elman_last_error says so. A process
+/// that is killed while it saves leaves its unfinished file; the next save into the same directory removes it.
+///
+/// Fails with NOT_BUILT, IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
 /// (elman_sequential_drop_weights has freed the weights).
 ///
 /// Threads: any number at once on one network.
@@ -893,12 +905,33 @@ ELMAN_API
 elman_status elman_sequential_save(const elman_sequential *network,
                                    const char *path);
 
+/// The bytes of the file that elman_sequential_save writes, for hosts without files; elman_sequential_load_bytes reads
+/// them.
+///
+/// bytes has room for `capacity` bytes; *needed is the number of bytes. To ask for the size alone, pass NULL and 0 for
+/// bytes and capacity. needed may be NULL where bytes is not.
+///
+/// Fails with NOT_BUILT, OUT_OF_MEMORY, UNSUPPORTED (elman_sequential_drop_weights has freed the weights), and with
+/// LENGTH_MISMATCH where the file needs more than capacity bytes: *needed is then set all the same, and bytes is not
+/// touched.
+///
+/// Threads: any number at once on one network.
+elman_status elman_sequential_save_bytes(const elman_sequential *network,
+                                         uint8_t *bytes,
+                                         size_t capacity,
+                                         size_t *needed);
+
 /// Reads a built network from a file in elman's safetensors layout. path is as in elman_sequential_save.
+///
+/// Files may come from strangers: every size in one is compared with the file before it is allocated. Reading takes at
+/// most six times the file's bytes. The network that comes of it takes its weights once plain and once packed, where
+/// columns are padded to a multiple of up to 16, and 2 KB a layer, of which there are at most 65,536.
 ///
 /// On success *out is the new network, and yours to free.
 ///
-/// Fails with IO, BAD_FORMAT, UNSUPPORTED (a layer this library does not have, or ELMAN_ISA names something unknown or
-/// not available here), OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
+/// Fails with IO (also for what is no regular file), BAD_FORMAT (something missing, left over, there twice, of another
+/// shape or unknown), UNSUPPORTED (ELMAN_ISA names something unknown or not available here), OUT_OF_MEMORY,
+/// INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
 ///
 /// Threads: any.
 ELMAN_API
@@ -1342,8 +1375,8 @@ elman_status elman_trainer_evaluate_tokens(const elman_trainer *trainer,
                                            float *loss,
                                            float *accuracy);
 
-/// Writes the training's state and its network's weights to a file, from which elman_trainer_load goes on to the same bits,
-/// replacing what is there. path is as in elman_sequential_save.
+/// Writes the training's state, and its network's layers and weights, to a file, from which elman_trainer_load goes on to
+/// the same bits. The file is replaced as elman_sequential_save does it; path is as there.
 ///
 /// Fails with IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
 /// (elman_sequential_drop_weights has freed the weights).
@@ -1353,19 +1386,45 @@ ELMAN_API
 elman_status elman_trainer_save(const elman_trainer *trainer,
                                 const char *path);
 
-/// Reads what elman_trainer_save wrote: gives the network, which must be built and have the layers of the one that was
-/// trained, the weights, and makes the trainer to go on with.
+/// The bytes of the file that elman_trainer_save writes; elman_trainer_load_bytes reads them. bytes, capacity and needed
+/// are as in elman_sequential_save_bytes.
+///
+/// Fails with OUT_OF_MEMORY, UNSUPPORTED (elman_sequential_drop_weights has freed the weights), and with LENGTH_MISMATCH
+/// where the file needs more than capacity bytes: *needed is then set all the same, and bytes is not touched.
+///
+/// Threads: any number at once on one trainer.
+elman_status elman_trainer_save_bytes(const elman_trainer *trainer,
+                                      uint8_t *bytes,
+                                      size_t capacity,
+                                      size_t *needed);
+
+/// Reads what elman_trainer_save wrote: gives the network the weights, and makes the trainer to go on with. The network
+/// must be built and have the layers of the one that was trained, in all that a result depends on: sizes, activations,
+/// directions, rates, everything but initialisers and unroll.
 ///
 /// On success *out is the new trainer, and yours to free.
 ///
-/// Fails with IO, BAD_FORMAT, NOT_BUILT, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be),
-/// UNSUPPORTED (elman_sequential_drop_weights has freed the weights); the network is unchanged then.
+/// Fails with IO (also for what is no regular file), BAD_FORMAT (of another network too: elman_last_error says what
+/// differs), NOT_BUILT, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
+/// (elman_sequential_drop_weights has freed the weights); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 ELMAN_API
 elman_status elman_trainer_load(elman_sequential *network,
                                 const char *path,
                                 elman_trainer **out);
+
+/// elman_trainer_load from memory: the `len` bytes of such a file, at any alignment. They are not needed afterwards.
+///
+/// On success *out is the new trainer, and yours to free.
+///
+/// Fails with BAD_FORMAT, NOT_BUILT, OUT_OF_MEMORY, UNSUPPORTED as elman_trainer_load does; the network is unchanged then.
+///
+/// Threads: the network must not be in use by another thread.
+elman_status elman_trainer_load_bytes(elman_sequential *network,
+                                      const uint8_t *bytes,
+                                      size_t len,
+                                      elman_trainer **out);
 
 /// Frees a trainer; its network stays unless it is freed already. NULL is fine; a second time is not.
 ///

@@ -227,6 +227,17 @@ public:
         return check(status, sequential(network));
     }
     outcome<void> save(const std::string &path) const { return check(elman_sequential_save(get(), path.c_str())); }
+    /// The bytes that save writes.
+    outcome<std::vector<std::uint8_t>> save_bytes() const {
+        std::vector<std::uint8_t> file;
+        std::size_t needed = 0;
+        elman_status status = elman_sequential_save_bytes(get(), nullptr, 0, &needed);
+        if (status == ELMAN_STATUS_OK) {
+            file.resize(needed);
+            status = elman_sequential_save_bytes(get(), file.data(), file.size(), &needed);
+        }
+        return check(status, std::move(file));
+    }
 
     chained<sequential> add_embedding(std::size_t vocabulary, std::size_t size, bool mask_zero) {
         return check_chained(elman_sequential_add_embedding(get(), vocabulary, size, mask_zero), *this);
@@ -533,7 +544,25 @@ public:
         const elman_status status = elman_trainer_load(network.get(), path.c_str(), &loaded);
         return check(status, trainer(loaded));
     }
+    /// From the bytes of a checkpoint.
+    static outcome<trainer> load_bytes(sequential &network, view<const std::uint8_t> contents) {
+        elman_trainer *loaded = nullptr;
+        const elman_status status =
+            elman_trainer_load_bytes(network.get(), contents.data(), contents.size(), &loaded);
+        return check(status, trainer(loaded));
+    }
     outcome<void> save(const std::string &path) const { return check(elman_trainer_save(get(), path.c_str())); }
+    /// The bytes that save writes.
+    outcome<std::vector<std::uint8_t>> save_bytes() const {
+        std::vector<std::uint8_t> file;
+        std::size_t needed = 0;
+        elman_status status = elman_trainer_save_bytes(get(), nullptr, 0, &needed);
+        if (status == ELMAN_STATUS_OK) {
+            file.resize(needed);
+            status = elman_trainer_save_bytes(get(), file.data(), file.size(), &needed);
+        }
+        return check(status, std::move(file));
+    }
 
     /// Gives the batch's loss before the weights moved.
     outcome<float> step(view<const float> x, std::size_t batch, std::size_t steps, view<const float> target,

@@ -20,7 +20,7 @@ const SOURCES: [&str; 10] = [
 ];
 
 /// The files without; cbindgen follows the modules of `mod.rs`, and would find everything twice.
-const OTHERS: [&str; 5] = ["arrays.rs", "boundary.rs", "mod.rs", "raw.rs", "sized.rs"];
+const OTHERS: [&str; 6] = ["arrays.rs", "boundary.rs", "cancellation.rs", "mod.rs", "raw.rs", "sized.rs"];
 
 /// What a program compares with the library's answers, and `#if` with numbers.
 fn version_macros() -> String {
@@ -50,13 +50,15 @@ fn type_of<'a>(constant: &str, types: &[&'a str]) -> &'a str {
     longest.unwrap_or_else(|| panic!("{constant} belongs to no type of the header"))
 }
 
-/// cbindgen writes constants as macros, which tools that read headers for other languages never see. Here the constants
-/// of each type become the values of an enum without a name: the type stays 32 bits, and `case` takes them.
+/// cbindgen writes constants as macros, which tools that read headers for other languages never see. Here the
+/// constants of each type become the values of an enum without a name: the type stays 32 bits, and `case`
+/// takes them.
 fn constants_as_enums(header: &str) -> String {
     let lines: Vec<&str> = header.lines().collect();
     let types: Vec<&str> =
         lines.iter().filter_map(|line| line.strip_prefix("typedef uint32_t ")?.strip_suffix(';')).collect();
-    // A constant is its comment, its line, and an empty one. Macros with a value in brackets or quotes stay macros.
+    // A constant is its comment, its line, and an empty one. Macros with a value in brackets or quotes stay
+    // macros.
     let constant = |line: &str| {
         let (name, value) = line.strip_prefix("#define ")?.split_once(' ')?;
         (!name.starts_with("ELMAN_VERSION_") && value.parse::<u32>().is_ok())

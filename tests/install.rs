@@ -1,5 +1,6 @@
-//! What `make install` and CMake's install leave behind is enough for programs outside the tree: by pkg-config and by
-//! CMake, in C and C++, static and shared, after the installed folder was moved, and beside another library in Rust.
+//! What `make install` and CMake's install leave behind is enough for programs outside the tree: by
+//! pkg-config and by CMake, in C and C++, static and shared, after the installed folder was moved, and beside
+//! another library in Rust.
 //!
 //! ELMAN_LIB_DIR=target/c runs all of it with the libraries that ship.
 #![cfg(target_os = "linux")]
@@ -248,7 +249,8 @@ fn two_rust_libraries_in_one_program() {
     }
 }
 
-/// Of the libraries that ship: nothing of the standard library is an object of its own, and nothing but elman shows.
+/// Of the libraries that ship: nothing of the standard library is an object of its own, and nothing but elman
+/// shows.
 #[test]
 fn what_ships_is_optimised_as_a_whole() {
     let Some(dir) = shipped_libraries() else {

@@ -6,10 +6,11 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::arrays::{Arrays, Element, Given};
 use super::boundary::boundary;
+use super::cancellation::uncancelled;
 use super::config::{elman_simple_rnn_config, read_config};
 use super::enums::{elman_activation, elman_bool, elman_merge_mode, elman_weight};
 use super::options::elman_run_options;
-use super::raw::{Input, Output, Place, at_least_one, check_pointer, free, path, shared};
+use super::raw::{Bytes, Input, Output, Place, at_least_one, check_pointer, free, path, shared};
 use super::status::{ELMAN_STATUS_LENGTH_MISMATCH, Failure, elman_status};
 use crate::layers::{Bidirectional, Dense, Dropout, Embedding, Layer, Masking};
 use crate::sequential::Sequential;
@@ -423,7 +424,8 @@ pub unsafe extern "C" fn elman_sequential_set_threads(
     boundary(|| {
         // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
         let mut network = unsafe { changing(network) }?;
-        network.set_threads(threads)?;
+        // How many cores there are is asked of files, too.
+        uncancelled(|| network.set_threads(threads))?;
         Ok(())
     })
 }
@@ -598,13 +600,22 @@ unsafe fn run<T: Element>(
     })
 }
 
-/// Writes layers and weights to a file in elman's safetensors layout, replacing what is there. path is nul-terminated:
-/// on Unix any bytes, elsewhere UTF-8.
+/// Writes layers and weights to a file in elman's safetensors layout. path is nul-terminated: on Unix any bytes,
+/// elsewhere UTF-8.
 ///
-/// Fails with NOT_BUILT, IO, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
+/// The file is there complete or not at all: it is written beside path under another name (.elman-*.tmp), flushed to the
+/// disk and renamed. A file that was there before stays whole if anything fails; its mode and owner are kept, but not its
+/// hard links, access lists and extended attributes. Symbolic links are followed. What is there and no regular file (a
+/// directory, a FIFO, a device), or may not be written, is left alone: IO.
+///
+/// A file that can be written and not be replaced (a mount point, in a directory that takes no new files, of another
+/// owner) is written in place. That is not atomic: a failure leaves it damaged, and elman_last_error says so. A process
+/// that is killed while it saves leaves its unfinished file; the next save into the same directory removes it.
+///
+/// Fails with NOT_BUILT, IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
 /// (elman_sequential_drop_weights has freed the weights).
 ///
-/// Threads: any number at once on one network.
+/// Threads: any number at once on one network. pthread_cancel acts after the call, not in it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn elman_sequential_save(
     network: *const elman_sequential,
@@ -614,19 +625,52 @@ pub unsafe extern "C" fn elman_sequential_save(
         // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
         let network = unsafe { reading(network) }?;
         // SAFETY: nul-terminated: the contract at the top of the header.
-        network.save(unsafe { self::path(path) }?)?;
+        let path = unsafe { self::path(path) }?;
+        uncancelled(|| network.save(path))?;
         Ok(())
+    })
+}
+
+/// The bytes of the file that elman_sequential_save writes, for hosts without files; elman_sequential_load_bytes reads
+/// them.
+///
+/// bytes has room for `capacity` bytes; *needed is the number of bytes. To ask for the size alone, pass NULL and 0 for
+/// bytes and capacity. needed may be NULL where bytes is not.
+///
+/// Fails with NOT_BUILT, OUT_OF_MEMORY, UNSUPPORTED (elman_sequential_drop_weights has freed the weights), and with
+/// LENGTH_MISMATCH where the file needs more than capacity bytes: *needed is then set all the same, and bytes is not
+/// touched.
+///
+/// Threads: any number at once on one network.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_save_bytes(
+    network: *const elman_sequential,
+    bytes: *mut u8,
+    capacity: usize,
+    needed: *mut usize,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
+        let network = unsafe { reading(network) }?;
+        let bytes = Bytes::new(bytes, capacity, needed)?;
+        // SAFETY: valid for writes: the contract at the top of the header.
+        unsafe { bytes.put(&network.image()?) }
     })
 }
 
 /// Reads a built network from a file in elman's safetensors layout. path is as in elman_sequential_save.
 ///
+/// Files may come from strangers: every size in one is compared with the file before it is allocated. Reading takes at
+/// most six times the file's bytes. The network that comes of it takes its weights once plain and once packed, where
+/// columns are padded to a multiple of up to 16, and 2 KB a layer, of which there are at most 65,536.
+///
 /// On success *out is the new network, and yours to free.
 ///
-/// Fails with IO, BAD_FORMAT, UNSUPPORTED (a layer this library does not have, or ELMAN_ISA names something unknown or
-/// not available here), OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
+/// Fails with IO (also for what is no regular file), BAD_FORMAT (something missing, left over, there twice, of another
+/// shape or unknown), UNSUPPORTED (ELMAN_ISA names something unknown or not available here), OUT_OF_MEMORY,
+/// INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
 ///
-/// Threads: any.
+/// Threads: any. pthread_cancel acts after the call, not in it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn elman_sequential_load(
     path: *const c_char,
@@ -635,7 +679,8 @@ pub unsafe extern "C" fn elman_sequential_load(
     boundary(|| {
         let out = Place::new("out", out)?;
         // SAFETY: nul-terminated: the contract at the top of the header.
-        let network = Sequential::load(unsafe { self::path(path) }?)?;
+        let path = unsafe { self::path(path) }?;
+        let network = uncancelled(|| Sequential::load(path))?;
         // SAFETY: valid for a write: the contract at the top of the header.
         unsafe { out.put_handle(elman_sequential::new(network)) };
         Ok(())

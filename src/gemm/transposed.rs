@@ -98,7 +98,7 @@ impl Copies {
 /// `c_stride` apart and whole vectors are written. There is [room](Copies::reserve) for the copies.
 ///
 /// # Panics
-/// Where an array is too small or the copies have no room, or the factors have different numbers of terms.
+/// Where an array is too small, or the factors have different numbers of terms.
 pub(crate) fn multiply_over_rows(
     kernels: &KernelSet,
     (a, features): (Terms<'_>, Range<usize>),
@@ -233,7 +233,8 @@ mod tests {
                 for a_terms in [in_order(&a, rows), Terms::Parts { parts: &part, order: &order }] {
                     let (a_terms, b_terms) = ((a_terms, 0..rows), (in_order(&b, columns), columns));
                     let mut copies = Copies::empty();
-                    copies.reserve(kernels, rows, columns, true).expect("small");
+                    let packs = matches!(a_terms.0, Terms::Parts { .. });
+                    copies.reserve(kernels, rows, columns, packs).expect("small");
                     multiply_over_rows(kernels, a_terms, b_terms, &mut c, stride, &mut copies);
                     for (f, u) in (0..rows).flat_map(|f| (0..columns).map(move |u| (f, u))) {
                         // Whole numbers below 2^24: exact in any order.

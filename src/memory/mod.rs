@@ -42,6 +42,14 @@ pub(crate) fn zeros(len: usize) -> Result<Vec<f32>> {
     Ok(values)
 }
 
+/// An empty vector with room for `len` elements, allocated fallibly.
+pub(crate) fn with_room<T>(len: usize) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    let bytes = len.saturating_mul(size_of::<T>());
+    values.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { bytes })?;
+    Ok(values)
+}
+
 /// [`product`] as a `Result` that names the array.
 pub(crate) fn checked_product(what: &str, dims: &[usize]) -> Result<usize> {
     product(dims).ok_or_else(|| Error::InvalidArgument(format!("{what}: size overflows: {}", by(dims))))

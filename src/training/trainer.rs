@@ -574,7 +574,7 @@ impl Trainer {
         Ok(score)
     }
 
-    fn check_shape(&self, model: &Sequential) -> Result<()> {
+    pub(crate) fn check_shape(&self, model: &Sequential) -> Result<()> {
         let network = model.whole_network("trainer")?;
         let arrays = network.layers.iter().enumerate().flat_map(|(layer, built)| {
             let variables = built.variables.0.iter();

@@ -1,8 +1,8 @@
 //! C and C++ programs, with every compiler that is here.
 //!
-//! They link with a static and a shared library that cargo builds when the first of them is asked for: the crate itself is
-//! an rlib only. The one that runs the tests holds no lock any more then. They are built as the tests are, with debug
-//! assertions, overflow checks and no link-time optimisation.
+//! They link with a static and a shared library that cargo builds when the first of them is asked for: the
+//! crate itself is an rlib only. The one that runs the tests holds no lock any more then. They are built as
+//! the tests are, with debug assertions, overflow checks and no link-time optimisation.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -22,8 +22,8 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A folder with libelman.a and the shared library, under the names that `make` gives them in target/c. ELMAN_LIB_DIR names
-/// another one: that of the libraries that ship, say.
+/// A folder with libelman.a and the shared library, under the names that `make` gives them in target/c.
+/// ELMAN_LIB_DIR names another one: that of the libraries that ship, say.
 pub(crate) fn library_dir() -> PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| shipped_libraries().unwrap_or_else(build_libraries)).clone()
@@ -102,7 +102,8 @@ pub(crate) fn is_here(program: &str) -> bool {
     version(program).is_some()
 }
 
-/// The compilers that are here, each once though it may have two names; what is skipped is said, in the name of `suite`.
+/// The compilers that are here, each once though it may have two names; what is skipped is said, in the name
+/// of `suite`.
 pub(crate) fn compilers(suite: &str) -> Vec<(&'static str, &'static str)> {
     let mut found: Vec<(&str, &str)> = Vec::new();
     // All but the first word, which is the name that the compiler was called by.

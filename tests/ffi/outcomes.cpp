@@ -1,5 +1,5 @@
-// The C++ header without exceptions: every call gives a status. Compiled twice: with THROWING, for a function that uses the
-// header in its other kind, and without exceptions, for the program.
+// The C++ header without exceptions: every call gives a status. Compiled twice: with THROWING, for a function
+// that uses the header in its other kind, and without exceptions, for the program.
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -23,12 +23,12 @@ elman_status status_of_a_throw(std::size_t units) {
 
 #else
 
-#define EXPECT(condition)                                                          \
-    do {                                                                           \
-        if (!(condition)) {                                                        \
+#define EXPECT(condition)                                                                                \
+    do {                                                                                                 \
+        if (!(condition)) {                                                                              \
             std::fprintf(stderr, "line %d: not so: %s: %s\n", __LINE__, #condition, elman_last_error()); \
-            return 1;                                                              \
-        }                                                                          \
+            return 1;                                                                                    \
+        }                                                                                                \
     } while (false)
 
 static int networks(const std::string &path) {
