@@ -338,11 +338,11 @@ enum {
 
 /// The values of elman_unroll.
 enum {
-    /// The one measured to be faster for the layer's shape; elman_sequential_summary says which.
+    /// Unrolled, which is never slower.
     ELMAN_UNROLL_AUTO = 0,
-    /// One kernel call a step.
+    /// Each step by itself.
     ELMAN_UNROLL_LOOPED = 1,
-    /// Several steps inside one kernel call.
+    /// Many steps at a time: inside one kernel call where the layer is small.
     ELMAN_UNROLL_UNROLLED = 2,
 };
 
@@ -380,10 +380,11 @@ enum {
 
 /// The values of elman_padding.
 enum {
-    /// As in Keras: the state is carried over the step and the output repeats the previous one.
+    /// As in Keras: the state is carried over the step, and the output repeats the previous one or is zero
+    /// (zero_output_for_mask).
     ELMAN_PADDING_KERAS = 0,
-    /// As in ONNX: outputs past a row's length are zero, a reversed layer starts at the row's last step, and the final state
-    /// of a row of length 0 is zero.
+    /// As in ONNX: recurrent layers' outputs past a row's length are zero, a reversed layer starts at the row's
+    /// last step, and the final state of a row of length 0 is zero.
     ELMAN_PADDING_ONNX = 1,
 };
 
@@ -407,13 +408,13 @@ enum {
     ELMAN_INITIALIZER_LECUN_UNIFORM = 7,
     /// Truncated normal with variance 1 / rows.
     ELMAN_INITIALIZER_LECUN_NORMAL = 8,
-    /// Normal with mean a and standard deviation b.
+    /// Normal with mean a and standard deviation b, at least 0.
     ELMAN_INITIALIZER_RANDOM_NORMAL = 9,
-    /// Uniform from a (low) to b (high).
+    /// Uniform from a (low) to b (high), which is not below it.
     ELMAN_INITIALIZER_RANDOM_UNIFORM = 10,
-    /// A random orthogonal matrix times a (the gain; Keras's default is 1).
+    /// A random orthogonal matrix times a (the gain; Keras's default is 1). Not for a bias.
     ELMAN_INITIALIZER_ORTHOGONAL = 11,
-    /// The identity matrix times a (the gain; Keras's default is 1).
+    /// The identity matrix times a (the gain; Keras's default is 1). Not for a bias.
     ELMAN_INITIALIZER_IDENTITY = 12,
 };
 
@@ -675,9 +676,7 @@ elman_status elman_sequential_add_dropout(elman_sequential *network,
 /// first layer); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
-ELMAN_API
-elman_status elman_sequential_add_masking(elman_sequential *network,
-                                          float mask_value);
+ELMAN_API elman_status elman_sequential_add_masking(elman_sequential *network, float mask_value);
 
 /// Gives every weight its initial value; no more layers can be added afterwards. The weights depend on nothing but the
 /// layers and seed: they are the same ones on every machine. Building again initialises anew.
@@ -781,9 +780,7 @@ elman_status elman_sequential_drop_weights(elman_sequential *network);
 /// Fails with INVALID_ARGUMENT above 1024, UNSUPPORTED where the system starts no threads.
 ///
 /// Threads: the network must not be in use by another thread.
-ELMAN_API
-elman_status elman_sequential_set_threads(elman_sequential *network,
-                                          size_t threads);
+ELMAN_API elman_status elman_sequential_set_threads(elman_sequential *network, size_t threads);
 
 /// How many floats predict and run give for `batch` rows of `steps`: batch x steps x features where the last layer gives
 /// a sequence, else batch x features; twice as many behind ELMAN_MERGE_MODE_NONE.
@@ -900,7 +897,7 @@ elman_status elman_sequential_run_tokens(const elman_sequential *network,
 /// Fails with NOT_BUILT, IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
 /// (elman_sequential_drop_weights has freed the weights).
 ///
-/// Threads: any number at once on one network.
+/// Threads: any number at once on one network. pthread_cancel acts after the call, not in it.
 ELMAN_API
 elman_status elman_sequential_save(const elman_sequential *network,
                                    const char *path);
@@ -916,6 +913,7 @@ elman_status elman_sequential_save(const elman_sequential *network,
 /// touched.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_save_bytes(const elman_sequential *network,
                                          uint8_t *bytes,
                                          size_t capacity,
@@ -933,7 +931,7 @@ elman_status elman_sequential_save_bytes(const elman_sequential *network,
 /// shape or unknown), UNSUPPORTED (ELMAN_ISA names something unknown or not available here), OUT_OF_MEMORY,
 /// INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
 ///
-/// Threads: any.
+/// Threads: any. pthread_cancel acts after the call, not in it.
 ELMAN_API
 elman_status elman_sequential_load(const char *path,
                                    elman_sequential **out);
@@ -1381,7 +1379,7 @@ elman_status elman_trainer_evaluate_tokens(const elman_trainer *trainer,
 /// Fails with IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
 /// (elman_sequential_drop_weights has freed the weights).
 ///
-/// Threads: any number at once on one trainer.
+/// Threads: any number at once on one trainer. pthread_cancel acts after the call, not in it.
 ELMAN_API
 elman_status elman_trainer_save(const elman_trainer *trainer,
                                 const char *path);
@@ -1393,6 +1391,7 @@ elman_status elman_trainer_save(const elman_trainer *trainer,
 /// where the file needs more than capacity bytes: *needed is then set all the same, and bytes is not touched.
 ///
 /// Threads: any number at once on one trainer.
+ELMAN_API
 elman_status elman_trainer_save_bytes(const elman_trainer *trainer,
                                       uint8_t *bytes,
                                       size_t capacity,
@@ -1408,7 +1407,7 @@ elman_status elman_trainer_save_bytes(const elman_trainer *trainer,
 /// differs), NOT_BUILT, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
 /// (elman_sequential_drop_weights has freed the weights); the network is unchanged then.
 ///
-/// Threads: the network must not be in use by another thread.
+/// Threads: the network must not be in use by another thread. pthread_cancel acts after the call, not in it.
 ELMAN_API
 elman_status elman_trainer_load(elman_sequential *network,
                                 const char *path,
@@ -1421,6 +1420,7 @@ elman_status elman_trainer_load(elman_sequential *network,
 /// Fails with BAD_FORMAT, NOT_BUILT, OUT_OF_MEMORY, UNSUPPORTED as elman_trainer_load does; the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_trainer_load_bytes(elman_sequential *network,
                                       const uint8_t *bytes,
                                       size_t len,
