@@ -5,7 +5,7 @@
 use crate::dispatch::kernels;
 use crate::error::{Error, Result};
 use crate::layers::{Layer, PackedRnn, SimpleRnn, Variable, Variables, Weight};
-use crate::memory::{AlignedVec, check_len, row_stride};
+use crate::memory::{AlignedVec, Few, check_len, checked_product, row_stride};
 use crate::sequence;
 
 /// Floats of scratch that a step takes from the stack, rather than from the spare buffers.
@@ -37,7 +37,7 @@ pub struct SimpleRnnCell {
     input_size: usize,
     variables: Variables,
     packed: PackedRnn,
-    scratch: std::sync::Mutex<Vec<AlignedVec>>,
+    scratch: std::sync::Mutex<Few<AlignedVec>>,
 }
 
 impl SimpleRnnCell {
@@ -61,7 +61,7 @@ impl SimpleRnnCell {
     ///
     /// # Errors
     /// [`Error::LengthMismatch`] when a slice has another length than its shape, [`Error::InvalidArgument`] for a batch
-    /// of 0, [`Error::OutOfMemory`].
+    /// of 0, [`Error::OutOfMemory`]. Nothing is written then.
     pub fn step(&self, x: &[f32], h: &[f32], batch: usize, h_next: &mut [f32]) -> Result<()> {
         check_len("h", h.len(), "batch x units", &[batch, self.config.units])?;
         self.check(x, batch, "h_next", h_next.len())?;
@@ -101,7 +101,7 @@ impl SimpleRnnCell {
             };
         }
         let stride = row_stride(units);
-        let half = batch * stride;
+        let half = checked_product("states", &[2, batch, stride])? / 2;
         self.with_scratch(2 * half, |rows| {
             let state = h.unwrap_or(next);
             for (to, from) in rows.chunks_exact_mut(stride).zip(state.chunks_exact(units)) {
@@ -125,12 +125,16 @@ impl SimpleRnnCell {
             let mut rows = self.spare().pop().unwrap_or(AlignedVec::empty());
             rows.reserve_scratch(len)?;
             work(&mut rows[..len]);
-            self.spare().push(rows);
+            // Kept for the next step, unless there is no memory for the list.
+            let mut spare = self.spare();
+            if spare.try_reserve(1).is_ok() {
+                spare.push(rows);
+            }
         }
         Ok(())
     }
 
-    fn spare(&self) -> std::sync::MutexGuard<'_, Vec<AlignedVec>> {
+    fn spare(&self) -> std::sync::MutexGuard<'_, Few<AlignedVec>> {
         self.scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 

@@ -260,7 +260,8 @@ impl Sequential {
     /// # Errors
     /// [`Error::NotBuilt`]; [`Error::LengthMismatch`] when `x` or `y` has another length than its shape;
     /// [`Error::InvalidArgument`] for zero sizes, a model that reads tokens, or another batch than the one whose states
-    /// stateful layers keep.
+    /// stateful layers keep; [`Error::OutOfMemory`]. Nothing is written then, and the states that are kept
+    /// are the same.
     pub fn predict_into(&self, x: &[f32], batch: usize, steps: usize, y: &mut [f32]) -> Result<()> {
         self.run(x, batch, steps, RunOptions::default(), y)
     }
@@ -286,7 +287,8 @@ impl Sequential {
     /// [`predict_into`](Self::predict_into) with masks, lengths and states.
     ///
     /// # Errors
-    /// As [`predict_into`](Self::predict_into), and for options of wrong lengths or that exclude each other.
+    /// As [`predict_into`](Self::predict_into), and for options of wrong lengths or that exclude each other;
+    /// [`Error::Unsupported`] for 2^32 steps or more, any of which may be masked.
     pub fn run(
         &self,
         x: &[f32],

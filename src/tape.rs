@@ -46,8 +46,8 @@ impl Tape {
     ///
     /// # Errors
     /// [`Error::NotBuilt`]; [`Error::InvalidArgument`] for zero or overflowing sizes; [`Error::Unsupported`] for a model
-    /// without a layer that computes, or one whose weights were [dropped](Sequential::drop_weights);
-    /// [`Error::OutOfMemory`].
+    /// without a layer that computes, one whose weights were [dropped](Sequential::drop_weights), or, on
+    /// several threads, 2^32 steps of all of a thread's rows together; [`Error::OutOfMemory`].
     pub fn new(model: &Sequential, batch: usize, steps: usize) -> Result<Self> {
         model.output_len(batch, steps)?;
         let tape = sequence::Tape::new(model.whole_network("tape")?, model.threads(), batch, steps)?;
@@ -59,8 +59,9 @@ impl Tape {
     /// with zeros too, unless initial states are given.
     ///
     /// # Errors
-    /// As [`Sequential::run`]; [`Error::InvalidArgument`] where batch or steps exceed the tape's. The last forward and
-    /// backward pass stay on the tape then, unless it is [`Error::OutOfMemory`]: there is none after that.
+    /// As [`Sequential::run`]; [`Error::InvalidArgument`] where batch or steps exceed the tape's. Nothing is
+    /// written then, and the last forward and backward pass stay on the tape, unless it is
+    /// [`Error::OutOfMemory`]: there is none after that.
     #[expect(clippy::too_many_arguments, reason = "an array's sizes stand beside it, as everywhere")]
     pub fn forward(
         &mut self,
@@ -100,7 +101,8 @@ impl Tape {
     ///
     /// # Errors
     /// [`Error::LengthMismatch`]; [`Error::InvalidArgument`] before the first forward pass, or where `dx` is asked of a
-    /// model that reads tokens.
+    /// model that reads tokens; [`Error::OutOfMemory`], after which there are no gradients, and the pass can
+    /// be gone back once more. Nothing is written then.
     pub fn backward(&mut self, dy: &[f32], dx: Option<&mut [f32]>) -> Result<()> {
         self.backward_with_state(dy, None, dx)
     }

@@ -71,6 +71,23 @@ impl Copies {
         Self { a: AlignedVec::empty(), b: AlignedVec::empty() }
     }
 
+    /// Room for a product with `rows` rows of results and `columns` columns; `packs`: of terms that are
+    /// parts.
+    pub(crate) fn reserve(
+        &mut self,
+        kernels: &KernelSet,
+        rows: usize,
+        columns: usize,
+        packs: bool,
+    ) -> Result<()> {
+        let padded = columns.next_multiple_of(kernels.lanes);
+        self.b.reserve_rows(padded, TERMS)?;
+        if rows >= PACK_FROM || packs {
+            self.a.reserve_rows(rows.div_ceil(tile_rows(kernels, padded)), TERMS * TILE_STRIDE)?;
+        }
+        Ok(())
+    }
+
     /// Floats that it holds.
     pub(crate) fn len(&self) -> usize {
         self.a.len() + self.b.len()
@@ -78,10 +95,7 @@ impl Copies {
 }
 
 /// `c[f - start, u] = Σ_n a[n, f] · b[n, u]` for f in `features` and `columns` columns, in the order of n; rows of `c` are
-/// `c_stride` apart and whole vectors are written.
-///
-/// # Errors
-/// [`Error::OutOfMemory`](crate::Error::OutOfMemory) for the copies; `c` is zero then.
+/// `c_stride` apart and whole vectors are written. There is [room](Copies::reserve) for the copies.
 ///
 /// # Panics
 /// Where an array is too small, or the factors have different numbers of terms.
@@ -92,20 +106,17 @@ pub(crate) fn multiply_over_rows(
     c: &mut [f32],
     c_stride: usize,
     copies: &mut Copies,
-) -> Result<()> {
+) {
     let (count, rows) = (a.count(), features.len());
     let padded = columns.next_multiple_of(kernels.lanes);
     assert!(b.count() == count && a.hold(features.end) && b.hold(columns), "the factors do not fit");
     assert!(padded <= c_stride && rows.saturating_mul(c_stride) <= c.len(), "output too small");
     c[..rows * c_stride].fill(0.0);
     let panel = kernels.panel();
-    // Of the widest panel: a narrower one could have higher tiles.
-    let tile_rows = kernels.outer_rows[padded.min(panel) / kernels.lanes - 1];
+    let tile_rows = tile_rows(kernels, padded);
     let pack = rows >= PACK_FROM || matches!(a, Terms::Parts { .. });
-    copies.b.reserve_scratch(TERMS * padded)?;
-    if pack {
-        copies.a.reserve_scratch(rows.div_ceil(tile_rows) * TERMS * TILE_STRIDE)?;
-    }
+    let packed = if pack { rows.div_ceil(tile_rows) * TERMS * TILE_STRIDE } else { 0 };
+    assert!(TERMS * padded <= copies.b.len() && packed <= copies.a.len(), "no room for the copies");
     for first in (0..count).step_by(TERMS) {
         let terms = first..count.min(first + TERMS);
         if pack {
@@ -146,7 +157,11 @@ pub(crate) fn multiply_over_rows(
             unsafe { (kernels.outer)(&outer) };
         }
     }
-    Ok(())
+}
+
+/// Rows of a tile, for `padded` columns: of the widest panel, since a narrower one could have higher tiles.
+fn tile_rows(kernels: &KernelSet, padded: usize) -> usize {
+    kernels.outer_rows[padded.min(kernels.panel()) / kernels.lanes - 1]
 }
 
 /// Floats from term to term of a packed tile: the highest tile, so that eight can be copied at once.
@@ -217,8 +232,8 @@ mod tests {
                 for a_terms in [in_order(&a, rows), Terms::Parts { parts: &part, order: &order }] {
                     let (a_terms, b_terms) = ((a_terms, 0..rows), (in_order(&b, columns), columns));
                     let mut copies = Copies::empty();
-                    multiply_over_rows(kernels, a_terms, b_terms, &mut c, stride, &mut copies)
-                        .expect("small");
+                    copies.reserve(kernels, rows, columns, true).expect("small");
+                    multiply_over_rows(kernels, a_terms, b_terms, &mut c, stride, &mut copies);
                     for (f, u) in (0..rows).flat_map(|f| (0..columns).map(move |u| (f, u))) {
                         // Whole numbers below 2^24: exact in any order.
                         let sum: f32 = (0..terms).map(|n| a[n * rows + f] * b[n * columns + u]).sum();

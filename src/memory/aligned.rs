@@ -94,13 +94,21 @@ impl<T: Number> Aligned<T> {
         Ok(copy)
     }
 
-    /// Makes room for at least `len` elements. The contents are zeros or leftovers afterwards: this is for scratch.
+    /// Makes room for at least `len` elements. The contents are zeros or leftovers afterwards: this is for
+    /// scratch. Where that fails nothing is left: the old memory is given back first, so that a buffer never
+    /// takes both.
     pub(crate) fn reserve_scratch(&mut self, len: usize) -> Result<()> {
         if self.len < len {
             *self = Self::empty();
             *self = Self::zeroed(len)?;
         }
         Ok(())
+    }
+
+    /// [`reserve_scratch`](Self::reserve_scratch) for rows `stride` apart.
+    pub(crate) fn reserve_rows(&mut self, rows: usize, stride: usize) -> Result<()> {
+        let len = rows.checked_mul(stride).ok_or(Error::OutOfMemory { bytes: usize::MAX })?;
+        self.reserve_scratch(len)
     }
 
     fn layout(len: usize) -> Option<Layout> {

@@ -8,7 +8,7 @@ use rand_core::{Rng, SeedableRng};
 
 use super::{Examples, Score, Trainer};
 use crate::error::{Error, Result};
-use crate::memory::{check_len, zeros};
+use crate::memory::{List, check_len, refill, zeros};
 use crate::sequence::Input;
 use crate::sequential::{RunOptions, Sequential};
 
@@ -78,7 +78,7 @@ impl Sequential {
             )));
         }
         let mut gatherer = Gatherer::new(self, trainer, examples, fit.batch_size.min(rows))?;
-        let mut order: Vec<usize> = (0..rows).collect();
+        let mut order = List::collected((0..rows).map(Ok))?;
         let mut history: Vec<Epoch> = Vec::new();
         let (mut best, mut since) = (f32::INFINITY, 0);
         for number in 0..fit.epochs {
@@ -143,7 +143,9 @@ impl Gatherer {
             }
             Input::Tokens(ids) => {
                 check_len("ids", ids.len(), "rows x steps", &[batch, steps])?;
-                (Vec::new(), vec![0; most * lens[0]])
+                let mut chosen = Vec::new();
+                refill(&mut chosen, most * lens[0], 0)?;
+                (Vec::new(), chosen)
             }
         };
         Ok(Self { floats, ids, target: zeros(most * lens[1])?, weights: zeros(most * lens[2])?, lens })
