@@ -60,8 +60,8 @@ impl Tape {
     ///
     /// # Errors
     /// As [`Sequential::run`]; [`Error::InvalidArgument`] where batch or steps exceed the tape's. Nothing is
-    /// written then. The last forward and backward pass stay on the tape, unless it is
-    /// [`Error::OutOfMemory`]: there is none after that, and [`backward`](Self::backward) says so.
+    /// written then, and the last forward and backward pass stay on the tape, unless it is
+    /// [`Error::OutOfMemory`]: there is none after that.
     #[expect(clippy::too_many_arguments, reason = "an array's sizes stand beside it, as everywhere")]
     pub fn forward(
         &mut self,

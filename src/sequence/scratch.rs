@@ -59,25 +59,25 @@ pub(crate) struct Scratch {
     pub(super) ready: (Bounds, bool),
 }
 
-/// Scratch that is not in use.
+/// Scratch that is not in use, each in a box: it is a kilobyte, and a short call hands it on a few times.
 #[derive(Debug, Default)]
-pub(crate) struct ScratchPool(Mutex<Few<Scratch>>);
+pub(crate) struct ScratchPool(Mutex<Few<Box<Scratch>>>);
 
 impl ScratchPool {
     /// A used one where there is one.
-    pub(crate) fn take(&self) -> Scratch {
+    pub(crate) fn take(&self) -> Box<Scratch> {
         self.lock().pop().unwrap_or_default()
     }
 
     /// Keeps it for the next call, unless there is no memory for the list.
-    pub(crate) fn give(&self, scratch: Scratch) {
+    pub(crate) fn give(&self, scratch: Box<Scratch>) {
         let mut spare = self.lock();
         if spare.try_reserve(1).is_ok() {
             spare.push(scratch);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Few<Scratch>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Few<Box<Scratch>>> {
         // Nothing panics while the lock is held, and a list of spare buffers cannot be half changed.
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
