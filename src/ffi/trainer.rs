@@ -296,7 +296,7 @@ pub unsafe extern "C" fn elman_trainer_new(
         // SAFETY: readable for its struct_size bytes: the contract at the top of the header.
         let config = unsafe { read_config(config) }?;
         let out = Place::new("out", out)?;
-        let trainer = Trainer::new(&network.read(), config)?;
+        let trainer = Trainer::new(&*network.read()?, config)?;
         // SAFETY: valid for a write: the contract at the top of the header.
         unsafe { out.put_handle(elman_trainer { trainer, network: network.share() }) };
         Ok(())
@@ -523,7 +523,7 @@ unsafe fn step<T: Element>(
     boundary(|| {
         // SAFETY: a live handle that nobody else uses meanwhile: the caller's duty.
         let elman_trainer { trainer, network } = unsafe { unshared("trainer", trainer) }?;
-        let mut network = network.write();
+        let mut network = network.write()?;
         let loss = Output::new("loss", loss, 1)?;
         let (batch, steps) = given.sizes;
         let rows = given.check(trainer, &network)?;
@@ -550,7 +550,7 @@ unsafe fn evaluate<T: Element>(
     boundary(|| {
         // SAFETY: a live handle that nobody changes meanwhile: the caller's duty.
         let elman_trainer { trainer, network } = unsafe { shared("trainer", trainer) }?;
-        let network = network.read();
+        let network = network.read()?;
         let loss = Output::new("loss", loss, 1)?;
         let accuracy = if accuracy.is_null() { None } else { Some(Output::new("accuracy", accuracy, 1)?) };
         let weights = used("weights", weights.0, weights.1)?;
@@ -586,7 +586,7 @@ pub unsafe extern "C" fn elman_trainer_save(
         // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
         let elman_trainer { trainer, network } = unsafe { shared("trainer", trainer) }?;
         // SAFETY: nul-terminated: the contract at the top of the header.
-        trainer.save(&network.read(), unsafe { self::path(path) }?)?;
+        trainer.save(&*network.read()?, unsafe { self::path(path) }?)?;
         Ok(())
     })
 }
@@ -611,18 +611,23 @@ pub unsafe extern "C" fn elman_trainer_load(
         let network = unsafe { shared("network", network.cast_const()) }?;
         let out = Place::new("out", out)?;
         // SAFETY: nul-terminated: the contract at the top of the header.
-        let trainer = Trainer::load(&mut network.write(), unsafe { self::path(path) }?)?;
+        let trainer = Trainer::load(&mut *network.write()?, unsafe { self::path(path) }?)?;
         // SAFETY: valid for a write: the contract at the top of the header.
         unsafe { out.put_handle(elman_trainer { trainer, network: network.share() }) };
         Ok(())
     })
 }
 
-/// Frees a trainer; its network stays unless it is freed already. NULL is fine; a second time is not.
+/// Frees a trainer; its network stays unless it is freed already. NULL is fine; a second time is not. In a child process
+/// whose parent was in a step of it, nothing happens: its memory is half changed.
 ///
 /// Threads: the trainer must not be in use by another thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn elman_trainer_free(trainer: *mut elman_trainer) {
+    // SAFETY: NULL or a live handle: the contract at the top of the header.
+    if unsafe { trainer.as_ref() }.is_some_and(|trainer| trainer.network.is_torn()) {
+        return;
+    }
     // SAFETY: made by `put_handle`, not freed before and not in use: the contract at the top of the header.
     unsafe { free(trainer) }
 }

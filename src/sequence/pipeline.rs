@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use super::network::{Network, Stage};
-use super::parallel::{self, Threads};
+use super::parallel::{self, Held, Threads};
 use super::scratch::{Buffer, Lane};
-use super::team::{self, Held};
 use super::work::Work;
 use super::{layered, looped, unrolled};
 use crate::dispatch::{Function, KernelSet, kernels};
@@ -71,14 +70,24 @@ pub(super) struct Chunk<'a> {
 }
 
 /// Who helps with a stage.
-#[derive(Clone, Copy)]
 pub(super) enum Help<'a> {
     Nobody,
     /// A team that shares the columns of large layers.
-    Columns(&'a Held<'a>),
+    Columns(&'a mut Held),
     /// Threads for the halves of a Bidirectional layer, or for layers on different chunks, at the same time; and the call's
     /// multiply-adds.
     Threads(&'a Threads, usize),
+}
+
+impl Help<'_> {
+    /// The same, for a while.
+    pub(super) fn again(&mut self) -> Help<'_> {
+        match self {
+            Help::Nobody => Help::Nobody,
+            Help::Columns(team) => Help::Columns(team),
+            Help::Threads(threads, work) => Help::Threads(threads, *work),
+        }
+    }
 }
 
 /// The buffers that a stage works in.
@@ -108,16 +117,16 @@ pub(super) fn run(
     let recurrent =
         layers.iter().filter(|layer| matches!(Step::of(&layer.packed, half), Step::Rnn(_))).count();
     let cost: usize = layers.iter().map(|layer| Step::of(&layer.packed, half).cost()).sum();
-    let held = match help {
-        Help::Threads(threads, all) if recurrent > 1 && cost * work.total() >= layered::LAYERS_FROM => {
-            threads.team(all).map(|team| (team, parallel::patience(all)))
+    let mut held = match &help {
+        &Help::Threads(threads, all) if recurrent > 1 && cost * work.total() >= layered::LAYERS_FROM => {
+            threads.team(all).map(|team| (team, parallel::wake_timeout(all)))
         }
         _ => None,
     };
     // Alone, small chunks are a loss; but as long as this call has the team, those that it woke stay for the next.
-    let team = held.as_ref().filter(|(team, patience)| team.partners(*patience) > 0).map(|(team, _)| team);
+    let team = held.as_mut().and_then(|(team, timeout)| (team.workers(*timeout) > 0).then_some(team));
     let bytes: usize = layers.iter().map(|layer| row_stride(layer.output.features) * size_of::<f32>()).sum();
-    let target = match team {
+    let target = match &team {
         Some(_) => work.total() / layered::CHUNKS,
         None if work.batch == 1 => (CHUNK_BYTES_OF_ONE / bytes.max(1)).max(CHUNK_ROWS),
         None => (CHUNK_BYTES / bytes.max(1)).max(CHUNK_ROWS),
@@ -143,7 +152,7 @@ pub(super) fn run(
         let lanes = lanes_of(layers, half, chunks, states).collect();
         return layered::run(team, &walk, lanes, (offsets, gathered, handed), sink);
     }
-    let columns = match help {
+    let mut columns = match help {
         Help::Columns(team) => Some(team),
         _ => None,
     };
@@ -151,7 +160,7 @@ pub(super) fn run(
     while let Some(span) = walk.span(first) {
         let mut input = walk.input(&span, offsets, gathered);
         for lane in lanes_of(layers, half, chunks, states) {
-            input = lane.run(&walk, &span, input, columns);
+            input = lane.run(&walk, &span, input, columns.as_deref_mut());
         }
         sink(Chunk { first, counts: span.counts, rows: input });
         first += span.counts.len();
@@ -258,7 +267,7 @@ impl<'a> LayerLane<'a> {
         walk: &Walk<'_>,
         span: &Span<'_>,
         input: Rows<'_>,
-        team: Option<&Held<'_>>,
+        team: Option<&mut Held>,
     ) -> Rows<'a> {
         let Span { first, counts, rows, after } = *span;
         let Self { step, buffer, state } = self;
@@ -273,8 +282,8 @@ impl<'a> LayerLane<'a> {
                 let init = Init::Bias(&rnn.bias);
                 match team.filter(|_| rnn.recurrent.bytes() >= SHARED_FROM) {
                     Some(team) => {
-                        team::multiply(team, input, rows, &rnn.kernel, init, sums, stride);
-                        team::steps(team, rnn, buffer, stride, carried, counts, first);
+                        parallel::multiply(team, input, rows, &rnn.kernel, init, sums, stride);
+                        parallel::steps(team, rnn, buffer, stride, carried, counts, first);
                     }
                     None => {
                         multiply(input, &rnn.kernel, init, sums, stride);

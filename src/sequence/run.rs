@@ -104,10 +104,10 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
     // Of few rows, two parts one after the other take longer than one: no more parts than there are threads awake. Those that
     // come too late stay for the next call, as long as this one has the team.
     let few = !is_whole && by_rows > 1 && batch < ROWS_A_THREAD * by_rows;
-    let few_team = if few { threads.team(work) } else { None };
-    let count = match &few_team {
+    let mut few_team = if few { threads.team(work) } else { None };
+    let count = match &mut few_team {
         _ if is_whole => 1,
-        Some(team) => by_rows.min(1 + team.partners(parallel::patience(work))),
+        Some(team) => by_rows.min(1 + team.workers(parallel::wake_timeout(work))),
         None if few => 1,
         None => by_rows,
     };
@@ -128,18 +128,18 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
     let (mut one, mut many);
     let parts: &mut [Part<'_>] = if count == 1 {
         one = parts.next();
-        let team = if shares_columns { threads.team(work) } else { None };
-        let help = match &team {
+        let mut team = if shares_columns { threads.team(work) } else { None };
+        let mut help = match &mut team {
             Some(team) => Help::Columns(team),
             None if helpers > 1 => Help::Threads(threads, work),
             None => Help::Nobody,
         };
-        one.iter_mut().for_each(|part| run_part(part, help));
+        one.iter_mut().for_each(|part| run_part(part, help.again()));
         one.as_mut_slice()
     } else {
         many = parts.collect::<Vec<_>>();
         let run_part = |part: &mut Part<'_>| run_part(part, Help::Nobody);
-        match &few_team {
+        match &mut few_team {
             Some(team) => parallel::share_out(team, &mut many, run_part),
             None => threads.for_each(work, &mut many, run_part),
         }
@@ -242,7 +242,7 @@ fn run_part(
     steps: usize,
     padding: Padding,
     initial_state: Option<&[f32]>,
-    help: Help<'_>,
+    mut help: Help<'_>,
 ) -> Result<()> {
     let Scratch { work, lanes, states, wholes, halves, blank, head } = &mut part.scratch;
     let rows = part.rows.len();
@@ -312,11 +312,11 @@ fn run_part(
                     pipeline::run(network, stage, half, source, work, buffers, &mut |_| {})
                 };
             };
-            match help {
-                Help::Threads(threads, work) => {
+            match &mut help {
+                &mut Help::Threads(threads, work) => {
                     threads.for_each(work, &mut both, |half| run_half(half, Help::Nobody));
                 }
-                _ => both.iter_mut().for_each(|half| run_half(half, help)),
+                help => both.iter_mut().for_each(|half| run_half(half, help.again())),
             }
             both.into_iter().try_for_each(|half| half.outcome)?;
             let Layer::Bidirectional(both) = &layers[0].layer else { continue };
@@ -330,7 +330,7 @@ fn run_part(
             }
         } else {
             let blank_row = blank_output(network, stage, work, blank)?;
-            let buffers = Buffers { lane: &mut lanes[0], states: stage_states, help };
+            let buffers = Buffers { lane: &mut lanes[0], states: stage_states, help: help.again() };
             if !output.sequence {
                 pipeline::run(network, stage, None, source, work, buffers, &mut |_| {})?;
             } else if is_last {

@@ -1,9 +1,8 @@
 //! Everything that changes while a network runs, held apart from the network and used again.
 
-use std::sync::Mutex;
-
 use super::work::Work;
 use crate::memory::AlignedVec;
+use crate::process::Spares;
 
 /// A whole sequence in memory, between stages.
 #[derive(Debug, Default)]
@@ -59,21 +58,16 @@ pub(crate) struct Scratch {
 
 /// Scratch that is not in use.
 #[derive(Debug, Default)]
-pub(crate) struct ScratchPool(Mutex<Vec<Scratch>>);
+pub(crate) struct ScratchPool(Spares<Scratch>);
 
 impl ScratchPool {
     /// A used one where there is one.
     pub(crate) fn take(&self) -> Scratch {
-        self.lock().pop().unwrap_or_default()
+        self.0.take().unwrap_or_default()
     }
 
     /// Keeps it for the next call.
     pub(crate) fn give(&self, scratch: Scratch) {
-        self.lock().push(scratch);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Scratch>> {
-        // Nothing panics while the lock is held, and a list of spare buffers cannot be half changed.
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.give(scratch);
     }
 }
