@@ -416,7 +416,10 @@ pub unsafe extern "C" fn elman_sequential_drop_weights(network: *mut elman_seque
     })
 }
 
-/// How many threads one predict or run may use: 1 unless set, 0 for all cores. The results have the same bits.
+/// How many threads one predict or run may use, the caller's among them: 1 unless set, 0 for one for each processor. There
+/// are never more than processors that the calling thread may use (its affinity mask, a container's quota), for the new
+/// threads inherit them. A call whose threads keep it waiting, because their processors are somebody else's, goes on alone
+/// for a while. The results have the same bits.
 ///
 /// Fails with INVALID_ARGUMENT above 1024, UNSUPPORTED where the system starts no threads.
 ///

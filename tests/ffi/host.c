@@ -294,15 +294,15 @@ static void compare_modes(size_t threads, const char *mode)
 
 static void rounding(size_t threads)
 {
-    /* Some pools are made before, as a host does that changes the mode in the middle. */
     compare_modes(threads, "to nearest");
+    /* One pool is made before, as by a host that changes the mode in the middle. */
     static const int modes[] = {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO};
     static const char *const names[] = {"upward", "downward", "toward zero"};
     for (int i = 0; i < 3; i++) {
         elman_sequential *before = stack(1, UNITS, FEATURES, 0, threads);
+        elman_sequential *alone = stack(1, UNITS, FEATURES, 0, 1);
         CHECK(predict(before, 64, 40, y));
         HOLDS(fesetround(modes[i]) == 0);
-        elman_sequential *alone = stack(1, UNITS, FEATURES, 0, 1);
         for (int round = 0; round < 30; round++) {
             CHECK(predict(alone, 64, 40, expected));
             CHECK(predict(before, 64, 40, y));
@@ -311,8 +311,8 @@ static void rounding(size_t threads)
                 exit(EXIT_FAILURE);
             }
         }
+        compare_modes(threads, names[i]);
         HOLDS(fesetround(FE_TONEAREST) == 0);
-        /* Both networks get their weights in the usual mode. */
         elman_sequential_free(alone);
         elman_sequential_free(before);
     }
