@@ -18,9 +18,10 @@
 //!
 //! # A worker that cannot run
 //! The processor that a member needs may be somebody else's: another program's, or the caller's own. Then two threads take longer
-//! than one. Each job knows how long its caller waited, and what the others' work would have taken it; what waiting took beyond
-//! that is *lost*. After a loss the caller goes on alone, for a time that is so many times longer that the loss does not matter, and
-//! longer still where the next attempt fails, too.
+//! than one. Each job knows how long its caller waited, and what the others' work would have taken it: what it saved. What was
+//! saved lately is a credit that waits are paid from, as a machine where nobody else works has a wait now and then, too. A wait
+//! that is longer is a loss, after which the caller goes on alone: so many times longer that the loss does not matter, and
+//! longer still where the next attempt fails, too. So two threads take no longer than one, but for that share.
 //!
 //! # Floating-point modes
 //! A member computes in the caller's mode, and has its own back afterwards: a result must not depend on who computes it.
@@ -51,6 +52,8 @@ const SOON: Duration = Duration::from_millis(1);
 const LONGEST_SPIN: Duration = Duration::from_millis(1);
 /// How many times longer than what was lost a caller goes on alone: a loss of 3 %.
 const ALONE_FOR: u32 = 32;
+/// What was saved counts for waits up to this: a few turns of another program on the same processor.
+const MOST_CREDIT: Duration = Duration::from_millis(20);
 /// At least so long, and at most.
 const ALONE_AT_LEAST: Duration = Duration::from_millis(5);
 const ALONE_AT_MOST: Duration = Duration::from_secs(1);
@@ -84,6 +87,8 @@ pub(super) struct Team {
     /// Nanoseconds until when callers are alone, and how long they were the last time.
     alone_until: AtomicU64,
     alone_for: AtomicU64,
+    /// Nanoseconds that others have saved callers lately.
+    credit: AtomicU64,
     /// Whether a caller has the team.
     taken: AtomicBool,
     /// Workers and jobs in one word, so that joining, leaving and beginning a job exclude each other.
@@ -119,13 +124,21 @@ pub(in super::super) struct Barrier<'a> {
     members: usize,
     begun: Instant,
     waits: Cell<u32>,
-    /// What long waits took together.
+    /// What long waits took together, and what of it was spent awake.
     waited: Cell<Duration>,
+    awake: Cell<Duration>,
 }
 
 impl<'a> Barrier<'a> {
     fn new(team: &'a Team, members: usize) -> Self {
-        Self { team, members, begun: now(), waits: Cell::new(0), waited: Cell::default() }
+        Self {
+            team,
+            members,
+            begun: now(),
+            waits: Cell::new(0),
+            waited: Cell::default(),
+            awake: Cell::default(),
+        }
     }
 
     /// Waits until every member has called this as often as this one. What they wrote before is visible after.
@@ -166,15 +179,12 @@ impl<'a> Barrier<'a> {
         let begun = now();
         // A large layer's members differ by more: waiting for as long as a step takes is better than to sleep.
         let step = (begun - self.begun).saturating_sub(self.waited.get()) / self.waits.get();
-        if !spin(&done, step.min(LONGEST_SPIN)) {
+        let comes = spin(&done, step.min(LONGEST_SPIN));
+        self.awake.set(self.awake.get() + SPIN + (now() - begun));
+        if !comes {
             self.team.sleepers.sleep(done, None);
         }
-        self.waited.set(self.waited.get() + (now() - begun));
-    }
-
-    /// How long this member has worked.
-    fn worked(&self) -> Duration {
-        (now() - self.begun).saturating_sub(self.waited.get())
+        self.waited.set(self.waited.get() + SPIN + (now() - begun));
     }
 }
 
@@ -219,6 +229,7 @@ impl Team {
             given_back: AtomicU64::new(0),
             alone_until: AtomicU64::new(0),
             alone_for: AtomicU64::new(0),
+            credit: AtomicU64::new(0),
             taken: AtomicBool::new(false),
             word: AtomicUsize::new(0),
             expected: AtomicUsize::new(0),
@@ -414,11 +425,16 @@ impl Held {
         if is_alone { 0 } else { self.team.here() }
     }
 
-    /// Notes a loss.
-    fn lose(&mut self, lost: Duration) {
-        if !lost.is_zero() {
+    /// Takes what was waited from what was saved, now and lately.
+    fn settle(&mut self, saved: Duration, waited: Duration) {
+        let credit = Duration::from_nanos(self.team.credit.load(Ordering::Relaxed)).saturating_add(saved);
+        let left = credit.saturating_sub(waited).min(MOST_CREDIT);
+        self.team.credit.store(nanoseconds(left), Ordering::Relaxed);
+        if waited > credit {
             self.was_lost = true;
-            self.team.stay_alone(lost);
+            self.team.stay_alone(waited - credit);
+        } else if left == MOST_CREDIT {
+            self.team.alone_for.store(0, Ordering::Relaxed);
         }
     }
 
@@ -469,16 +485,15 @@ impl Held {
                 Err(other) => word = other,
             }
         };
-        let barrier = Barrier::new(team, members);
+        let (barrier, before) = (Barrier::new(team, members), thread_time());
         let mut ending = Ending { barrier: &barrier, completed: false };
         job(0, members, &barrier);
         ending.completed = true;
         drop(ending);
-        if !barrier.waited.get().is_zero() {
-            let saved = barrier.worked().as_secs_f64() * others(members);
-            let saved = Duration::try_from_secs_f64(saved).unwrap_or(Duration::MAX);
-            self.lose(barrier.waited.get().saturating_sub(saved));
-        }
+        // What the caller had of a processor, but for waiting: others may have had it in between.
+        let worked = thread_time().saturating_sub(before).saturating_sub(barrier.awake.get());
+        let saved = Duration::try_from_secs_f64(worked.as_secs_f64() * others(members));
+        self.settle(saved.unwrap_or(Duration::MAX), barrier.waited.get());
         assert!(!team.panicked.load(Ordering::Acquire), "another thread's share panicked");
     }
 
@@ -508,8 +523,7 @@ impl Held {
         claim();
         drop(closing);
         // Pieces differ, so what helpers did is measured; a processor that they did not have does not count.
-        let saved = Duration::from_nanos(team.saved.load(Ordering::Relaxed));
-        self.lose(barrier.waited.get().saturating_sub(saved));
+        self.settle(Duration::from_nanos(team.saved.load(Ordering::Relaxed)), barrier.waited.get());
         assert!(!team.panicked.load(Ordering::Acquire), "another thread's share panicked");
     }
 }

@@ -9,7 +9,7 @@ use super::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, fence};
 
 /// How long a thread that waits in the middle of a job stays awake: a few times what the work between two waits takes, and
 /// about what it costs to be woken.
-pub(super) const SPIN: Duration = Duration::from_micros(30);
+pub(super) const SPIN: Duration = Duration::from_micros(if cfg!(loom) { 0 } else { 30 });
 /// Looks between two looks at the clock: some microseconds.
 const LOOKS: usize = 64;
 
