@@ -18,10 +18,10 @@
 //!
 //! # A worker that cannot run
 //! The processor that a member needs may be somebody else's: another program's, or the caller's own. Then two threads take longer
-//! than one. Each job knows how long its caller waited, and what the others' work would have taken it: what it saved. What was
-//! saved lately is a credit that waits are paid from, as a machine where nobody else works has a wait now and then, too. A wait
-//! that is longer is a loss, after which the caller goes on alone: so many times longer that the loss does not matter, and
-//! longer still where the next attempt fails, too. So two threads take no longer than one, but for that share.
+//! than one. Each job is measured: how long it took, and how much of a processor its work took, which is what one thread would
+//! take that has a processor to itself. The differences are summed up. What was saved lately pays for a delay now and then, which
+//! a machine has where nobody else works, too. Where the sum falls below zero the caller goes on alone: so many times longer
+//! than the loss that it does not matter, and longer still where the next attempt fails, too.
 //!
 //! # Floating-point modes
 //! A member computes in the caller's mode, and has its own back afterwards: a result must not depend on who computes it.
@@ -36,7 +36,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::sync::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, yield_now};
-use super::wait::{SPIN, Sleepers, now, spin};
+use super::wait::{SPIN, Sleepers, glance, now, spin};
 use crate::dispatch::FloatMode;
 use crate::process::thread_time;
 
@@ -50,13 +50,15 @@ const AWAKE: Duration = Duration::from_micros(200);
 const SOON: Duration = Duration::from_millis(1);
 /// A wait in a job that is longer than a step of it is spent asleep; so is one that is longer than this.
 const LONGEST_SPIN: Duration = Duration::from_millis(1);
-/// How many times longer than what was lost a caller goes on alone: a loss of 3 %.
-const ALONE_FOR: u32 = 32;
+/// How many times longer than what was lost a caller goes on alone.
+const ALONE_FOR: u32 = 12;
 /// What was saved counts for waits up to this: a few turns of another program on the same processor.
 const MOST_CREDIT: Duration = Duration::from_millis(20);
 /// At least so long, and at most.
 const ALONE_AT_LEAST: Duration = Duration::from_millis(5);
-const ALONE_AT_MOST: Duration = Duration::from_secs(1);
+const ALONE_AT_MOST: Duration = Duration::from_millis(500);
+/// A sum so far below zero is within the clocks' error.
+const LEAST_LOSS: Duration = Duration::from_micros(100);
 
 /// `word` is the number of the last job with barriers, shifted, and the number of workers.
 const WORKER_BITS: u32 = 16;
@@ -87,7 +89,7 @@ pub(super) struct Team {
     /// Nanoseconds until when callers are alone, and how long they were the last time.
     alone_until: AtomicU64,
     alone_for: AtomicU64,
-    /// Nanoseconds that others have saved callers lately.
+    /// Nanoseconds that workers have saved callers lately, and [`LEAST_LOSS`].
     credit: AtomicU64,
     /// Whether a caller has the team.
     taken: AtomicBool,
@@ -127,18 +129,28 @@ pub(in super::super) struct Barrier<'a> {
     /// What long waits took together, and what of it was spent awake.
     waited: Cell<Duration>,
     awake: Cell<Duration>,
+    /// How much of a processor this thread had had when it began.
+    before: Duration,
 }
 
 impl<'a> Barrier<'a> {
     fn new(team: &'a Team, members: usize) -> Self {
-        Self {
-            team,
-            members,
-            begun: now(),
-            waits: Cell::new(0),
-            waited: Cell::default(),
-            awake: Cell::default(),
-        }
+        Self::from(team, members, Duration::ZERO)
+    }
+
+    /// The caller's, which asks how much it has [`worked`](Self::worked).
+    fn of_caller(team: &'a Team, members: usize) -> Self {
+        Self::from(team, members, thread_time())
+    }
+
+    fn from(team: &'a Team, members: usize, before: Duration) -> Self {
+        let (waits, waited, awake) = (Cell::new(0), Cell::default(), Cell::default());
+        Self { team, members, begun: now(), waits, waited, awake, before }
+    }
+
+    /// How much of a processor this member has had, but for waiting.
+    fn worked(&self) -> Duration {
+        thread_time().saturating_sub(self.before).saturating_sub(self.awake.get())
     }
 
     /// Waits until every member has called this as often as this one. What they wrote before is visible after.
@@ -173,18 +185,18 @@ impl<'a> Barrier<'a> {
     /// The same where a panic does not end the wait.
     fn wait_even_so(&self, done: impl Fn() -> bool) {
         self.waits.set(self.waits.get() + 1);
-        if spin(&done, SPIN) {
+        if glance(&done) {
             return;
         }
         let begun = now();
         // A large layer's members differ by more: waiting for as long as a step takes is better than to sleep.
         let step = (begun - self.begun).saturating_sub(self.waited.get()) / self.waits.get();
-        let comes = spin(&done, step.min(LONGEST_SPIN));
-        self.awake.set(self.awake.get() + SPIN + (now() - begun));
+        let comes = spin(&done, step.clamp(SPIN, LONGEST_SPIN));
+        self.awake.set(self.awake.get() + (now() - begun));
         if !comes {
             self.team.sleepers.sleep(done, None);
         }
-        self.waited.set(self.waited.get() + SPIN + (now() - begun));
+        self.waited.set(self.waited.get() + (now() - begun));
     }
 }
 
@@ -209,7 +221,7 @@ impl Idle {
             return self.looks > 1;
         }
         std::hint::spin_loop();
-        if self.looks % 64 != 0 {
+        if !self.looks.is_multiple_of(64) {
             return false;
         }
         // Whoever else can use this processor goes first.
@@ -229,7 +241,7 @@ impl Team {
             given_back: AtomicU64::new(0),
             alone_until: AtomicU64::new(0),
             alone_for: AtomicU64::new(0),
-            credit: AtomicU64::new(0),
+            credit: AtomicU64::new(nanoseconds(LEAST_LOSS)),
             taken: AtomicBool::new(false),
             word: AtomicUsize::new(0),
             expected: AtomicUsize::new(0),
@@ -372,8 +384,8 @@ impl Team {
         if let Err(payload) = outcome {
             // Dropping a payload can panic once more; leaking it cannot.
             std::mem::forget(payload);
+            // Who calls this wakes those that sleep, next.
             self.panicked.store(true, Ordering::Release);
-            self.sleepers.wake();
         }
     }
 
@@ -425,17 +437,19 @@ impl Held {
         if is_alone { 0 } else { self.team.here() }
     }
 
-    /// Takes what was waited from what was saved, now and lately.
-    fn settle(&mut self, saved: Duration, waited: Duration) {
-        let credit = Duration::from_nanos(self.team.credit.load(Ordering::Relaxed)).saturating_add(saved);
-        let left = credit.saturating_sub(waited).min(MOST_CREDIT);
-        self.team.credit.store(nanoseconds(left), Ordering::Relaxed);
-        if waited > credit {
+    /// Sums up what `work` of one processor took with several.
+    fn settle(&mut self, work: Duration, took: Duration) {
+        // Counted from the lowest sum that is allowed, so that it is never negative.
+        let before = Duration::from_nanos(self.team.credit.load(Ordering::Relaxed)).saturating_add(work);
+        let mut left = before.saturating_sub(took).min(MOST_CREDIT);
+        if took > before {
             self.was_lost = true;
-            self.team.stay_alone(waited - credit);
+            self.team.stay_alone(LEAST_LOSS + (took - before));
+            left = LEAST_LOSS;
         } else if left == MOST_CREDIT {
             self.team.alone_for.store(0, Ordering::Relaxed);
         }
+        self.team.credit.store(nanoseconds(left), Ordering::Relaxed);
     }
 
     /// Whether the caller is better off alone; when that is over, workers are asked once more.
@@ -485,15 +499,14 @@ impl Held {
                 Err(other) => word = other,
             }
         };
-        let (barrier, before) = (Barrier::new(team, members), thread_time());
+        let barrier = Barrier::of_caller(team, members);
         let mut ending = Ending { barrier: &barrier, completed: false };
         job(0, members, &barrier);
         ending.completed = true;
         drop(ending);
-        // What the caller had of a processor, but for waiting: others may have had it in between.
-        let worked = thread_time().saturating_sub(before).saturating_sub(barrier.awake.get());
-        let saved = Duration::try_from_secs_f64(worked.as_secs_f64() * others(members));
-        self.settle(saved.unwrap_or(Duration::MAX), barrier.waited.get());
+        let took = now() - barrier.begun;
+        let all = barrier.worked().as_secs_f64() * (1.0 + others(members));
+        self.settle(Duration::try_from_secs_f64(all).unwrap_or(took), took);
         assert!(!team.panicked.load(Ordering::Acquire), "another thread's share panicked");
     }
 
@@ -518,12 +531,15 @@ impl Held {
         team.prepare(std::ptr::from_ref(&claim).cast());
         // The offer's number goes up by one.
         team.open.fetch_add(OFFER | OFFERED, Ordering::AcqRel);
-        let barrier = Barrier::new(team, 2);
+        let barrier = Barrier::of_caller(team, 2);
         let closing = Closing { barrier: &barrier };
         claim();
         drop(closing);
-        // Pieces differ, so what helpers did is measured; a processor that they did not have does not count.
-        self.settle(Duration::from_nanos(team.saved.load(Ordering::Relaxed)), barrier.waited.get());
+        // Pieces differ, so what helpers did is measured, too.
+        let helped = Duration::from_nanos(team.saved.load(Ordering::Relaxed));
+        if !helped.is_zero() {
+            self.settle(barrier.worked() + helped, now() - barrier.begun);
+        }
         assert!(!team.panicked.load(Ordering::Acquire), "another thread's share panicked");
     }
 }
@@ -644,7 +660,7 @@ mod tests {
         held.run(others, &job);
         assert_eq!(members.load(Ordering::Relaxed), 2);
         held.run(others, &job);
-        assert_eq!(members.load(Ordering::Relaxed), 1, "32 times 3 ms are not over");
+        assert_eq!(members.load(Ordering::Relaxed), 1, "12 times 3 ms are not over");
         assert_eq!(held.workers(Duration::from_secs(60)), 0, "nobody is waited for");
         drop(held);
         assert!(team.take(None).is_none(), "the next call is alone, too");

@@ -9,7 +9,7 @@ use super::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, fence};
 
 /// How long a thread that waits in the middle of a job stays awake: a few times what the work between two waits takes, and
 /// about what it costs to be woken.
-pub(super) const SPIN: Duration = Duration::from_micros(if cfg!(loom) { 0 } else { 30 });
+pub(super) const SPIN: Duration = Duration::from_micros(30);
 /// Looks between two looks at the clock: some microseconds.
 const LOOKS: usize = 64;
 
@@ -24,28 +24,29 @@ pub(super) fn now() -> Instant {
     Instant::now()
 }
 
-/// Stays awake until `done`, for no longer than `limit`; gives what `done` said last.
-pub(super) fn spin(done: impl Fn() -> bool, limit: Duration) -> bool {
+/// Looks for some microseconds whether it is `done`: most waits end before the clock is asked for the first time.
+pub(super) fn glance(done: impl Fn() -> bool) -> bool {
     if cfg!(loom) {
         return done();
     }
-    let look = || {
-        (0..LOOKS).any(|_| {
+    done()
+        || (0..LOOKS).any(|_| {
             std::hint::spin_loop();
             done()
         })
-    };
-    // Most waits end before the clock is asked for the first time.
-    if done() || look() {
-        return true;
-    }
+}
+
+/// Stays awake until `done`, for no longer than `limit`; gives what `done` said last.
+pub(super) fn spin(done: impl Fn() -> bool, limit: Duration) -> bool {
     let begun = now();
-    while begun.elapsed() < limit {
-        if look() {
+    loop {
+        if glance(&done) {
             return true;
         }
+        if cfg!(loom) || begun.elapsed() >= limit {
+            return false;
+        }
     }
-    false
 }
 
 /// Threads that sleep until a condition holds.
