@@ -2,10 +2,11 @@
 """How elman's time grows with units, batch, steps and threads, beside what the processor would allow; and what a model costs
 before it earns: to build, to load, the first call, memory, the library's size.
 
-usage: scaling.py [--sweeps units,batch,steps,threads] [--no-gains] [--no-costs] [--rounds N] [--turn SECONDS] ...
+usage: scaling.py [--record DIR] [--sweeps units,batch,steps,threads] [--no-gains] [--no-costs] [--rounds N] ...
 
-It builds elman's shared library and calls it through ctypes; nothing but Python, cargo and a C compiler is needed. The table
-goes to standard output; target/scaling then holds it as scaling.md, its chart as scaling.svg, the figures as scaling.json.
+It builds elman's shared library and calls it through ctypes; nothing but Python, cargo and a C compiler is needed. Tables
+go to standard output, every figure into the record of this CPU and day (records.py), from which charts.py draws; there the
+expected time is a library of its own, "limit".
 
 The expected time is that of the inputs' products, all steps of which go together, and of the recurrence after it. The first is its
 operations at the multiply-add rate; the second the larger of its operations and of the recurrent kernel read once
@@ -17,7 +18,6 @@ reach it; it knows nothing of a cache that keeps a part of a too large array, wh
 import argparse
 import array
 import ctypes
-import datetime
 import json
 import os
 import pathlib
@@ -27,7 +27,8 @@ import subprocess
 import sys
 import time
 
-from peers import chart, elman_c
+import records
+from peers import elman_c
 
 HERE = pathlib.Path(__file__).resolve().parent
 UNITS = [8, 16, 20, 32, 48, 64, 100, 128, 200, 256, 384, 512, 700, 1024, 1536, 2048]
@@ -41,8 +42,6 @@ NAMED = {
     "wide": (64, 128, 1024, 1024, 1),
     "b1wide": (1, 256, 1024, 1024, 1),
 }
-COLOURS = ["#4477aa", "#ee7733", "#228833", "#aa3377", "#997700"]
-VECTORS = {"avx512": (64, ["-mavx512f", "-mprefer-vector-width=512"]), "avx2": (32, ["-mavx2", "-mfma"])}
 
 
 def curves(sweep):
@@ -58,11 +57,6 @@ def curves(sweep):
 
 
 SWEEPS = {"units": "units", "batch": "rows", "steps": "steps", "threads": "threads"}
-
-
-def flops(shape):
-    batch, steps, features, units, layers = shape
-    return 2 * batch * steps * units * (features + (2 * layers - 1) * units)
 
 
 def numbers(count):
@@ -101,20 +95,6 @@ class Model:
         return statistics.median(times)
 
 
-class Peak:
-    """peak.c, for the vectors that elman uses."""
-
-    def __init__(self, folder, isa):
-        width, flags = VECTORS.get(isa, (16, []))
-        program = folder / f"peak-{isa}"
-        elman_c.compile_c(HERE / "peak.c", program, "-O3", f"-DVECTOR_BYTES={width}", *flags)
-        self._process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def ask(self, what):
-        print(what, file=self._process.stdin, flush=True)
-        return float(self._process.stdout.readline())
-
-
 def measure(library, peak, sweep, options):
     rows = []
     for name, points in curves(sweep):
@@ -130,12 +110,12 @@ def measure(library, peak, sweep, options):
             seconds = statistics.median(times)
             recurrent = 2 * batch * steps * units * units * layers
             rate = statistics.median(operations) * threads
-            inputs, compute = (flops(shape) - recurrent) / rate, recurrent / rate
+            inputs, compute = (records.flops(shape) - recurrent) / rate, recurrent / rate
             # With threads each core reads its part.
             traffic = layers * steps * kernel / statistics.median(reads) / threads
             rows.append({
                 "sweep": sweep, "curve": name, "value": value, "shape": shape, "threads": threads, "seconds": seconds,
-                "gflops": flops(shape) / seconds / 1e9, "expected": inputs + max(compute, traffic),
+                "gflops": records.flops(shape) / seconds / 1e9, "expected": inputs + max(compute, traffic),
                 "bound": "products" if compute >= traffic else "reading",
                 "peak_gflops": statistics.median(operations) / 1e9, "read_gbytes": statistics.median(reads) / 1e9})
             print(f"{sweep}: {name}, {value}: {seconds * 1e6:.1f} us", file=sys.stderr)
@@ -154,28 +134,19 @@ def scaling_table(rows):
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
 
-def draw(rows, subtitle):
-    panels = []
-    for sweep, label in SWEEPS.items():
-        own = [row for row in rows if row["sweep"] == sweep]
-        names = list(dict.fromkeys(row["curve"] for row in own))
-        if not own or len({row["value"] for row in own}) < 2:
-            continue
-        # Against threads it is the gain that can be seen, the expected one being the number of threads.
-        speed_up = sweep == "threads"
-        lines = []
-        for name, colour in zip(names, COLOURS):
-            points = [row for row in own if row["curve"] == name]
-            if speed_up:
-                measured = [(row["value"], points[0]["seconds"] / row["seconds"]) for row in points]
-                expected = [(row["value"], row["value"]) for row in points]
-            else:
-                measured = [(row["value"], row["seconds"] * 1e6) for row in points]
-                expected = [(row["value"], row["expected"] * 1e6) for row in points]
-            lines.append((name, colour, measured, expected))
-        title = "Gain from threads" if speed_up else f"Time against {sweep}"
-        panels.append((title, label, "times as fast as one thread" if speed_up else "microseconds a call", lines))
-    return chart.lines("elman's forward pass; dashed: what the processor would allow", subtitle, panels)
+def scaling_records(rows):
+    """Two rows of the record for each point: elman's, and the law's."""
+    recorded = []
+    for row in rows:
+        common = {
+            "bench": "scaling", "pass": "forward", "case": f"{row['sweep']}: {row['curve']}",
+            **records.shaped(row["shape"]), "threads": row["threads"], "flops": records.flops(row["shape"])}
+        share = row["gflops"] / row["peak_gflops"] / row["threads"]
+        recorded.append(common | {"library": records.ELMAN, "seconds": row["seconds"], "ratio": 1.0, "share": share})
+        recorded.append(common | {
+            "library": "limit", "seconds": row["expected"], "ratio": row["expected"] / row["seconds"],
+            "note": f"bound by {row['bound']}"})
+    return recorded
 
 
 # --- What a second thread brings ---------------------------------------------------------------------------------------
@@ -191,7 +162,7 @@ def gains(library, options):
         for steps in (1, 5, 20, 100):
             for units in (20, 32, 64, 100, 128, 256, 512, 700):
                 shape = (batch, steps, units, units, 1)
-                if not GAIN_WORK[0] <= flops(shape) // 2 <= GAIN_WORK[1]:
+                if not GAIN_WORK[0] <= records.flops(shape) // 2 <= GAIN_WORK[1]:
                     continue
                 models = [Model(library, shape, threads) for threads in (1, 2)]
                 times = [], []
@@ -211,13 +182,20 @@ def gain_table(rows):
              ["---"] + ["---:"] * 4]
     for ratio, row in ratios[:8]:
         lines.append([
-            ", ".join(map(str, row["shape"])), f"{flops(row['shape']) / 2e6:.2f} million", f"{row['one'] * 1e6:.1f}",
+            ", ".join(map(str, row["shape"])), f"{records.flops(row['shape']) / 2e6:.2f} million", f"{row['one'] * 1e6:.1f}",
             f"{row['two'] * 1e6:.1f}", f"{ratio:.2f}"])
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     low, high = (work // 1_000_000 for work in GAIN_WORK)
     return (
         f"{text}\n\nThe least of {len(rows)} shapes of {low} to {high} million multiply-adds, one and two threads in turn; median "
         f"{statistics.median(ratio for ratio, _ in ratios):.2f}.\n")
+
+
+def gain_records(rows):
+    return [
+        {"bench": "gains", "pass": "forward", "case": "", **records.shaped(row["shape"]), "threads": threads,
+         "library": records.ELMAN, "seconds": row[name], "flops": records.flops(row["shape"])}
+        for row in rows for threads, name in ((1, "one"), (2, "two"))]
 
 
 # --- Costs -----------------------------------------------------------------------------------------------------------
@@ -307,6 +285,20 @@ def cost_table(rows, size):
         f"adds.\n\nThe shared library, stripped: {size / 1e6:.2f} MB.\n")
 
 
+def cost_records(rows):
+    recorded = []
+    for row in rows:
+        note = f"weights {row['weights']} bytes"
+        for name, what in (("loaded_bytes", "loaded"), ("with_scratch_bytes", "with scratch")):
+            note += f", {what} {row[name]}" if name in row else ""
+        for name in ("build", "load", "first_call", "later_call"):
+            recorded.append({
+                "bench": "costs", "pass": name.replace("_", " "), "case": row["case"],
+                **records.shaped(NAMED[row["case"]]), "threads": 1, "library": records.ELMAN, "seconds": row[name],
+                "note": note if name == "load" else ""})
+    return recorded
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sweeps", default=",".join(SWEEPS), help="default units,batch,steps,threads")
@@ -316,7 +308,9 @@ def main():
     parser.add_argument("--turn", type=float, default=0.04, help="seconds of calls in a round")
     parser.add_argument("--library", type=pathlib.Path, help="a built libelman; default: cargo builds it")
     parser.add_argument(
-        "--output", type=pathlib.Path, default=elman_c.ROOT / "target" / "scaling", help="default target/scaling")
+        "--output", type=pathlib.Path, default=elman_c.ROOT / "target" / "scaling",
+        help="folder for programs and models; default target/scaling")
+    records.add_option(parser)
     parser.add_argument("--cost", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.cost:
@@ -332,28 +326,23 @@ def main():
     folder = options.output.resolve()
     library_path = (options.library or elman_c.build()).resolve()
     library = elman_c.Library(library_path)
-    isa = library.text("isa")
-    machine = {
-        "cpu": chart.cpu_name(), "cores": os.cpu_count(), "isa": isa, "elman": library.text("version"),
-        "date": datetime.date.today().isoformat()}
-    subtitle = "{cpu}, {cores} cores, {isa}; elman {elman}; {date}.".format(**machine)
-    peak = Peak(folder, isa)
+    machine = records.machine(library.text("isa"), library.text("version"))
+    peak = elman_c.Peak(folder, machine["isa"])
     rows = [row for sweep in sweeps for row in measure(library, peak, sweep, options)]
-    result = {"machine": machine, "scaling": rows}
-    text = f"Medians. {subtitle}\n\n"
+    recorded, text = scaling_records(rows), f"Medians. {records.describe(machine)}.\n"
     if rows:
-        text += scaling_table(rows)
-        (folder / "scaling.svg").write_text(draw(rows, subtitle))
+        text += "\n" + scaling_table(rows)
     if not options.no_gains and (os.cpu_count() or 1) > 1:
-        result["gains"] = gains(library, options)
-        text += "\n" + gain_table(result["gains"])
+        gained = gains(library, options)
+        recorded += gain_records(gained)
+        text += "\n" + gain_table(gained)
     if not options.no_costs:
         cost_rows, size = costs(library_path, folder)
-        result |= {"costs": cost_rows, "library_bytes": size}
+        recorded += cost_records(cost_rows)
         text += "\n" + cost_table(cost_rows, size)
     print(text)
-    (folder / "scaling.md").write_text(text)
-    (folder / "scaling.json").write_text(json.dumps(result, indent=1) + "\n")
+    if recorded:
+        print(f"recorded in {records.write(options.record, [machine | row for row in recorded])}")
 
 
 if __name__ == "__main__":

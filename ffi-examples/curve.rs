@@ -4,11 +4,12 @@ use std::error::Error;
 use std::path::Path;
 
 use elman::Epoch;
+use plotters::prelude::*;
 use serde::Deserialize;
 
-const KERAS: &str = "#c0392b";
-const SAME: &str = "#1b6ca8";
-const COSINE: &str = "#2e8b57";
+const KERAS: RGBColor = RGBColor(0xc0, 0x39, 0x2b);
+const SAME: RGBColor = RGBColor(0x1b, 0x6c, 0xa8);
+const COSINE: RGBColor = RGBColor(0x2e, 0x8b, 0x57);
 
 /// Loss and accuracy by epoch: of a run of elman's, or as `data/keras_history.json` has them.
 #[derive(Deserialize)]
@@ -43,58 +44,66 @@ pub(crate) fn keras(data: &Path) -> Result<Vec<Run>, Box<dyn Error>> {
 }
 
 /// An SVG of four panels: loss and accuracy, on the training rows and on the test rows.
-pub(crate) fn draw(keras: &[Run], same: &[Run], cosine: &[Run]) -> String {
-    use std::fmt::Write as _;
+pub(crate) fn draw(keras: &[Run], same: &[Run], cosine: &[Run]) -> Result<String, Box<dyn Error>> {
     type Values = fn(&Run) -> &[f32];
-    // Title, least and largest value, lines between, the values.
-    let panels: [(&str, [f32; 2], usize, Values); 4] = [
-        ("training loss", [0.0, 1.0], 5, |run| &run.train_loss),
-        ("training accuracy", [0.5, 1.0], 5, |run| &run.train_accuracy),
-        ("test loss", [0.0, 1.0], 5, |run| &run.test_loss),
-        ("test accuracy", [0.5, 0.8], 6, |run| &run.test_accuracy),
+    // Title, what is on the vertical axis and from where to where, the values.
+    let panels: [(&str, &str, [f32; 2], Values); 4] = [
+        ("training loss", "binary cross-entropy", [0.0, 1.0], |run| &run.train_loss),
+        ("training accuracy", "share that is right", [0.5, 1.0], |run| &run.train_accuracy),
+        ("test loss", "binary cross-entropy", [0.0, 1.0], |run| &run.test_loss),
+        ("test accuracy", "share that is right", [0.5, 0.8], |run| &run.test_accuracy),
     ];
-    let (width, height) = (360.0, 180.0);
-    let mut svg = String::from(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 860 505\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"860\" height=\"505\" fill=\"white\"/>\n",
-    );
-    let mut line = |text: String| _ = writeln!(svg, "{text}");
-    for (i, (title, [least, most], ticks, values)) in panels.into_iter().enumerate() {
-        let (left, top) = (50.0 + (i % 2) as f32 * (width + 60.0), 30.0 + (i / 2) as f32 * (height + 60.0));
-        let place = |value: f32| top + (most - value) / (most - least) * height;
-        line(format!("<text x=\"{left}\" y=\"{}\">{title}</text>", top - 12.0));
-        for tick in 0..=ticks {
-            let value = least + (most - least) * tick as f32 / ticks as f32;
-            let y = place(value);
-            line(format!("<path d=\"M{left} {y:.1}h{width}\" stroke=\"#dddddd\"/>"));
-            line(format!(
-                "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{value:.2}</text>",
-                left - 6.0,
-                y + 4.0
-            ));
-        }
-        for (runs, colour) in [(keras, KERAS), (same, SAME), (cosine, COSINE)] {
-            for run in runs {
-                let values = values(run);
-                let across = |epoch: usize| left + epoch as f32 / (values.len() - 1) as f32 * width;
-                let points = values.iter().enumerate();
-                let points = points.map(|(i, &value)| format!("{:.1},{:.1}", across(i), place(value)));
-                let points = points.collect::<Vec<_>>().join(" ");
-                line(format!(
-                    "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>"
-                ));
+    let groups = [
+        ("Keras", KERAS, keras),
+        ("elman, Keras's settings", SAME, same),
+        ("elman, the rate on half a cosine", COSINE, cosine),
+    ];
+    let mut svg = String::new();
+    let root = SVGBackend::with_string(&mut svg, (900, 600)).into_drawing_area();
+    root.fill(&WHITE)?;
+    for (area, (title, axis, [least, most], values)) in root.split_evenly((2, 2)).iter().zip(panels) {
+        let epochs = keras.iter().map(|run| values(run).len()).max().unwrap_or(1);
+        let mut chart = ChartBuilder::on(area)
+            .caption(title, ("sans-serif", 16))
+            .margin(8)
+            .margin_right(16)
+            .x_label_area_size(40)
+            .y_label_area_size(58)
+            .build_cartesian_2d(1..epochs, least..most)?;
+        chart
+            .configure_mesh()
+            .x_desc("epoch")
+            .y_desc(axis)
+            .x_labels(epochs)
+            .y_labels(6)
+            .y_label_formatter(&|value| format!("{value:.2}"))
+            .light_line_style(TRANSPARENT)
+            .label_style(("sans-serif", 12))
+            .draw()?;
+        for (name, colour, runs) in groups {
+            for (i, run) in runs.iter().enumerate() {
+                let points = (1..).zip(values(run).iter().copied());
+                let series = chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
+                // One entry in the legend for all runs of a group.
+                if i == 0 {
+                    series.label(name).legend(move |(x, y)| {
+                        PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2))
+                    });
+                }
             }
         }
-        let (x, y) = (left + width, top + height + 16.0);
-        line(format!("<text x=\"{left}\" y=\"{y}\">1</text>"));
-        line(format!("<text x=\"{x}\" y=\"{y}\" text-anchor=\"end\">epoch 6</text>"));
+        // The colours mean the same everywhere, and here is room.
+        if title == "test accuracy" {
+            chart
+                .configure_series_labels()
+                .position(SeriesLabelPosition::LowerRight)
+                .background_style(WHITE.mix(0.8))
+                .border_style(BLACK.mix(0.3))
+                .label_font(("sans-serif", 12))
+                .draw()?;
+        }
     }
-    let legend =
-        [(KERAS, "Keras"), (SAME, "elman, Keras's settings"), (COSINE, "elman, the rate on half a cosine")];
-    for (i, (colour, name)) in legend.into_iter().enumerate() {
-        let x = 50 + 200 * i;
-        line(format!("<path d=\"M{x} 485h24\" stroke=\"{colour}\" stroke-width=\"3\"/>"));
-        line(format!("<text x=\"{}\" y=\"489\">{name}</text>", x + 30));
-    }
-    svg + "</svg>\n"
+    root.present()?;
+    drop(root);
+    Ok(svg)
 }

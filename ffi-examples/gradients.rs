@@ -6,14 +6,17 @@
 
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
+use std::error::Error;
+
 use elman::{Initializer, RunOptions, Sequential, SimpleRnn, Tape};
+use plotters::prelude::*;
 
 const BATCH: usize = 8;
 const UNITS: usize = 64;
 const FEATURES: usize = 16;
-/// Floor of the picture: below it, gradients are zero for all that matters.
-const LEAST: f64 = -16.0;
-const MOST: f64 = 6.0;
+/// Floor and ceiling of the picture: below the floor, gradients are zero for all that matters.
+const LEAST: f64 = 1e-16;
+const MOST: f64 = 1e6;
 
 /// The norms of `dLoss/dh_t`, the last step first.
 fn norms(recurrent: Initializer, steps: usize) -> elman::Result<Vec<f32>> {
@@ -33,54 +36,50 @@ fn norms(recurrent: Initializer, steps: usize) -> elman::Result<Vec<f32>> {
     Ok(norms)
 }
 
-fn main() -> elman::Result<()> {
+fn main() -> Result<(), Box<dyn Error>> {
     let kinds = [
-        ("orthogonal", "#1b6ca8", Initializer::Orthogonal { gain: 1.0 }),
-        ("glorot uniform", "#c0392b", Initializer::GlorotUniform),
-        ("orthogonal x 1.2", "#2e8b57", Initializer::Orthogonal { gain: 1.2 }),
+        ("orthogonal", RGBColor(0x1b, 0x6c, 0xa8), Initializer::Orthogonal { gain: 1.0 }),
+        ("Glorot uniform", RGBColor(0xc0, 0x39, 0x2b), Initializer::GlorotUniform),
+        ("orthogonal × 1.2", RGBColor(0x2e, 0x8b, 0x57), Initializer::Orthogonal { gain: 1.2 }),
     ];
-    let (width, height, left, top) = (240.0, 220.0, 50.0, 40.0);
-    println!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 860 330\" font-family=\"sans-serif\" font-size=\"12\">"
-    );
-    println!("<rect width=\"860\" height=\"330\" fill=\"white\"/>");
-    for (panel, steps) in [10, 100, 1000].into_iter().enumerate() {
-        let x0 = left + panel as f64 * (width + 30.0);
-        let place = |power: f64| top + (MOST - power) / (MOST - LEAST) * height;
-        println!("<text x=\"{x0}\" y=\"{}\">{steps} steps</text>", top - 12.0);
-        for power in (LEAST as i32..=MOST as i32).step_by(4) {
-            let y = place(f64::from(power));
-            println!("<path d=\"M{x0} {y:.1}h{width}\" stroke=\"#dddddd\"/>");
-            if panel == 0 {
-                println!(
-                    "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">1e{power}</text>",
-                    x0 - 6.0,
-                    y + 4.0
-                );
-            }
+    let mut svg = String::new();
+    let root = SVGBackend::with_string(&mut svg, (900, 360)).into_drawing_area();
+    root.fill(&WHITE)?;
+    for (panel, steps) in root.split_evenly((1, 3)).iter().zip([10, 100, 1000]) {
+        let mut chart = ChartBuilder::on(panel)
+            .caption(format!("{steps} steps"), ("sans-serif", 16))
+            .margin(8)
+            .margin_right(18)
+            .x_label_area_size(40)
+            .y_label_area_size(58)
+            .build_cartesian_2d(0..steps, (LEAST..MOST).log_scale())?;
+        chart
+            .configure_mesh()
+            .x_desc("steps back from the last")
+            .y_desc("norm of the loss's gradient by the state")
+            .x_labels(6)
+            .y_labels(12)
+            .y_label_formatter(&|norm| format!("1e{}", norm.log10().round() as i32))
+            .light_line_style(TRANSPARENT)
+            .label_style(("sans-serif", 12))
+            .draw()?;
+        for (name, colour, initializer) in kinds {
+            let norms = norms(initializer, steps)?.into_iter().map(|norm| f64::from(norm).clamp(LEAST, MOST));
+            chart
+                .draw_series(LineSeries::new((0..).zip(norms), colour.stroke_width(2)))?
+                .label(name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
         }
-        for (_, colour, initializer) in kinds {
-            let norms = norms(initializer, steps)?;
-            let points = norms.iter().enumerate().map(|(back, &norm)| {
-                let x = x0 + back as f64 / (steps - 1) as f64 * width;
-                format!("{x:.1},{:.1}", place(f64::from(norm).log10().clamp(LEAST, MOST)))
-            });
-            let points = points.collect::<Vec<_>>().join(" ");
-            println!(
-                "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>"
-            );
-        }
-        println!(
-            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">steps back</text>",
-            x0 + width,
-            top + height + 16.0
-        );
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::LowerLeft)
+            .background_style(WHITE.mix(0.8))
+            .border_style(BLACK.mix(0.3))
+            .label_font(("sans-serif", 12))
+            .draw()?;
     }
-    for (i, (name, colour, _)) in kinds.into_iter().enumerate() {
-        let x = left + 180.0 * i as f64;
-        println!("<path d=\"M{x} 305h24\" stroke=\"{colour}\" stroke-width=\"3\"/>");
-        println!("<text x=\"{}\" y=\"309\">{name}</text>", x + 30.0);
-    }
-    println!("</svg>");
+    root.present()?;
+    drop(root);
+    println!("{svg}");
     Ok(())
 }

@@ -103,7 +103,8 @@ fn train(
     let loss = Loss::BinaryCrossentropy { from_logits: false };
     let config = TrainerConfig { seed, schedule, ..TrainerConfig::new(Optimizer::adam(), loss) };
     let mut trainer = Trainer::new(&network, config)?;
-    let fit = Fit { epochs: EPOCHS, batch_size: BATCH, validation: Some(test.examples()), ..Fit::default() };
+    let validation = Some(test.examples());
+    let fit = Fit { epochs: EPOCHS, batch_size: BATCH, validation, progress: true, ..Fit::default() };
     network.fit_with(&mut trainer, training.examples(), fit, |_, _, epoch| {
         after(epoch);
         true
@@ -132,7 +133,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let runs =
             |schedule| (0..3).map(|seed| train(&rows, seed, schedule, |_| ()).map(Run::from)).collect();
         let (same, cosine): (elman::Result<Vec<_>>, _) = (runs(Schedule::Constant(RATE)), runs(cosine));
-        print!("{}", curve::draw(&curve::keras(&data())?, &same?, &cosine?));
+        print!("{}", curve::draw(&curve::keras(&data())?, &same?, &cosine?)?);
         return Ok(());
     }
     let seed = argument.map_or(Ok(0), |seed| seed.parse())?;

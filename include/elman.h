@@ -5,38 +5,53 @@
  *
  * One contract for all functions:
  *
- * Errors. What can fail returns an elman_status, ELMAN_STATUS_OK (0) on success; elman_last_error() then has a sentence
- * with the numbers that were wrong. Below, statuses are named without their ELMAN_STATUS_ prefix. Any function may
- * answer NULL_POINTER where a pointer is NULL and nothing is said about NULL, INVALID_ARGUMENT where a pointer is
- * misaligned for its type, and PANIC where the library has a bug. A failed call has written none of its outputs.
+ * Errors. What can fail returns an elman_status, ELMAN_STATUS_OK (0) on success; elman_last_error() then has
+ * a sentence with the numbers that were wrong. Below, statuses are named without their ELMAN_STATUS_ prefix.
+ * Any function may answer NULL_POINTER where a pointer is NULL and nothing is said about NULL,
+ * INVALID_ARGUMENT where a pointer is misaligned for its type, and PANIC where the library has a bug. A
+ * failed call has written none of its outputs.
  *
- * Arrays are contiguous, row by row: float is IEEE binary32, [batch, steps, features] as in Keras. Each comes with its
- * length in elements (not bytes), and the length must be exactly the one its shape asks for. Sizes and lengths are
- * size_t; a product of sizes that overflows is INVALID_ARGUMENT.
+ * Arrays are contiguous, row by row: float is IEEE binary32, [batch, steps, features] as in Keras. Each comes
+ * with its length in elements (not bytes), and the length must be exactly the one its shape asks for. Sizes
+ * and lengths are size_t; a product of sizes that overflows is INVALID_ARGUMENT, and a length that no array
+ * in memory has LENGTH_MISMATCH.
  *
- * Pointers. What the caller owes: an array has as many elements as its length says, inputs are initialised, outputs are
- * writable, and nobody else changes or reads them in a conflicting way during the call; text is nul-terminated; a handle
- * came from this library and is not freed yet. The library keeps no pointer to your memory after a call; only
- * elman_stream_new_in does, and says so. An output must not share memory with another array of the call, unless its
- * function says otherwise: that is OVERLAP.
+ * Pointers. What the caller owes: an array has as many elements as its length says, inputs are initialised,
+ * outputs are writable (they need not be initialised), and nobody else changes or reads them in a conflicting
+ * way during the call; text is nul-terminated; a handle came from this library and is not freed yet. The
+ * library keeps no pointer to your memory after a call; only elman_stream_new_in does, and says so. An output
+ * must not share memory with another array of the call, unless its function says otherwise: that is OVERLAP.
  *
- * Handles are opaque. `_new` and `_load` make them and hand them over, `_free` ends them, and `_free(NULL)` does nothing.
- * A handle that was made of another one keeps alive what it needs of it: they may be freed in any order.
- * A const handle is not changed, so any number of threads may use it at once. A handle that is not const must not be in
- * use by another thread during the call.
+ * Handles are opaque. `_new` and `_load` make them and hand them over, `_free` ends them, and `_free(NULL)`
+ * does nothing. A handle that was made of another one keeps alive what it needs of it: they may be freed in
+ * any order. Any number of threads may use a handle at once in functions that take it const; what such a call
+ * changes (the states of a stateful network, spare buffers) it guards. A handle that is not const must not be
+ * in use by another thread during the call, unless its function says otherwise.
  *
- * Structs that begin with struct_size are filled by their `_init` first; no side reads or writes more bytes of them than
- * struct_size says, so that programs and libraries of different versions can meet.
+ * Structs that begin with struct_size are filled by their `_init` first; no side reads or writes more bytes
+ * of them than struct_size says, so that programs and libraries of different versions can meet.
  *
- * Fork. A child process may use each handle that no other thread of its parent was using when it was forked, and each
- * network that they were only reading. Threads that elman_sequential_set_threads asked for stay with the parent: the
- * child's calls run alone until it asks for threads of its own. A network that a thread was training is UNSUPPORTED in
- * the child, and a stateful one that a thread was running until elman_sequential_reset_states; both may be freed, as may
- * the trainer. Any other handle that is not const and was in use must not be touched there, not even to free it. No call
- * waits for a thread that the child does not have.
+ * Versions. ELMAN_VERSION_NUMBER is this header's, elman_version_number() the library's. From 1.0.0 on a
+ * program built with one version runs with every later library of the same major version; while the major
+ * version is 0, of the same minor version (0.1.x). Within such a line functions keep their signatures,
+ * constants their values, structs the fields that they have, and what is documented stays true. New are
+ * functions, constants, and fields at the end of structs with struct_size: a program that does not know a
+ * field gets the field's default, and a library that does not know one never sees it. Structs without
+ * struct_size do not change. A program therefore treats a status that it does not know as a failure. Anything
+ * may change from one line to the next; the shared library's name (libelman.so.0.1 on Linux) changes with it,
+ * so that no program meets the wrong one. Text, summaries and error messages are for people and change
+ * freely; bits of results may change from one minor version to the next.
  *
- * Threads that are started block all signals, and compute in the floating-point mode (rounding, denormal numbers) of the
- * thread whose call they help with, so the bits of a result do not depend on them in any mode.
+ * Fork. A child process may use each handle that no other thread of its parent was using when it was forked,
+ * and each network that they were only reading. Threads that elman_sequential_set_threads asked for stay with
+ * the parent: the child's calls run alone until it asks for threads of its own. A network that a thread was
+ * training is UNSUPPORTED in the child, and a stateful one that a thread was running until
+ * elman_sequential_reset_states; both may be freed, as may the trainer. Any other handle that is not const and
+ * was in use must not be touched there, not even to free it. No call waits for a thread that the child does
+ * not have.
+ *
+ * Threads that are started block all signals, and compute in the floating-point mode (rounding, denormal
+ * numbers) of the thread whose call they help with, so the bits of a result do not depend on them in any mode.
  *
  * Nothing is printed, and no thread is started unless elman_sequential_set_threads asks for it. Allocations whose size
  * comes from the caller fail with OUT_OF_MEMORY; small ones of fixed size (a handle, a message, a file's metadata) end
@@ -50,6 +65,23 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The version of this header; elman_version() and elman_version_number() give the library's. */
+#define ELMAN_VERSION_MAJOR 0
+#define ELMAN_VERSION_MINOR 1
+#define ELMAN_VERSION_PATCH 0
+#define ELMAN_VERSION_NUMBER \
+    (ELMAN_VERSION_MAJOR * 1000000 + ELMAN_VERSION_MINOR * 1000 + ELMAN_VERSION_PATCH)
+#define ELMAN_VERSION_STRING "0.1.0"
+
+/* Before every function. Define ELMAN_SHARED in Windows programs that use the shared library. */
+#ifndef ELMAN_API
+#if defined(_WIN32) && defined(ELMAN_SHARED)
+#define ELMAN_API __declspec(dllimport)
+#else
+#define ELMAN_API
+#endif
+#endif
+
 /// A network: layers one after another, from input to output. Made by elman_sequential_new, elman_sequential_load or
 /// elman_sequential_load_bytes, ended by elman_sequential_free. Add the layers, build, then set weights or predict.
 ///
@@ -59,8 +91,8 @@
 /// Threads: functions that take it const may run on any number of threads at once; the others need it alone. A trainer's
 /// step waits for those that run, and those that begin wait for it.
 ///
-/// Fork: a child process may go on with a network that other threads were reading at the fork. One that another thread's
-/// trainer was changing is UNSUPPORTED there, and may be freed.
+/// Fork: a child process may go on with a network that other threads were reading at the fork. One that another
+/// thread's trainer was changing is UNSUPPORTED there, and may be freed.
 typedef struct elman_sequential elman_sequential;
 
 /// One recurrent step by hand: h_next = activation(x W + b + h U). Made by elman_simple_rnn_cell_new, ended by
@@ -73,27 +105,31 @@ typedef struct elman_simple_rnn_cell elman_simple_rnn_cell;
 /// elman_stream_new_in, ended by elman_stream_free. It keeps the weights that the network had when the stream was made, and
 /// keeps them alive: the network may be changed or freed before the stream.
 ///
-/// Threads: any number of streams of one network at once; each stream in one thread at a time.
+/// Threads: any number of streams of one network at once. On one stream, functions that take it const may run
+/// on any number of threads at once; the others need it alone.
 typedef struct elman_stream elman_stream;
 
 /// A recorder of forward passes, which can then be gone back for the gradients. Made by elman_tape_new, ended by
 /// elman_tape_free. It keeps the weights that the network had when the tape was made, and keeps them alive: the network
 /// may be changed or freed before the tape.
 ///
-/// Threads: any number of tapes of one network at once; each tape in one thread at a time.
+/// Threads: any number of tapes of one network at once. On one tape, functions that take it const may run on
+/// any number of threads at once; the others need it alone.
 typedef struct elman_tape elman_tape;
 
 /// A network's training: the optimizer's state and the buffers. Made by elman_trainer_new or elman_trainer_load,
 /// ended by elman_trainer_free. It changes the network in each step, and keeps it alive: elman_sequential_free may come
 /// before elman_trainer_free.
 ///
-/// Threads: one at a time. Other threads may use the network during a step: they and the step wait for each other.
+/// Threads: functions that take it const may run on any number of threads at once; the others need it alone.
+/// Other threads may use the network during a step: they and the step wait for each other.
 typedef struct elman_trainer elman_trainer;
 
 /// How a call ended: one of the ELMAN_STATUS_ constants. Codes are never reused; a newer library may have more.
 typedef uint32_t elman_status;
 
-/// What a layer does to the sum of its products: one of the ELMAN_ACTIVATION_ constants.
+/// What a layer does to the sum of its products: one of the ELMAN_ACTIVATION_ constants. A recurrent layer or
+/// cell, whatever its activation, gives and keeps 0 where a state would be smaller than 2^-100.
 typedef uint32_t elman_activation;
 
 /// Which driver walks the steps of a recurrent layer: one of the ELMAN_UNROLL_ constants. The results have the same
@@ -103,7 +139,7 @@ typedef uint32_t elman_unroll;
 /// A way to make initial weights: one of the ELMAN_INITIALIZER_ constants. All are Keras's.
 typedef uint32_t elman_initializer_kind;
 
-/// How a weight starts. A kind that has no use for a or b ignores them.
+/// How a weight starts. A kind that has no use for a or b ignores them; those that it uses must be finite.
 typedef struct {
     /// One of the ELMAN_INITIALIZER_ constants.
     elman_initializer_kind kind;
@@ -129,16 +165,17 @@ typedef struct {
     /// 1: the layer walks the time axis from its end, padding included, and its outputs stay in processing order;
     /// default 0. A cell ignores it.
     uint8_t go_backwards;
-    /// 1: as in Keras, the last state is meant to be the next call's first one; default 0. predict and run change no
-    /// network and so start from zeros all the same. A cell ignores it.
+    /// 1: as in Keras, each predict or run begins with the states that the last one left, unless it is given
+    /// others or elman_sequential_reset_states has come between; default 0. A cell ignores it.
     uint8_t stateful;
-    /// 1: a masked step gives zeros; 0: it repeats the previous output (the default). A cell ignores it.
+    /// 1: a masked step gives zeros; 0: it repeats the previous output (the default). A cell ignores it, and
+    /// so does a Bidirectional layer, whose masked steps give zeros.
     uint8_t zero_output_for_mask;
     /// Which driver walks the steps; the results have the same bits. A cell ignores it.
     elman_unroll unroll;
-    /// Share of the inputs dropped in training, 0 to 1; default 0.
+    /// Share of the inputs dropped in training, 0 to 1; default 0. A cell ignores it.
     float dropout;
-    /// Share of the state dropped in training, 0 to 1; default 0.
+    /// Share of the state dropped in training, 0 to 1; default 0. A cell ignores it.
     float recurrent_dropout;
     /// How the kernel [input, units] starts; default glorot-uniform.
     elman_initializer kernel_initializer;
@@ -160,8 +197,9 @@ typedef uint32_t elman_padding;
 typedef struct {
     /// Bytes of this struct that are filled; set by elman_run_options_init.
     size_t struct_size;
-    /// [batch, steps]: 1 = use the step, 0 = skip it. Not together with lengths. Where the network masks token 0 or a
-    /// value itself, both must allow a step.
+    /// [batch, steps]: 0 = skip the step, any other number = use it. Not together with lengths. Where the
+    /// network masks token 0 or a value itself, both must allow a step. A network without recurrent layers
+    /// skips no step.
     const uint8_t *mask;
     /// Elements of mask: batch x steps.
     size_t mask_len;
@@ -172,7 +210,8 @@ typedef struct {
     /// What skipped steps leave behind: ELMAN_PADDING_KERAS (the default) or ELMAN_PADDING_ONNX, which goes
     /// with lengths and not with a mask.
     elman_padding padding;
-    /// The states before the first step, as in elman_sequential_state_len; NULL: zeros.
+    /// The states before the first step, as in elman_sequential_state_len; NULL: zeros, and for stateful
+    /// layers the states that they keep.
     const float *initial_state;
     /// Elements of initial_state: elman_sequential_state_len.
     size_t initial_state_len;
@@ -215,7 +254,8 @@ typedef struct {
     float momentum;
     /// Of Adam and AdamW; default 0.9.
     float beta_1;
-    /// Of Adam and AdamW; default 0, which stands for Keras's default: 0.999, and 0.9 for RMSprop's rho.
+    /// Of Adam and AdamW, and RMSprop's rho; default 0, which stands for Keras's default: 0.999, and 0.9 for
+    /// RMSprop.
     float beta_2;
     /// Of all but SGD; default 1e-7.
     float epsilon;
@@ -225,9 +265,9 @@ typedef struct {
     elman_clipping clipping;
     /// For the clipping.
     float clip_limit;
-    /// Times the sum of |w| over all kernels, added to the loss; default 0.
+    /// Times the sum of |w| over all kernels and recurrent kernels, added to the loss; default 0.
     float l1;
-    /// Times the sum of w^2 over all kernels, added to the loss; default 0.
+    /// Times the sum of w^2 over all kernels and recurrent kernels, added to the loss; default 0.
     float l2;
     /// 1: Nesterov's look ahead, of SGD; default 0.
     uint8_t nesterov;
@@ -266,195 +306,177 @@ typedef struct {
     size_t truncate_back;
 } elman_trainer_config;
 
-/// Done.
-#define ELMAN_STATUS_OK 0
+/// The values of elman_status.
+enum {
+    /// Done.
+    ELMAN_STATUS_OK = 0,
+    /// A pointer that must not be NULL is NULL.
+    ELMAN_STATUS_NULL_POINTER = 1,
+    /// A value outside its range: a zero size, an overflowed product of sizes, an unknown enum value, a misaligned
+    /// pointer, a layer in an impossible place, a weight that the layer does not have.
+    ELMAN_STATUS_INVALID_ARGUMENT = 2,
+    /// An array has another length than its shape says.
+    ELMAN_STATUS_LENGTH_MISMATCH = 3,
+    /// The network has no weights yet: elman_sequential_build was not called.
+    ELMAN_STATUS_NOT_BUILT = 4,
+    /// An allocation whose size came from the caller failed.
+    ELMAN_STATUS_OUT_OF_MEMORY = 5,
+    /// The file system refused.
+    ELMAN_STATUS_IO = 6,
+    /// A file or byte string is not what its format says.
+    ELMAN_STATUS_BAD_FORMAT = 7,
+    /// Well-formed, but this library or this machine cannot carry it out.
+    ELMAN_STATUS_UNSUPPORTED = 8,
+    /// An output shares memory with another array of the call.
+    ELMAN_STATUS_OVERLAP = 9,
+    /// A NaN or an infinity where a number is needed.
+    ELMAN_STATUS_NOT_FINITE = 10,
+    /// A bug in the library, stopped at its boundary. The message says where. A handle that the call could change may be
+    /// half-changed: free it.
+    ELMAN_STATUS_PANIC = 99,
+};
 
-/// A pointer that must not be NULL is NULL.
-#define ELMAN_STATUS_NULL_POINTER 1
+/// The values of elman_activation.
+enum {
+    /// The sum itself.
+    ELMAN_ACTIVATION_LINEAR = 0,
+    /// The hyperbolic tangent, at most 2 ULP from the exact value; Keras's default for recurrent layers.
+    ELMAN_ACTIVATION_TANH = 1,
+    /// max(x, 0).
+    ELMAN_ACTIVATION_RELU = 2,
+    /// 1 / (1 + exp(-x)), at most 4 ULP from the exact value.
+    ELMAN_ACTIVATION_SIGMOID = 3,
+    /// exp(x_i) / (the sum of exp(x_j) over the row); dense layers only.
+    ELMAN_ACTIVATION_SOFTMAX = 4,
+};
 
-/// A value outside its range: a zero size, an overflowed product of sizes, an unknown enum value, a misaligned
-/// pointer, a layer in an impossible place, a weight that the layer does not have.
-#define ELMAN_STATUS_INVALID_ARGUMENT 2
+/// The values of elman_unroll.
+enum {
+    /// The one measured to be faster for the layer's shape; elman_sequential_summary says which.
+    ELMAN_UNROLL_AUTO = 0,
+    /// One kernel call a step.
+    ELMAN_UNROLL_LOOPED = 1,
+    /// Several steps inside one kernel call.
+    ELMAN_UNROLL_UNROLLED = 2,
+};
 
-/// An array has another length than its shape says.
-#define ELMAN_STATUS_LENGTH_MISMATCH 3
+/// The values of elman_weight.
+enum {
+    /// [input, units]: of recurrent and dense layers, and of the forward half of a Bidirectional layer.
+    ELMAN_WEIGHT_KERNEL = 0,
+    /// [units, units]: of recurrent layers, and of the forward half of a Bidirectional layer.
+    ELMAN_WEIGHT_RECURRENT_KERNEL = 1,
+    /// [1, units]: of recurrent and dense layers that use a bias, and of the forward half of a Bidirectional layer.
+    ELMAN_WEIGHT_BIAS = 2,
+    /// [vocabulary, size]: of an embedding.
+    ELMAN_WEIGHT_EMBEDDING = 3,
+    /// [input, units]: of the backward half of a Bidirectional layer.
+    ELMAN_WEIGHT_BACKWARD_KERNEL = 4,
+    /// [units, units]: of the backward half of a Bidirectional layer.
+    ELMAN_WEIGHT_BACKWARD_RECURRENT_KERNEL = 5,
+    /// [1, units]: of the backward half of a Bidirectional layer that uses a bias.
+    ELMAN_WEIGHT_BACKWARD_BIAS = 6,
+};
 
-/// The network has no weights yet: elman_sequential_build was not called.
-#define ELMAN_STATUS_NOT_BUILT 4
+/// The values of elman_merge_mode.
+enum {
+    /// Side by side, forward first: twice the units. Keras's default.
+    ELMAN_MERGE_MODE_CONCAT = 0,
+    /// Element-wise sum.
+    ELMAN_MERGE_MODE_SUM = 1,
+    /// Element-wise product.
+    ELMAN_MERGE_MODE_MUL = 2,
+    /// Element-wise mean.
+    ELMAN_MERGE_MODE_AVE = 3,
+    /// Not joined: the whole forward array, then the whole backward array. Last layer only.
+    ELMAN_MERGE_MODE_NONE = 4,
+};
 
-/// An allocation whose size came from the caller failed.
-#define ELMAN_STATUS_OUT_OF_MEMORY 5
+/// The values of elman_padding.
+enum {
+    /// As in Keras: the state is carried over the step and the output repeats the previous one.
+    ELMAN_PADDING_KERAS = 0,
+    /// As in ONNX: outputs past a row's length are zero, a reversed layer starts at the row's last step, and the final state
+    /// of a row of length 0 is zero.
+    ELMAN_PADDING_ONNX = 1,
+};
 
-/// The file system refused.
-#define ELMAN_STATUS_IO 6
+/// The values of elman_initializer_kind.
+enum {
+    /// All 0.
+    ELMAN_INITIALIZER_ZEROS = 0,
+    /// All 1.
+    ELMAN_INITIALIZER_ONES = 1,
+    /// All a.
+    ELMAN_INITIALIZER_CONSTANT = 2,
+    /// Uniform within sqrt(6 / (rows + columns)) of 0.
+    ELMAN_INITIALIZER_GLOROT_UNIFORM = 3,
+    /// Truncated normal with variance 2 / (rows + columns).
+    ELMAN_INITIALIZER_GLOROT_NORMAL = 4,
+    /// Uniform within sqrt(6 / rows) of 0.
+    ELMAN_INITIALIZER_HE_UNIFORM = 5,
+    /// Truncated normal with variance 2 / rows.
+    ELMAN_INITIALIZER_HE_NORMAL = 6,
+    /// Uniform within sqrt(3 / rows) of 0.
+    ELMAN_INITIALIZER_LECUN_UNIFORM = 7,
+    /// Truncated normal with variance 1 / rows.
+    ELMAN_INITIALIZER_LECUN_NORMAL = 8,
+    /// Normal with mean a and standard deviation b.
+    ELMAN_INITIALIZER_RANDOM_NORMAL = 9,
+    /// Uniform from a (low) to b (high).
+    ELMAN_INITIALIZER_RANDOM_UNIFORM = 10,
+    /// A random orthogonal matrix times a (the gain; Keras's default is 1).
+    ELMAN_INITIALIZER_ORTHOGONAL = 11,
+    /// The identity matrix times a (the gain; Keras's default is 1).
+    ELMAN_INITIALIZER_IDENTITY = 12,
+};
 
-/// A file or byte string is not what its format says.
-#define ELMAN_STATUS_BAD_FORMAT 7
+/// The values of elman_optimizer.
+enum {
+    /// Gradient descent, with momentum and Nesterov's look ahead where set.
+    ELMAN_OPTIMIZER_SGD = 0,
+    /// RMSprop; beta_2 is its rho.
+    ELMAN_OPTIMIZER_RMSPROP = 1,
+    /// Adam.
+    ELMAN_OPTIMIZER_ADAM = 2,
+    /// Adam after a share of each weight is taken off.
+    ELMAN_OPTIMIZER_ADAMW = 3,
+};
 
-/// Well-formed, but this library or this machine cannot carry it out.
-#define ELMAN_STATUS_UNSUPPORTED 8
+/// The values of elman_loss.
+enum {
+    /// The mean of the squared differences.
+    ELMAN_LOSS_MEAN_SQUARED_ERROR = 0,
+    /// For targets 0 and 1 (or between).
+    ELMAN_LOSS_BINARY_CROSSENTROPY = 1,
+    /// For one-hot targets (or any distribution).
+    ELMAN_LOSS_CATEGORICAL_CROSSENTROPY = 2,
+    /// For one class number, as a float, in place of a row of targets.
+    ELMAN_LOSS_SPARSE_CATEGORICAL_CROSSENTROPY = 3,
+};
 
-/// An output shares memory with another array of the call.
-#define ELMAN_STATUS_OVERLAP 9
+/// The values of elman_clipping.
+enum {
+    /// Not at all.
+    ELMAN_CLIPPING_NONE = 0,
+    /// All by one factor, so that their common L2 norm is at most clip_limit.
+    ELMAN_CLIPPING_GLOBAL_NORM = 1,
+    /// Each weight's gradient by itself, so that its L2 norm is at most clip_limit.
+    ELMAN_CLIPPING_NORM = 2,
+    /// Each value to within clip_limit of 0.
+    ELMAN_CLIPPING_VALUE = 3,
+};
 
-/// A NaN or an infinity where a number is needed.
-#define ELMAN_STATUS_NOT_FINITE 10
-
-/// A bug in the library, stopped at its boundary. The message says where. A handle that the call could change may be
-/// half-changed: free it.
-#define ELMAN_STATUS_PANIC 99
-
-/// The sum itself.
-#define ELMAN_ACTIVATION_LINEAR 0
-
-/// The hyperbolic tangent, at most 2 ULP from the exact value; Keras's default for recurrent layers.
-#define ELMAN_ACTIVATION_TANH 1
-
-/// max(x, 0).
-#define ELMAN_ACTIVATION_RELU 2
-
-/// 1 / (1 + exp(-x)), at most 4 ULP from the exact value.
-#define ELMAN_ACTIVATION_SIGMOID 3
-
-/// exp(x_i) / (the sum of exp(x_j) over the row); dense layers only.
-#define ELMAN_ACTIVATION_SOFTMAX 4
-
-/// The one measured to be faster for the layer's shape; elman_sequential_summary says which.
-#define ELMAN_UNROLL_AUTO 0
-
-/// One kernel call a step.
-#define ELMAN_UNROLL_LOOPED 1
-
-/// Several steps inside one kernel call.
-#define ELMAN_UNROLL_UNROLLED 2
-
-/// [input, units]: of recurrent and dense layers, and of the forward half of a Bidirectional layer.
-#define ELMAN_WEIGHT_KERNEL 0
-
-/// [units, units]: of recurrent layers, and of the forward half of a Bidirectional layer.
-#define ELMAN_WEIGHT_RECURRENT_KERNEL 1
-
-/// [1, units]: of recurrent and dense layers that use a bias, and of the forward half of a Bidirectional layer.
-#define ELMAN_WEIGHT_BIAS 2
-
-/// [vocabulary, size]: of an embedding.
-#define ELMAN_WEIGHT_EMBEDDING 3
-
-/// [input, units]: of the backward half of a Bidirectional layer.
-#define ELMAN_WEIGHT_BACKWARD_KERNEL 4
-
-/// [units, units]: of the backward half of a Bidirectional layer.
-#define ELMAN_WEIGHT_BACKWARD_RECURRENT_KERNEL 5
-
-/// [1, units]: of the backward half of a Bidirectional layer that uses a bias.
-#define ELMAN_WEIGHT_BACKWARD_BIAS 6
-
-/// Side by side, forward first: twice the units. Keras's default.
-#define ELMAN_MERGE_MODE_CONCAT 0
-
-/// Element-wise sum.
-#define ELMAN_MERGE_MODE_SUM 1
-
-/// Element-wise product.
-#define ELMAN_MERGE_MODE_MUL 2
-
-/// Element-wise mean.
-#define ELMAN_MERGE_MODE_AVE 3
-
-/// Not joined: the whole forward array, then the whole backward array. Last layer only.
-#define ELMAN_MERGE_MODE_NONE 4
-
-/// As in Keras: the state is carried over the step and the output repeats the previous one.
-#define ELMAN_PADDING_KERAS 0
-
-/// As in ONNX: outputs past a row's length are zero, a reversed layer starts at the row's last step, and the final state
-/// of a row of length 0 is zero.
-#define ELMAN_PADDING_ONNX 1
-
-/// All 0.
-#define ELMAN_INITIALIZER_ZEROS 0
-
-/// All 1.
-#define ELMAN_INITIALIZER_ONES 1
-
-/// All a.
-#define ELMAN_INITIALIZER_CONSTANT 2
-
-/// Uniform within sqrt(6 / (rows + columns)) of 0.
-#define ELMAN_INITIALIZER_GLOROT_UNIFORM 3
-
-/// Truncated normal with variance 2 / (rows + columns).
-#define ELMAN_INITIALIZER_GLOROT_NORMAL 4
-
-/// Uniform within sqrt(6 / rows) of 0.
-#define ELMAN_INITIALIZER_HE_UNIFORM 5
-
-/// Truncated normal with variance 2 / rows.
-#define ELMAN_INITIALIZER_HE_NORMAL 6
-
-/// Uniform within sqrt(3 / rows) of 0.
-#define ELMAN_INITIALIZER_LECUN_UNIFORM 7
-
-/// Truncated normal with variance 1 / rows.
-#define ELMAN_INITIALIZER_LECUN_NORMAL 8
-
-/// Normal with mean a and standard deviation b.
-#define ELMAN_INITIALIZER_RANDOM_NORMAL 9
-
-/// Uniform from a (low) to b (high).
-#define ELMAN_INITIALIZER_RANDOM_UNIFORM 10
-
-/// A random orthogonal matrix times a (the gain; Keras's default is 1).
-#define ELMAN_INITIALIZER_ORTHOGONAL 11
-
-/// The identity matrix times a (the gain; Keras's default is 1).
-#define ELMAN_INITIALIZER_IDENTITY 12
-
-/// Gradient descent, with momentum and Nesterov's look ahead where set.
-#define ELMAN_OPTIMIZER_SGD 0
-
-/// RMSprop; beta_2 is its rho.
-#define ELMAN_OPTIMIZER_RMSPROP 1
-
-/// Adam.
-#define ELMAN_OPTIMIZER_ADAM 2
-
-/// Adam after a share of each weight is taken off.
-#define ELMAN_OPTIMIZER_ADAMW 3
-
-/// The mean of the squared differences.
-#define ELMAN_LOSS_MEAN_SQUARED_ERROR 0
-
-/// For targets 0 and 1 (or between).
-#define ELMAN_LOSS_BINARY_CROSSENTROPY 1
-
-/// For one-hot targets (or any distribution).
-#define ELMAN_LOSS_CATEGORICAL_CROSSENTROPY 2
-
-/// For one class number, as a float, in place of a row of targets.
-#define ELMAN_LOSS_SPARSE_CATEGORICAL_CROSSENTROPY 3
-
-/// Not at all.
-#define ELMAN_CLIPPING_NONE 0
-
-/// All by one factor, so that their common L2 norm is at most clip_limit.
-#define ELMAN_CLIPPING_GLOBAL_NORM 1
-
-/// Each weight's gradient by itself, so that its L2 norm is at most clip_limit.
-#define ELMAN_CLIPPING_NORM 2
-
-/// Each value to within clip_limit of 0.
-#define ELMAN_CLIPPING_VALUE 3
-
-/// learning_rate throughout.
-#define ELMAN_SCHEDULE_CONSTANT 0
-
-/// learning_rate x decay_rate^(step / decay_steps); with staircase the exponent is rounded down.
-#define ELMAN_SCHEDULE_EXPONENTIAL 1
-
-/// From learning_rate in a straight line to warmup_target in warmup_steps steps, where these are not 0; from there in
-/// decay_steps steps of half a cosine down to alpha times the highest rate.
-#define ELMAN_SCHEDULE_COSINE 2
+/// The values of elman_schedule.
+enum {
+    /// learning_rate throughout.
+    ELMAN_SCHEDULE_CONSTANT = 0,
+    /// learning_rate x decay_rate^(step / decay_steps); with staircase the exponent is rounded down.
+    ELMAN_SCHEDULE_EXPONENTIAL = 1,
+    /// From learning_rate in a straight line to warmup_target in warmup_steps steps, where these are not 0; from there in
+    /// decay_steps steps of half a cosine down to alpha times the highest rate.
+    ELMAN_SCHEDULE_COSINE = 2,
+};
 
 #ifdef __cplusplus
 extern "C" {
@@ -464,6 +486,7 @@ extern "C" {
 /// have. Static text, never NULL.
 ///
 /// Threads: any.
+ELMAN_API
 const char *elman_status_name(elman_status status);
 
 /// This thread's last failure in words, with the numbers that were wrong; "" before the first one. Calls that succeed
@@ -473,12 +496,22 @@ const char *elman_status_name(elman_status status);
 /// Copy it to keep it.
 ///
 /// Threads: any; each has its own.
+ELMAN_API
 const char *elman_last_error(void);
 
-/// The library's version, for example "0.1.0": static text.
+/// The library's version, for example "0.1.0": static text. ELMAN_VERSION_STRING is the header's.
 ///
 /// Threads: any.
-const char *elman_version(void);
+ELMAN_API const char *elman_version(void);
+
+/// The library's version as a number: major x 1000000 + minor x 1000 + patch. ELMAN_VERSION_NUMBER is the header's.
+///
+/// A program fits the library where both have one ABI, which is one major version, and while that is 0 one minor version
+/// (ELMAN_VERSION_NUMBER / 1000 == elman_version_number() / 1000), and the library is not older than the header.
+///
+/// Threads: any.
+ELMAN_API
+uint32_t elman_version_number(void);
 
 /// The instruction set that models use in this process: "avx512", "avx2" or "portable"; static text.
 ///
@@ -487,6 +520,7 @@ const char *elman_version(void);
 /// fails with ELMAN_STATUS_UNSUPPORTED and a message that says why.
 ///
 /// Threads: any.
+ELMAN_API
 const char *elman_isa(void);
 
 /// Fills `config` with Keras's defaults for a layer of `units` outputs.
@@ -497,6 +531,7 @@ const char *elman_isa(void);
 /// Fails with INVALID_ARGUMENT where units is 0 or struct_size does not even hold struct_size and units.
 ///
 /// Threads: any.
+ELMAN_API
 elman_status elman_simple_rnn_config_init(elman_simple_rnn_config *config,
                                           size_t struct_size,
                                           size_t units);
@@ -506,10 +541,12 @@ elman_status elman_simple_rnn_config_init(elman_simple_rnn_config *config,
 ///
 /// On success *out is the new cell, and yours to free.
 ///
-/// Fails with INVALID_ARGUMENT (a zero size, a rate outside 0 to 1, an unknown enum value, a flag other than 0 and 1,
-/// softmax), OUT_OF_MEMORY, UNSUPPORTED (ELMAN_ISA names something unknown or not available here).
+/// Fails with INVALID_ARGUMENT (a zero size, a rate outside 0 to 1, an unknown enum value, a flag other than
+/// 0 and 1, softmax, an initializer's number outside its range or a matrix for a bias), OUT_OF_MEMORY,
+/// UNSUPPORTED (ELMAN_ISA names something unknown or not available here).
 ///
 /// Threads: any.
+ELMAN_API
 elman_status elman_simple_rnn_cell_new(const elman_simple_rnn_config *config,
                                        size_t input_size,
                                        uint64_t seed,
@@ -517,13 +554,15 @@ elman_status elman_simple_rnn_cell_new(const elman_simple_rnn_config *config,
 
 /// One step for `batch` rows: h_next = activation(x W + b + h U).
 ///
-/// x is [batch, input_size], h and h_next are [batch, units]. h_next may be the very same array as h, which steps in
-/// place; any other overlap of h_next with x or h is an error. It allocates nothing that outlives the call, and the bits
-/// of a row are those of the same row in a network's SimpleRNN layer, whatever the batch.
+/// x is [batch, input_size], h and h_next are [batch, units]. h_next may be the very same array as h, which
+/// steps in place; any other overlap of h_next with x or h is an error. The bits of a row are those of the
+/// same row in a network's SimpleRNN layer, whatever the batch. What a step of more than 256 states needs
+/// beside its arrays the cell keeps for the next, which then allocates nothing.
 ///
-/// Fails with INVALID_ARGUMENT (batch is 0, an overflowed product), LENGTH_MISMATCH, OVERLAP.
+/// Fails with INVALID_ARGUMENT (batch is 0, an overflowed product), LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
 ///
 /// Threads: any number at once on one cell.
+ELMAN_API
 elman_status elman_simple_rnn_cell_step(const elman_simple_rnn_cell *cell,
                                         const float *x,
                                         size_t x_len,
@@ -539,6 +578,7 @@ elman_status elman_simple_rnn_cell_step(const elman_simple_rnn_cell *cell,
 /// Fails with INVALID_ARGUMENT (an unknown weight, or one that the cell does not have), LENGTH_MISMATCH.
 ///
 /// Threads: any number at once on one cell.
+ELMAN_API
 elman_status elman_simple_rnn_cell_get_weight(const elman_simple_rnn_cell *cell,
                                               elman_weight which,
                                               float *values,
@@ -550,6 +590,7 @@ elman_status elman_simple_rnn_cell_get_weight(const elman_simple_rnn_cell *cell,
 /// the cell is unchanged then.
 ///
 /// Threads: the cell must not be in use by another thread.
+ELMAN_API
 elman_status elman_simple_rnn_cell_set_weight(elman_simple_rnn_cell *cell,
                                               elman_weight which,
                                               const float *values,
@@ -558,16 +599,17 @@ elman_status elman_simple_rnn_cell_set_weight(elman_simple_rnn_cell *cell,
 /// Frees a cell. NULL is fine; a second time is not.
 ///
 /// Threads: the cell must not be in use by another thread.
-void elman_simple_rnn_cell_free(elman_simple_rnn_cell *cell);
+ELMAN_API void elman_simple_rnn_cell_free(elman_simple_rnn_cell *cell);
 
-/// Fills `options` with defaults: nothing masked, states zero and not kept, which is what predict does.
+/// Fills `options` with defaults: nothing masked, no initial states given and no final ones asked for, which
+/// is what predict does.
 ///
 /// struct_size is `sizeof *options` as your compiler sees it: no more bytes than that are written.
 ///
 /// Fails with INVALID_ARGUMENT where struct_size does not even hold the mask.
 ///
 /// Threads: any.
-elman_status elman_run_options_init(elman_run_options *options, size_t struct_size);
+ELMAN_API elman_status elman_run_options_init(elman_run_options *options, size_t struct_size);
 
 /// Makes an empty network for steps of `input_size` features; 1 when an embedding comes first, which reads one token id
 /// a step.
@@ -577,16 +619,18 @@ elman_status elman_run_options_init(elman_run_options *options, size_t struct_si
 /// Fails with INVALID_ARGUMENT where input_size is 0.
 ///
 /// Threads: any.
+ELMAN_API
 elman_status elman_sequential_new(size_t input_size,
                                   elman_sequential **out);
 
 /// Adds an embedding: token ids 0 to vocabulary - 1 become rows of `size` features. First layer only, and the network's
 /// input_size must be 1. With mask_zero the layers above skip the steps whose token is 0, as in Keras.
 ///
-/// Fails with INVALID_ARGUMENT (a zero size, not the first layer, the network is built already); the network is
-/// unchanged then.
+/// Fails with INVALID_ARGUMENT (a zero size, not the first layer, an input_size other than 1, the network is
+/// built already); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_add_embedding(elman_sequential *network,
                                             size_t vocabulary,
                                             size_t size,
@@ -594,19 +638,23 @@ elman_status elman_sequential_add_embedding(elman_sequential *network,
 
 /// Adds a recurrent layer; its input must be a sequence, so the recurrent layer below must have return_sequences set.
 ///
-/// Fails with INVALID_ARGUMENT (a zero size, a rate outside 0 to 1, an unknown enum value, a flag other than 0 and 1,
-/// softmax, an impossible place, the network is built already); the network is unchanged then.
+/// Fails with INVALID_ARGUMENT (a zero size, a rate outside 0 to 1, an unknown enum value, a flag other than
+/// 0 and 1, softmax, an initializer's number outside its range or a matrix for a bias, an impossible place,
+/// the network is built already); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_add_simple_rnn(elman_sequential *network,
                                              const elman_simple_rnn_config *config);
 
-/// Adds a recurrent layer that runs in both directions, each with weights of its own, and joins the two outputs; the
-/// configuration is both halves'.
+/// Adds a recurrent layer that runs in both directions, each with weights of its own, and joins the two
+/// outputs; the configuration is both halves'. As in Keras its masked steps give zeros, whatever
+/// zero_output_for_mask says.
 ///
 /// Fails like elman_sequential_add_simple_rnn, and with INVALID_ARGUMENT where the configuration has go_backwards set.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_add_bidirectional(elman_sequential *network,
                                                 const elman_simple_rnn_config *config,
                                                 elman_merge_mode merge_mode);
@@ -614,10 +662,11 @@ elman_status elman_sequential_add_bidirectional(elman_sequential *network,
 /// Adds a fully connected layer of `units` outputs with a bias: on the last output, or on every step where it is given a
 /// sequence.
 ///
-/// Fails with INVALID_ARGUMENT (units is 0, an unknown activation, the network is built already); the network is
-/// unchanged then.
+/// Fails with INVALID_ARGUMENT (units is 0, an unknown activation, an impossible place, the network is built
+/// already); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_add_dense(elman_sequential *network,
                                         size_t units,
                                         elman_activation activation);
@@ -625,34 +674,41 @@ elman_status elman_sequential_add_dense(elman_sequential *network,
 /// Adds dropout between layers: in training, inputs become zero with probability `rate` and the others are scaled by
 /// 1 / (1 - rate). It does nothing in predict and run.
 ///
-/// Fails with INVALID_ARGUMENT (a rate outside 0 to 1, the network is built already); the network is unchanged then.
+/// Fails with INVALID_ARGUMENT (a rate outside 0 to 1, an impossible place, the network is built already);
+/// the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_add_dropout(elman_sequential *network,
                                           float rate);
 
-/// Adds masking: the layers above skip the steps whose features all equal `mask_value`, as in Keras.
+/// Adds masking: the recurrent layers above skip the steps whose features all equal `mask_value`, as in
+/// Keras. First layer only; elman_sequential_build fails where no recurrent layer is above it.
 ///
-/// Fails with INVALID_ARGUMENT (a NaN or an infinity, the network is built already); the network is unchanged then.
+/// Fails with INVALID_ARGUMENT (a NaN or an infinity, the network is built already), UNSUPPORTED (not the
+/// first layer); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_add_masking(elman_sequential *network,
                                           float mask_value);
 
 /// Gives every weight its initial value; no more layers can be added afterwards. The weights depend on nothing but the
 /// layers and seed: they are the same ones on every machine. Building again initialises anew.
 ///
-/// Fails with INVALID_ARGUMENT (no layers, or sizes that overflow), OUT_OF_MEMORY, UNSUPPORTED (ELMAN_ISA names something
-/// unknown or not available here).
+/// Fails with INVALID_ARGUMENT (no layers, or an initializer's number outside its range), OUT_OF_MEMORY,
+/// UNSUPPORTED (ELMAN_ISA names something unknown or not available here, or masking without a recurrent layer
+/// above it); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_build(elman_sequential *network,
                                     uint64_t seed);
 
 /// The number of layers added; layers count from 0 at the input. 0 for NULL.
 ///
 /// Threads: any number at once on one network.
-size_t elman_sequential_layer_count(const elman_sequential *network);
+ELMAN_API size_t elman_sequential_layer_count(const elman_sequential *network);
 
 /// Describes the network in a few lines of text: layers, shapes, numbers of parameters, and the driver chosen.
 ///
@@ -663,6 +719,7 @@ size_t elman_sequential_layer_count(const elman_sequential *network);
 /// is not touched.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_summary(const elman_sequential *network,
                                       char *text,
                                       size_t capacity,
@@ -673,6 +730,7 @@ elman_status elman_sequential_summary(const elman_sequential *network,
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (no such layer, an unknown weight, or one that the layer does not have).
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_weight_shape(const elman_sequential *network,
                                            size_t layer,
                                            elman_weight which,
@@ -685,6 +743,7 @@ elman_status elman_sequential_weight_shape(const elman_sequential *network,
 /// LENGTH_MISMATCH, UNSUPPORTED (elman_sequential_drop_weights has freed it).
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_get_weight(const elman_sequential *network,
                                          size_t layer,
                                          elman_weight which,
@@ -698,6 +757,7 @@ elman_status elman_sequential_get_weight(const elman_sequential *network,
 /// then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_set_weight(elman_sequential *network,
                                          size_t layer,
                                          elman_weight which,
@@ -710,6 +770,7 @@ elman_status elman_sequential_set_weight(elman_sequential *network,
 /// Fails with NOT_BUILT.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_weight_bytes(const elman_sequential *network,
                                            size_t *plain,
                                            size_t *packed);
@@ -725,25 +786,29 @@ elman_status elman_sequential_weight_bytes(const elman_sequential *network,
 /// Fails with NOT_BUILT, OUT_OF_MEMORY (for those packed weights); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_drop_weights(elman_sequential *network);
 
-/// How many threads one predict or run may use, the caller's among them: 1 unless set, 0 for one for each processor. There
-/// are never more than processors that the calling thread may use (its affinity mask, a container's quota), for the new
-/// threads inherit them. A call whose threads keep it waiting, because their processors are somebody else's, goes on alone
-/// for a while. The results have the same bits.
+/// How many threads one predict, run or training step may use, and one pass of a tape that is made
+/// afterwards, the caller's among them: 1 unless set, 0 for one for each processor. There are never more than
+/// processors that the calling thread may use (its affinity mask, a container's quota), for the new threads
+/// inherit them. A call whose threads keep it waiting, because their processors are somebody else's, goes on
+/// alone for a while. The results have the same bits.
 ///
 /// Fails with INVALID_ARGUMENT above 1024, UNSUPPORTED where the system starts no threads.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_set_threads(elman_sequential *network,
                                           size_t threads);
 
 /// How many floats predict and run give for `batch` rows of `steps`: batch x steps x features where the last layer gives
-/// a sequence, else batch x features.
+/// a sequence, else batch x features; twice as many behind ELMAN_MERGE_MODE_NONE.
 ///
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (a zero size, an overflowed product).
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_output_len(const elman_sequential *network,
                                          size_t batch,
                                          size_t steps,
@@ -756,6 +821,7 @@ elman_status elman_sequential_output_len(const elman_sequential *network,
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (batch is 0, an overflowed product).
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_state_len(const elman_sequential *network,
                                         size_t batch,
                                         size_t *len);
@@ -766,6 +832,7 @@ elman_status elman_sequential_state_len(const elman_sequential *network,
 /// Fails with nothing but what all functions may.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_sequential_reset_states(elman_sequential *network);
 
 /// Runs the network on floats: x is [batch, steps, input_size], y receives elman_sequential_output_len floats. States
@@ -777,6 +844,7 @@ elman_status elman_sequential_reset_states(elman_sequential *network);
 /// than the one whose states are kept), LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_predict(const elman_sequential *network,
                                       const float *x,
                                       size_t x_len,
@@ -792,6 +860,7 @@ elman_status elman_sequential_predict(const elman_sequential *network,
 /// that does not begin with an embedding), LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_predict_tokens(const elman_sequential *network,
                                              const int32_t *ids,
                                              size_t ids_len,
@@ -808,6 +877,7 @@ elman_status elman_sequential_predict_tokens(const elman_sequential *network,
 /// LENGTH_MISMATCH and OVERLAP for the arrays of the options. initial_state and final_state may not overlap either.
 ///
 /// Threads: any number at once on one network, each with a final_state of its own.
+ELMAN_API
 elman_status elman_sequential_run(const elman_sequential *network,
                                   const float *x,
                                   size_t x_len,
@@ -822,6 +892,7 @@ elman_status elman_sequential_run(const elman_sequential *network,
 /// Fails like elman_sequential_predict_tokens and elman_sequential_run.
 ///
 /// Threads: any number at once on one network, each with a final_state of its own.
+ELMAN_API
 elman_status elman_sequential_run_tokens(const elman_sequential *network,
                                          const int32_t *ids,
                                          size_t ids_len,
@@ -831,24 +902,56 @@ elman_status elman_sequential_run_tokens(const elman_sequential *network,
                                          float *y,
                                          size_t y_len);
 
-/// Writes layers and weights to a file in elman's safetensors layout, replacing what is there. path is nul-terminated:
-/// on Unix any bytes, elsewhere UTF-8.
+/// Writes layers and weights to a file in elman's safetensors layout. path is nul-terminated: on Unix any bytes,
+/// elsewhere UTF-8.
 ///
-/// Fails with NOT_BUILT, IO, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
+/// The file is there complete or not at all: it is written beside path under another name (.elman-*.tmp), flushed to the
+/// disk and renamed. A file that was there before stays whole if anything fails; its mode and owner are kept, but not its
+/// hard links, access lists and extended attributes. Symbolic links are followed. What is there and no regular file (a
+/// directory, a FIFO, a device), or may not be written, is left alone: IO.
+///
+/// A file that can be written and not be replaced (a mount point, in a directory that takes no new files, of another
+/// owner) is written in place. That is not atomic: a failure leaves it damaged, and elman_last_error says so. A process
+/// that is killed while it saves leaves its unfinished file; the next save into the same directory removes it.
+///
+/// Fails with NOT_BUILT, IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
 /// (elman_sequential_drop_weights has freed the weights).
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_save(const elman_sequential *network,
                                    const char *path);
 
+/// The bytes of the file that elman_sequential_save writes, for hosts without files; elman_sequential_load_bytes reads
+/// them.
+///
+/// bytes has room for `capacity` bytes; *needed is the number of bytes. To ask for the size alone, pass NULL and 0 for
+/// bytes and capacity. needed may be NULL where bytes is not.
+///
+/// Fails with NOT_BUILT, OUT_OF_MEMORY, UNSUPPORTED (elman_sequential_drop_weights has freed the weights), and with
+/// LENGTH_MISMATCH where the file needs more than capacity bytes: *needed is then set all the same, and bytes is not
+/// touched.
+///
+/// Threads: any number at once on one network.
+elman_status elman_sequential_save_bytes(const elman_sequential *network,
+                                         uint8_t *bytes,
+                                         size_t capacity,
+                                         size_t *needed);
+
 /// Reads a built network from a file in elman's safetensors layout. path is as in elman_sequential_save.
+///
+/// Files may come from strangers: every size in one is compared with the file before it is allocated. Reading takes at
+/// most six times the file's bytes. The network that comes of it takes its weights once plain and once packed, where
+/// columns are padded to a multiple of up to 16, and 2 KB a layer, of which there are at most 65,536.
 ///
 /// On success *out is the new network, and yours to free.
 ///
-/// Fails with IO, BAD_FORMAT, UNSUPPORTED (a layer this library does not have, or ELMAN_ISA names something unknown or
-/// not available here), OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
+/// Fails with IO (also for what is no regular file), BAD_FORMAT (something missing, left over, there twice, of another
+/// shape or unknown), UNSUPPORTED (ELMAN_ISA names something unknown or not available here), OUT_OF_MEMORY,
+/// INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
 ///
 /// Threads: any.
+ELMAN_API
 elman_status elman_sequential_load(const char *path,
                                    elman_sequential **out);
 
@@ -859,6 +962,7 @@ elman_status elman_sequential_load(const char *path,
 /// Fails with BAD_FORMAT, UNSUPPORTED, OUT_OF_MEMORY as elman_sequential_load does.
 ///
 /// Threads: any.
+ELMAN_API
 elman_status elman_sequential_load_bytes(const uint8_t *bytes,
                                          size_t len,
                                          elman_sequential **out);
@@ -866,7 +970,7 @@ elman_status elman_sequential_load_bytes(const uint8_t *bytes,
 /// Frees a network. NULL is fine; a second time is not.
 ///
 /// Threads: the network must not be in use by another thread.
-void elman_sequential_free(elman_sequential *network);
+ELMAN_API void elman_sequential_free(elman_sequential *network);
 
 /// Makes a stream of `batch` rows at their beginning, their states zeros.
 ///
@@ -876,6 +980,7 @@ void elman_sequential_free(elman_sequential *network);
 /// INVALID_ARGUMENT (batch is 0, an overflowed product), OUT_OF_MEMORY.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_stream_new(const elman_sequential *network,
                               size_t batch,
                               elman_stream **out);
@@ -886,6 +991,7 @@ elman_status elman_stream_new(const elman_sequential *network,
 /// Fails with NOT_BUILT, UNSUPPORTED, INVALID_ARGUMENT as elman_stream_new does.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_stream_size(const elman_sequential *network,
                                size_t batch,
                                size_t *bytes,
@@ -902,6 +1008,7 @@ elman_status elman_stream_size(const elman_sequential *network,
 /// LENGTH_MISMATCH (too few bytes).
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_stream_new_in(const elman_sequential *network,
                                  size_t batch,
                                  void *memory,
@@ -914,6 +1021,7 @@ elman_status elman_stream_new_in(const elman_sequential *network,
 /// Fails with INVALID_ARGUMENT (steps is 0, an overflowed product).
 ///
 /// Threads: the stream must not be changed by another thread meanwhile.
+ELMAN_API
 elman_status elman_stream_output_len(const elman_stream *stream,
                                      size_t steps,
                                      size_t *len);
@@ -928,6 +1036,7 @@ elman_status elman_stream_output_len(const elman_stream *stream,
 /// the states are unchanged then.
 ///
 /// Threads: the stream must not be in use by another thread.
+ELMAN_API
 elman_status elman_stream_run(elman_stream *stream,
                               const float *x,
                               size_t x_len,
@@ -941,6 +1050,7 @@ elman_status elman_stream_run(elman_stream *stream,
 /// begin with an embedding), LENGTH_MISMATCH, OVERLAP; the states are unchanged then.
 ///
 /// Threads: the stream must not be in use by another thread.
+ELMAN_API
 elman_status elman_stream_run_tokens(elman_stream *stream,
                                      const int32_t *ids,
                                      size_t ids_len,
@@ -953,14 +1063,14 @@ elman_status elman_stream_run_tokens(elman_stream *stream,
 /// Fails with nothing but what all functions may.
 ///
 /// Threads: the stream must not be in use by another thread.
-elman_status elman_stream_reset(elman_stream *stream);
+ELMAN_API elman_status elman_stream_reset(elman_stream *stream);
 
 /// Puts one row back to its beginning, for a row whose sequence has ended and is followed by another.
 ///
 /// Fails with INVALID_ARGUMENT (there is no such row).
 ///
 /// Threads: the stream must not be in use by another thread.
-elman_status elman_stream_reset_row(elman_stream *stream, size_t row);
+ELMAN_API elman_status elman_stream_reset_row(elman_stream *stream, size_t row);
 
 /// Copies the states to `state`, laid out as elman_sequential_state_len says for the stream's batch. They are all that a
 /// stream keeps: another stream that is given them goes on with the same bits.
@@ -968,6 +1078,7 @@ elman_status elman_stream_reset_row(elman_stream *stream, size_t row);
 /// Fails with LENGTH_MISMATCH.
 ///
 /// Threads: the stream must not be changed by another thread meanwhile.
+ELMAN_API
 elman_status elman_stream_get_state(const elman_stream *stream,
                                     float *state,
                                     size_t len);
@@ -978,6 +1089,7 @@ elman_status elman_stream_get_state(const elman_stream *stream,
 /// Fails with LENGTH_MISMATCH.
 ///
 /// Threads: the stream must not be in use by another thread.
+ELMAN_API
 elman_status elman_stream_set_state(elman_stream *stream,
                                     const float *state,
                                     size_t len);
@@ -986,6 +1098,7 @@ elman_status elman_stream_set_state(elman_stream *stream,
 /// real-time safe: the last stream of a network that is freed already frees the weights.
 ///
 /// Threads: the stream must not be in use by another thread.
+ELMAN_API
 void elman_stream_free(elman_stream *stream);
 
 /// Makes a tape for batches of up to `batch` rows and up to `steps` steps.
@@ -996,19 +1109,23 @@ void elman_stream_free(elman_stream *stream);
 /// layer that computes, elman_sequential_drop_weights has freed the weights), OUT_OF_MEMORY.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_tape_new(const elman_sequential *network,
                             size_t batch,
                             size_t steps,
                             elman_tape **out);
 
-/// Writes the output y for the input x [batch, steps, features], as elman_sequential_run does, and records what
-/// elman_tape_backward needs. With `training` dropout is active, its masks drawn from `seed`: one seed, the same masks on
-/// every machine. `options` may be NULL.
+/// Writes the output y for the input x [batch, steps, features], as elman_sequential_run does, and records
+/// what elman_tape_backward needs. With `training` dropout is active, its masks drawn from `seed`: one seed,
+/// the same masks on every machine. `options` may be NULL. A tape keeps no states: stateful layers begin with
+/// zeros too, unless initial states are given.
 ///
-/// Fails like elman_sequential_run, and with INVALID_ARGUMENT where batch or steps exceed the tape's. The tape has no
-/// gradients then.
+/// Fails like elman_sequential_run, and with INVALID_ARGUMENT where batch or steps exceed the tape's. The
+/// last forward and backward pass stay on the tape then, unless it is OUT_OF_MEMORY: there is none after
+/// that.
 ///
 /// Threads: the tape must not be in use by another thread.
+ELMAN_API
 elman_status elman_tape_forward(elman_tape *tape,
                                 const float *x,
                                 size_t x_len,
@@ -1025,6 +1142,7 @@ elman_status elman_tape_forward(elman_tape *tape,
 /// Fails like elman_tape_forward, and with INVALID_ARGUMENT where an id is outside the vocabulary.
 ///
 /// Threads: the tape must not be in use by another thread.
+ELMAN_API
 elman_status elman_tape_forward_tokens(elman_tape *tape,
                                        const int32_t *ids,
                                        size_t ids_len,
@@ -1043,6 +1161,7 @@ elman_status elman_tape_forward_tokens(elman_tape *tape,
 /// tokens), OUT_OF_MEMORY.
 ///
 /// Threads: the tape must not be in use by another thread.
+ELMAN_API
 elman_status elman_tape_backward(elman_tape *tape,
                                  const float *dy,
                                  size_t dy_len,
@@ -1054,6 +1173,7 @@ elman_status elman_tape_backward(elman_tape *tape,
 /// Fails with INVALID_ARGUMENT (no backward pass yet, no such layer, the layer has no such weight), LENGTH_MISMATCH.
 ///
 /// Threads: any number at once on one tape.
+ELMAN_API
 elman_status elman_tape_get_gradient(const elman_tape *tape,
                                      size_t layer,
                                      elman_weight which,
@@ -1065,14 +1185,17 @@ elman_status elman_tape_get_gradient(const elman_tape *tape,
 /// Fails with INVALID_ARGUMENT (no backward pass yet), LENGTH_MISMATCH.
 ///
 /// Threads: any number at once on one tape.
-elman_status elman_tape_get_gradients(const elman_tape *tape, float *values, size_t len);
+ELMAN_API elman_status elman_tape_get_gradients(const elman_tape *tape, float *values, size_t len);
 
 /// Writes the gradient by the initial states, laid out as elman_sequential_state_len says for the last batch.
 ///
 /// Fails with INVALID_ARGUMENT (no backward pass yet), LENGTH_MISMATCH.
 ///
 /// Threads: any number at once on one tape.
-elman_status elman_tape_get_initial_state_gradient(const elman_tape *tape, float *values, size_t len);
+ELMAN_API
+elman_status elman_tape_get_initial_state_gradient(const elman_tape *tape,
+                                                   float *values,
+                                                   size_t len);
 
 /// Writes, for each step of the last forward pass, the L2 norm of the loss's gradient by a recurrent layer's states after
 /// that step, over batch and units: how it fades or explodes on its way back. A Bidirectional layer's directions count
@@ -1081,6 +1204,7 @@ elman_status elman_tape_get_initial_state_gradient(const elman_tape *tape, float
 /// Fails with INVALID_ARGUMENT (no backward pass yet, the layer is not recurrent), LENGTH_MISMATCH.
 ///
 /// Threads: any number at once on one tape.
+ELMAN_API
 elman_status elman_tape_gradient_norms(const elman_tape *tape,
                                        size_t layer,
                                        float *norms,
@@ -1089,10 +1213,11 @@ elman_status elman_tape_gradient_norms(const elman_tape *tape,
 /// Scales all gradients by one factor, so that their common L2 norm is at most max_norm; *norm_before receives the norm
 /// that they had and may be NULL.
 ///
-/// Fails with INVALID_ARGUMENT (no backward pass yet, max_norm is not above 0), NOT_FINITE (a gradient is a NaN or an
-/// infinity); the gradients are unchanged then.
+/// Fails with INVALID_ARGUMENT (no backward pass yet, max_norm is not a finite number above 0), NOT_FINITE (a
+/// gradient is a NaN or an infinity); the gradients are unchanged then.
 ///
 /// Threads: the tape must not be in use by another thread.
+ELMAN_API
 elman_status elman_tape_clip_by_global_norm(elman_tape *tape,
                                             float max_norm,
                                             float *norm_before);
@@ -1100,14 +1225,14 @@ elman_status elman_tape_clip_by_global_norm(elman_tape *tape,
 /// Frees a tape. NULL is fine; a second time is not.
 ///
 /// Threads: the tape must not be in use by another thread.
-void elman_tape_free(elman_tape *tape);
+ELMAN_API void elman_tape_free(elman_tape *tape);
 
 /// *count receives the floats in all weights together.
 ///
 /// Fails with NOT_BUILT.
 ///
 /// Threads: any number at once on one network.
-elman_status elman_sequential_parameter_count(const elman_sequential *network, size_t *count);
+ELMAN_API elman_status elman_sequential_parameter_count(const elman_sequential *network, size_t *count);
 
 /// Writes all weights, one behind the other: layer by layer, and within a layer in the order of the ELMAN_WEIGHT_
 /// constants.
@@ -1115,6 +1240,7 @@ elman_status elman_sequential_parameter_count(const elman_sequential *network, s
 /// Fails with NOT_BUILT, LENGTH_MISMATCH, UNSUPPORTED (elman_sequential_drop_weights has freed the weights).
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_get_parameters(const elman_sequential *network,
                                              float *values,
                                              size_t len);
@@ -1124,7 +1250,10 @@ elman_status elman_sequential_get_parameters(const elman_sequential *network,
 /// Fails like elman_sequential_get_parameters, and with OUT_OF_MEMORY; the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
-elman_status elman_sequential_set_parameters(elman_sequential *network, const float *values, size_t len);
+ELMAN_API
+elman_status elman_sequential_set_parameters(elman_sequential *network,
+                                             const float *values,
+                                             size_t len);
 
 /// Fills `config` with the defaults. struct_size is `sizeof *config` as your compiler sees it: no more bytes than that are
 /// written.
@@ -1132,6 +1261,7 @@ elman_status elman_sequential_set_parameters(elman_sequential *network, const fl
 /// Fails with INVALID_ARGUMENT where struct_size does not even hold the loss.
 ///
 /// Threads: any.
+ELMAN_API
 elman_status elman_trainer_config_init(elman_trainer_config *config,
                                        size_t struct_size);
 
@@ -1144,6 +1274,7 @@ elman_status elman_trainer_config_init(elman_trainer_config *config,
 /// elman_sequential_drop_weights has freed the weights), OUT_OF_MEMORY.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_trainer_new(elman_sequential *network,
                                const elman_trainer_config *config,
                                elman_trainer **out);
@@ -1157,6 +1288,7 @@ elman_status elman_trainer_new(elman_sequential *network,
 /// unchanged then, as after any other failure.
 ///
 /// Threads: the trainer must not be in use by another thread.
+ELMAN_API
 elman_status elman_trainer_step(elman_trainer *trainer,
                                 const float *x,
                                 size_t x_len,
@@ -1172,6 +1304,7 @@ elman_status elman_trainer_step(elman_trainer *trainer,
 /// Fails like elman_trainer_step, and with INVALID_ARGUMENT where an id is outside the vocabulary.
 ///
 /// Threads: the trainer must not be in use by another thread.
+ELMAN_API
 elman_status elman_trainer_step_tokens(elman_trainer *trainer,
                                        const int32_t *ids,
                                        size_t ids_len,
@@ -1189,6 +1322,7 @@ elman_status elman_trainer_step_tokens(elman_trainer *trainer,
 /// Fails like elman_trainer_step.
 ///
 /// Threads: the trainer must not be in use by another thread.
+ELMAN_API
 elman_status elman_trainer_step_weighted(elman_trainer *trainer,
                                          const float *x,
                                          size_t x_len,
@@ -1206,6 +1340,7 @@ elman_status elman_trainer_step_weighted(elman_trainer *trainer,
 /// Fails like elman_trainer_step_tokens.
 ///
 /// Threads: the trainer must not be in use by another thread.
+ELMAN_API
 elman_status elman_trainer_step_weighted_tokens(elman_trainer *trainer,
                                                 const int32_t *ids,
                                                 size_t ids_len,
@@ -1226,6 +1361,7 @@ elman_status elman_trainer_step_weighted_tokens(elman_trainer *trainer,
 /// Fails like elman_trainer_step, but for NOT_FINITE: a loss that is a NaN or an infinity is given as it is.
 ///
 /// Threads: any number at once on one trainer.
+ELMAN_API
 elman_status elman_trainer_evaluate(const elman_trainer *trainer,
                                     const float *x,
                                     size_t x_len,
@@ -1243,6 +1379,7 @@ elman_status elman_trainer_evaluate(const elman_trainer *trainer,
 /// Fails like elman_trainer_evaluate, and with INVALID_ARGUMENT where an id is outside the vocabulary.
 ///
 /// Threads: any number at once on one trainer.
+ELMAN_API
 elman_status elman_trainer_evaluate_tokens(const elman_trainer *trainer,
                                            const int32_t *ids,
                                            size_t ids_len,
@@ -1255,34 +1392,62 @@ elman_status elman_trainer_evaluate_tokens(const elman_trainer *trainer,
                                            float *loss,
                                            float *accuracy);
 
-/// Writes the training's state and its network's weights to a file, from which elman_trainer_load goes on to the same bits,
-/// replacing what is there. path is as in elman_sequential_save.
+/// Writes the training's state, and its network's layers and weights, to a file, from which elman_trainer_load goes on to
+/// the same bits. The file is replaced as elman_sequential_save does it; path is as there.
 ///
 /// Fails with IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
 /// (elman_sequential_drop_weights has freed the weights).
 ///
 /// Threads: any number at once on one trainer.
+ELMAN_API
 elman_status elman_trainer_save(const elman_trainer *trainer,
                                 const char *path);
 
-/// Reads what elman_trainer_save wrote: gives the network, which must be built and have the layers of the one that was
-/// trained, the weights, and makes the trainer to go on with.
+/// The bytes of the file that elman_trainer_save writes; elman_trainer_load_bytes reads them. bytes, capacity and needed
+/// are as in elman_sequential_save_bytes.
+///
+/// Fails with OUT_OF_MEMORY, UNSUPPORTED (elman_sequential_drop_weights has freed the weights), and with LENGTH_MISMATCH
+/// where the file needs more than capacity bytes: *needed is then set all the same, and bytes is not touched.
+///
+/// Threads: any number at once on one trainer.
+elman_status elman_trainer_save_bytes(const elman_trainer *trainer,
+                                      uint8_t *bytes,
+                                      size_t capacity,
+                                      size_t *needed);
+
+/// Reads what elman_trainer_save wrote: gives the network the weights, and makes the trainer to go on with. The network
+/// must be built and have the layers of the one that was trained, in all that a result depends on: sizes, activations,
+/// directions, rates, everything but initialisers and unroll.
 ///
 /// On success *out is the new trainer, and yours to free.
 ///
-/// Fails with IO, BAD_FORMAT, NOT_BUILT, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be),
-/// UNSUPPORTED (elman_sequential_drop_weights has freed the weights); the network is unchanged then.
+/// Fails with IO (also for what is no regular file), BAD_FORMAT (of another network too: elman_last_error says what
+/// differs), NOT_BUILT, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
+/// (elman_sequential_drop_weights has freed the weights); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_trainer_load(elman_sequential *network,
                                 const char *path,
                                 elman_trainer **out);
 
-/// Frees a trainer; its network stays unless it is freed already. NULL is fine; a second time is not. In a child process
-/// whose parent was in a step of it, nothing happens: its memory is half changed.
+/// elman_trainer_load from memory: the `len` bytes of such a file, at any alignment. They are not needed afterwards.
+///
+/// On success *out is the new trainer, and yours to free.
+///
+/// Fails with BAD_FORMAT, NOT_BUILT, OUT_OF_MEMORY, UNSUPPORTED as elman_trainer_load does; the network is unchanged then.
+///
+/// Threads: the network must not be in use by another thread.
+elman_status elman_trainer_load_bytes(elman_sequential *network,
+                                      const uint8_t *bytes,
+                                      size_t len,
+                                      elman_trainer **out);
+
+/// Frees a trainer; its network stays unless it is freed already. NULL is fine; a second time is not. In a child
+/// process whose parent was in a step of it, nothing happens: its memory is half changed.
 ///
 /// Threads: the trainer must not be in use by another thread.
-void elman_trainer_free(elman_trainer *trainer);
+ELMAN_API void elman_trainer_free(elman_trainer *trainer);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -5,7 +5,7 @@
 use crate::dispatch::kernels;
 use crate::error::{Error, Result};
 use crate::layers::{Layer, PackedRnn, SimpleRnn, Variable, Variables, Weight};
-use crate::memory::{AlignedVec, check_len, row_stride};
+use crate::memory::{AlignedVec, check_len, checked_product, row_stride};
 use crate::process::Spares;
 use crate::sequence;
 
@@ -62,7 +62,7 @@ impl SimpleRnnCell {
     ///
     /// # Errors
     /// [`Error::LengthMismatch`] when a slice has another length than its shape, [`Error::InvalidArgument`] for a batch
-    /// of 0.
+    /// of 0, [`Error::OutOfMemory`]. Nothing is written then.
     pub fn step(&self, x: &[f32], h: &[f32], batch: usize, h_next: &mut [f32]) -> Result<()> {
         check_len("h", h.len(), "batch x units", &[batch, self.config.units])?;
         self.check(x, batch, "h_next", h_next.len())?;
@@ -102,7 +102,7 @@ impl SimpleRnnCell {
             };
         }
         let stride = row_stride(units);
-        let half = batch * stride;
+        let half = checked_product("states", &[2, batch, stride])? / 2;
         self.with_scratch(2 * half, |rows| {
             let state = h.unwrap_or(next);
             for (to, from) in rows.chunks_exact_mut(stride).zip(state.chunks_exact(units)) {

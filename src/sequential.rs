@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::layers::{
     Bidirectional, BuiltLayer, Layer, MergeMode, Shape, SimpleRnn, Unroll, Variable, Variables, Weight,
 };
-use crate::memory::{check_len, checked_product, zeros};
+use crate::memory::{check_len, checked_product, with_room, zeros};
 use crate::process::ForkLock;
 pub use crate::sequence::Padding;
 use crate::sequence::{self, Call, Input, Network, ScratchPool, Threads};
@@ -40,6 +40,8 @@ use crate::sequence::{self, Call, Input, Network, ScratchPool, Threads};
 pub struct Sequential {
     input_size: usize,
     layers: Vec<Layer>,
+    /// What the last layer gives; what the first one will be given, where there is none yet.
+    output: Shape,
     /// The first error of `add`, which cannot return it; `build` does.
     deferred: Option<Error>,
     /// A snapshot of weights: a stream keeps the one it was made with.
@@ -50,8 +52,11 @@ pub struct Sequential {
 }
 
 /// What a child process is told whose parent was in a call of a stateful model.
-const TORN_STATES: &str = "this process was forked while another thread was in a call of this model, so the states that it \
-                           keeps are lost: reset them first";
+const TORN_STATES: &str = "this process was forked while another thread was in a call of this model, so the states that \
+                           it keeps are lost: reset them first";
+
+/// Layers a model may have, far more than any has. It bounds what a file of a few bytes a layer can ask for.
+pub(crate) const MOST_LAYERS: usize = 1 << 16;
 
 /// The states that stateful layers keep from call to call.
 #[derive(Debug, Default)]
@@ -67,7 +72,8 @@ struct Kept {
 /// What a call of [`Sequential::run`] takes beside its input.
 #[derive(Debug, Default)]
 pub struct RunOptions<'a> {
-    /// `[batch, steps]`, 1 = use the step, 0 = skip it.
+    /// `[batch, steps]`: 0 = skip the step, any other number = use it. A model without recurrent layers skips
+    /// no step.
     pub mask: Option<&'a [u8]>,
     /// `[batch]`: each row's number of steps, counted from the first. Excludes `mask`.
     pub lengths: Option<&'a [usize]>,
@@ -96,6 +102,7 @@ impl Sequential {
         Self {
             input_size,
             layers: Vec::new(),
+            output: Shape { features: input_size, sequence: true },
             deferred: None,
             network: None,
             threads: Threads::default(),
@@ -116,7 +123,9 @@ impl Sequential {
     /// Adds a layer to a model that is not built yet.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for wrong numbers, a layer that cannot stand here, or a built model.
+    /// [`Error::InvalidArgument`] for wrong numbers, a layer that cannot stand here, a built model, or more than
+    /// 65,536 layers; [`Error::Unsupported`] for a [`Masking`](crate::Masking) that is not the first layer;
+    /// [`Error::OutOfMemory`].
     pub fn push(&mut self, layer: impl Into<Layer>) -> Result<()> {
         let layer = layer.into();
         if self.network.is_some() {
@@ -125,10 +134,11 @@ impl Sequential {
                 layer.type_name()
             )));
         }
-        let mut layers = self.layers.clone();
-        layers.push(layer);
-        shapes(self.input_size, &layers)?;
-        self.layers = layers;
+        let output = shape_above(&self.layers, self.layers.len(), &layer, self.output)?;
+        let bytes = 2 * (self.layers.len() + 1) * size_of::<Layer>();
+        self.layers.try_reserve(1).map_err(|_| Error::OutOfMemory { bytes })?;
+        self.layers.push(layer);
+        self.output = output;
         Ok(())
     }
 
@@ -149,14 +159,16 @@ impl Sequential {
     /// One seed gives the same weights on every machine and every instruction set.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for a model without layers, [`Error::Unsupported`] when `ELMAN_ISA` cannot be
-    /// carried out, [`Error::OutOfMemory`].
+    /// [`Error::InvalidArgument`] for a model without layers or an initialiser's number outside its range,
+    /// [`Error::Unsupported`] when `ELMAN_ISA` cannot be carried out or a [`Masking`](crate::Masking) has no
+    /// recurrent layer above it, [`Error::OutOfMemory`].
     pub fn initialize(&mut self, seed: u64) -> Result<()> {
         kernels()?;
         let inputs = shapes(self.input_size, &self.layers)?;
-        let variables = (self.layers.iter().zip(&inputs).enumerate())
-            .map(|(i, (layer, input))| Variables::initialized(layer, input.features, seed, i as u64))
-            .collect::<Result<Vec<_>>>()?;
+        let mut variables = with_room(self.layers.len())?;
+        for (i, (layer, input)) in self.layers.iter().zip(&inputs).enumerate() {
+            variables.push(Variables::initialized(layer, input.features, seed, i as u64)?);
+        }
         self.network = Some(assemble(self.input_size, &self.layers, variables)?);
         self.reset_states();
         Ok(())
@@ -169,7 +181,7 @@ impl Sequential {
         variables: Vec<Variables>,
     ) -> Result<Self> {
         let network = assemble(input_size, &layers, variables)?;
-        Ok(Self { layers, network: Some(network), ..Self::new(input_size) })
+        Ok(Self { layers, output: network.output, network: Some(network), ..Self::new(input_size) })
     }
 
     /// The weights as they are now.
@@ -188,7 +200,8 @@ impl Sequential {
     /// The model as it is now, sharing the weights until one of the two changes them.
     pub(crate) fn snapshot(&self) -> Result<Self> {
         let network = self.network("snapshot")?.clone();
-        Ok(Self { layers: self.layers.clone(), network: Some(network), ..Self::new(self.input_size) })
+        let output = network.output;
+        Ok(Self { layers: self.layers.clone(), output, network: Some(network), ..Self::new(self.input_size) })
     }
 
     /// The threads that calls may use.
@@ -274,7 +287,8 @@ impl Sequential {
     /// # Errors
     /// [`Error::NotBuilt`]; [`Error::LengthMismatch`] when `x` or `y` has another length than its shape;
     /// [`Error::InvalidArgument`] for zero sizes, a model that reads tokens, or another batch than the one whose states
-    /// stateful layers keep.
+    /// stateful layers keep; [`Error::OutOfMemory`]. Nothing is written then, and the states that are kept
+    /// are the same.
     pub fn predict_into(&self, x: &[f32], batch: usize, steps: usize, y: &mut [f32]) -> Result<()> {
         self.run(x, batch, steps, RunOptions::default(), y)
     }
@@ -300,7 +314,8 @@ impl Sequential {
     /// [`predict_into`](Self::predict_into) with masks, lengths and states.
     ///
     /// # Errors
-    /// As [`predict_into`](Self::predict_into), and for options of wrong lengths or that exclude each other.
+    /// As [`predict_into`](Self::predict_into), and for options of wrong lengths or that exclude each other;
+    /// [`Error::Unsupported`] for 2^32 steps or more, any of which may be masked.
     pub fn run(
         &self,
         x: &[f32],
@@ -651,37 +666,49 @@ fn positive_sizes(batch: usize, steps: usize) -> Result<()> {
 
 /// The input shape of each layer, every layer being checked on the way, and last the output's.
 fn shapes(input_size: usize, layers: &[Layer]) -> Result<Vec<Shape>> {
-    if input_size == 0 {
-        return Err(Error::InvalidArgument("input size must be at least 1, got 0".into()));
-    }
-    let mut shapes = vec![Shape { features: input_size, sequence: true }];
+    let mut shape = Shape { features: input_size, sequence: true };
+    let mut shapes = with_room(layers.len() + 1)?;
+    shapes.push(shape);
     for (i, layer) in layers.iter().enumerate() {
-        layer.validate()?;
-        if let Some(Layer::Bidirectional(Bidirectional { merge_mode: MergeMode::None, .. })) =
-            i.checked_sub(1).map(|below| &layers[below])
-        {
-            return Err(Error::InvalidArgument(format!(
-                "layer {} (bidirectional) does not merge its halves, so it must be the last layer",
-                i - 1
-            )));
-        }
-        let shape = layer.output_shape(i, shapes[i])?;
-        for (which, dims) in layer.variable_shapes(shapes[i].features) {
-            checked_product(which.name(), &dims)?;
-        }
+        shape = shape_above(layers, i, layer, shape)?;
         shapes.push(shape);
     }
     Ok(shapes)
 }
 
+/// What `layer` gives for `input` at position `index`, `layers` being those below it and perhaps more; or why it cannot
+/// stand there.
+fn shape_above(layers: &[Layer], index: usize, layer: &Layer, input: Shape) -> Result<Shape> {
+    if input.features == 0 {
+        return Err(Error::InvalidArgument("input size must be at least 1, got 0".into()));
+    }
+    if index >= MOST_LAYERS {
+        return Err(Error::InvalidArgument(format!("a model has at most {MOST_LAYERS} layers")));
+    }
+    layer.validate()?;
+    if let Some(Layer::Bidirectional(Bidirectional { merge_mode: MergeMode::None, .. })) =
+        index.checked_sub(1).map(|below| &layers[below])
+    {
+        return Err(Error::InvalidArgument(format!(
+            "layer {} (bidirectional) does not merge its halves, so it must be the last layer",
+            index - 1
+        )));
+    }
+    let output = layer.output_shape(index, input)?;
+    for (which, dims) in layer.variable_shapes(input.features) {
+        checked_product(which.name(), &dims)?;
+    }
+    Ok(output)
+}
+
 fn assemble(input_size: usize, layers: &[Layer], variables: Vec<Variables>) -> Result<Arc<Network>> {
     let kernels = kernels()?;
     let shapes = shapes(input_size, layers)?;
-    let built = (layers.iter().zip(variables).enumerate())
-        .map(|(i, (layer, variables))| {
-            BuiltLayer::new(kernels, layer.clone(), shapes[i], shapes[i + 1], variables).map(Arc::new)
-        })
-        .collect::<Result<Vec<_>>>()?;
+    let mut built = with_room(layers.len())?;
+    for (i, (layer, variables)) in layers.iter().zip(variables).enumerate() {
+        let layer = BuiltLayer::new(kernels, layer.clone(), shapes[i], shapes[i + 1], variables)?;
+        built.push(Arc::new(layer));
+    }
     Network::new(built).map(Arc::new)
 }
 

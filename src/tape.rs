@@ -46,19 +46,22 @@ impl Tape {
     ///
     /// # Errors
     /// [`Error::NotBuilt`]; [`Error::InvalidArgument`] for zero or overflowing sizes; [`Error::Unsupported`] for a model
-    /// without a layer that computes, or one whose weights were [dropped](Sequential::drop_weights);
-    /// [`Error::OutOfMemory`].
+    /// without a layer that computes, one whose weights were [dropped](Sequential::drop_weights), or, on
+    /// several threads, 2^32 steps of all of a thread's rows together; [`Error::OutOfMemory`].
     pub fn new(model: &Sequential, batch: usize, steps: usize) -> Result<Self> {
         model.output_len(batch, steps)?;
         let tape = sequence::Tape::new(model.whole_network("tape")?, model.threads(), batch, steps)?;
         Ok(Self { model: model.snapshot()?, tape })
     }
 
-    /// The output for `x` `[batch, steps, features]`, as [`Sequential::run`] gives it. In `training` dropout is active,
-    /// its masks drawn from `seed`: one seed, the same masks on every machine.
+    /// The output for `x` `[batch, steps, features]`, as [`Sequential::run`] gives it. In `training` dropout
+    /// is active, its masks drawn from `seed`: one seed, the same masks on every machine. A tape keeps no
+    /// states: stateful layers begin with zeros too, unless initial states are given.
     ///
     /// # Errors
-    /// As [`Sequential::run`]; [`Error::InvalidArgument`] where batch or steps exceed the tape's.
+    /// As [`Sequential::run`]; [`Error::InvalidArgument`] where batch or steps exceed the tape's. Nothing is
+    /// written then. The last forward and backward pass stay on the tape, unless it is
+    /// [`Error::OutOfMemory`]: there is none after that, and [`backward`](Self::backward) says so.
     #[expect(clippy::too_many_arguments, reason = "an array's sizes stand beside it, as everywhere")]
     pub fn forward(
         &mut self,
@@ -98,7 +101,8 @@ impl Tape {
     ///
     /// # Errors
     /// [`Error::LengthMismatch`]; [`Error::InvalidArgument`] before the first forward pass, or where `dx` is asked of a
-    /// model that reads tokens.
+    /// model that reads tokens; [`Error::OutOfMemory`], after which there are no gradients, and the pass can
+    /// be gone back once more. Nothing is written then.
     pub fn backward(&mut self, dy: &[f32], dx: Option<&mut [f32]>) -> Result<()> {
         self.backward_with_state(dy, None, dx)
     }
@@ -169,7 +173,7 @@ impl Tape {
     /// the norm that they had.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] before a backward pass, or for a limit that is not above 0;
+    /// [`Error::InvalidArgument`] before a backward pass, or for a limit that is not above 0 or not finite;
     /// [`Error::NotFinite`] where a gradient is a NaN or an infinity: nothing is changed then.
     pub fn clip_by_global_norm(&mut self, max_norm: f32) -> Result<f32> {
         if !(max_norm > 0.0 && max_norm.is_finite()) {
@@ -197,5 +201,29 @@ impl Tape {
     /// Bytes that the tape holds, the model's weights not counted.
     pub fn bytes(&self) -> usize {
         self.tape.bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::SimpleRnn;
+
+    #[test]
+    fn a_refused_forward_pass_leaves_the_last_one() {
+        let net = Sequential::new(1).add(SimpleRnn::new(2)).build(1).unwrap();
+        let mut tape = Tape::new(&net, 2, 3).unwrap();
+        let mut y = [0.0; 4];
+        tape.forward(&[0.5; 6], 2, 3, RunOptions::default(), false, 0, &mut y).unwrap();
+        tape.backward(&y, None).unwrap();
+        let before = tape.gradients().unwrap().to_vec();
+        let more = tape.forward(&[0.5; 8], 2, 4, RunOptions::default(), false, 0, &mut y);
+        assert!(matches!(more, Err(Error::InvalidArgument(_))));
+        let short = tape.forward(&[0.5; 5], 2, 3, RunOptions::default(), false, 0, &mut y);
+        assert!(matches!(short, Err(Error::LengthMismatch { .. })));
+        assert_eq!(tape.gradients().unwrap(), before);
+        let (dy, mut dx) = (y, [0.0; 6]);
+        tape.backward(&dy, Some(&mut dx)).unwrap();
+        assert_eq!(tape.gradients().unwrap(), before);
     }
 }

@@ -417,6 +417,9 @@ fn unknown_values_are_refused() {
         invalid(elman_sequential_add_dropout(empty.0, 2.0), &["rate", "2"]);
         invalid(elman_sequential_add_masking(empty.0, f32::INFINITY), &["mask_value", "inf"]);
         assert_eq!(elman_sequential_layer_count(empty.0), 0);
+        assert_eq!(elman_sequential_add_dropout(empty.0, 0.5), ELMAN_STATUS_OK);
+        assert_eq!(elman_sequential_add_masking(empty.0, 0.0), ELMAN_STATUS_UNSUPPORTED);
+        assert_eq!(elman_sequential_layer_count(empty.0), 1);
 
         let unknown = elman_weight(7);
         let yp = y.as_mut_ptr();

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::arms::report;
-use common::programs::{WARNINGS, is_here, library_dir, root, run, shared_library, text};
+use common::programs::{STRICT, WARNINGS, is_here, library_dir, root, run, shared_library, text};
 
 /// Tells what ran and what did not. The test harness hides what passing tests print, and skips are not to be hidden.
 fn say(line: &str) {
@@ -165,6 +165,14 @@ int use(elman_status status) {
     default: return 0;
     }
 }
+#if ELMAN_VERSION_NUMBER < 1000 || ELMAN_VERSION_MAJOR < 0 || ELMAN_VERSION_MINOR < 0 || ELMAN_VERSION_PATCH < 0
+#error "the version is no number"
+#endif
+const char *version(void);
+const char *version(void) { return "elman " ELMAN_VERSION_STRING; }
+/* Constants are numbers in a declaration, and the types keep 32 bits. */
+typedef char status_has_32_bits[sizeof(elman_status) == 4 ? 1 : -1];
+typedef char ok_is_constant[ELMAN_STATUS_OK == 0 && ELMAN_STATUS_PANIC == 99 ? 1 : -1];
 "#;
 
 /// Views are made of whatever is an array of the right elements, and of nothing else; handles move and are not copied.
@@ -196,25 +204,31 @@ static_assert(!std::is_copy_constructible_v<elman::stream> && std::is_nothrow_mo
 static_assert(!std::is_copy_constructible_v<elman::tape> && std::is_nothrow_move_constructible_v<elman::tape>);
 static_assert(!std::is_copy_constructible_v<elman::trainer> && std::is_nothrow_move_constructible_v<elman::trainer>);
 static_assert(std::is_nothrow_move_assignable_v<elman::simple_rnn_cell>);
+#ifndef ELMAN_NO_EXCEPTIONS
 static_assert(std::is_base_of_v<std::exception, elman::error>);
+#endif
 "#;
 
 #[test]
 fn the_headers_are_clean() {
     for (c, cpp) in compilers() {
-        let uses = [
-            (c, "c", "c99", C_USE),
-            (c, "c", "c11", C_USE),
-            (cpp, "c++", "c++11", C_USE),
-            (cpp, "c++", "c++17", CPP_USE),
-            (cpp, "c++", "c++20", CPP_USE),
+        let uses: [(&str, &str, &str, &[&str], &str); 8] = [
+            (c, "c", "c99", &[], C_USE),
+            (c, "c", "c11", &[], C_USE),
+            (cpp, "c++", "c++11", &["-Wold-style-cast"], C_USE),
+            (cpp, "c++", "c++17", &["-Wold-style-cast"], CPP_USE),
+            (cpp, "c++", "c++20", &["-Wold-style-cast"], CPP_USE),
+            (cpp, "c++", "c++17", &["-Wold-style-cast", "-fno-exceptions"], CPP_USE),
+            (cpp, "c++", "c++20", &["-Wold-style-cast", "-fno-exceptions"], CPP_USE),
+            (cpp, "c++", "c++17", &["-Wold-style-cast", "-DELMAN_NO_EXCEPTIONS"], CPP_USE),
         ];
-        for (compiler, language, standard, program) in uses {
+        for (compiler, language, standard, flags, program) in uses {
             let directory = tempfile::tempdir().expect("a temporary directory");
             let file = directory.path().join("use");
             std::fs::write(&file, program).expect("the file can be written");
             let mut command = Command::new(compiler);
-            command.args(WARNINGS).arg(format!("-std={standard}")).arg("-fsyntax-only");
+            command.args(WARNINGS).args(STRICT).args(flags);
+            command.arg(format!("-std={standard}")).arg("-fsyntax-only");
             command.arg("-I").arg(root().join("include")).args(["-x", language]).arg(&file);
             run(&mut command);
         }
@@ -263,6 +277,27 @@ fn training_from_cpp() {
                 assert!(missing.is_empty(), "training.cpp calls no wrapper of {missing:?}");
             }
         }
+    }
+}
+
+/// A file without exceptions and one with them in one program.
+#[test]
+fn outcomes_from_cpp_without_exceptions() {
+    let source = root().join("tests/ffi/outcomes.cpp");
+    for (_, cpp) in compilers() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let object = |name: &str| directory.path().join(name);
+        for (name, flags) in [("without.o", &["-fno-exceptions"][..]), ("with.o", &["-DTHROWING"])] {
+            let mut compile = Command::new(cpp);
+            compile.args(WARNINGS).args(STRICT).args(flags).args(["-std=c++17", "-c"]).arg(&source);
+            run(compile.arg("-I").arg(root().join("include")).arg("-o").arg(object(name)));
+        }
+        let mut link = Command::new(cpp);
+        link.arg(object("without.o")).arg(object("with.o")).arg("-o").arg(object("outcomes"));
+        link.arg("-L").arg(library_dir()).arg("-lelman");
+        run(link.arg(format!("-Wl,-rpath,{}", library_dir().display())));
+        let output = run(Command::new(object("outcomes")).arg(object("network.safetensors")));
+        assert!(output.contains("everything is as it should be"), "{output}");
     }
 }
 

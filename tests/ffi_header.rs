@@ -20,18 +20,84 @@ const SOURCES: [&str; 10] = [
 ];
 
 /// The files without; cbindgen follows the modules of `mod.rs`, and would find everything twice.
-const OTHERS: [&str; 5] = ["arrays.rs", "boundary.rs", "mod.rs", "raw.rs", "sized.rs"];
+const OTHERS: [&str; 6] = ["arrays.rs", "boundary.rs", "cancellation.rs", "mod.rs", "raw.rs", "sized.rs"];
+
+/// What a program compares with the library's answers, and `#if` with numbers.
+fn version_macros() -> String {
+    let [major, minor, patch] =
+        [env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"), env!("CARGO_PKG_VERSION_PATCH")];
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        "
+/* The version of this header; elman_version() and elman_version_number() give the library's. */
+#define ELMAN_VERSION_MAJOR {major}
+#define ELMAN_VERSION_MINOR {minor}
+#define ELMAN_VERSION_PATCH {patch}
+#define ELMAN_VERSION_NUMBER \\
+    (ELMAN_VERSION_MAJOR * 1000000 + ELMAN_VERSION_MINOR * 1000 + ELMAN_VERSION_PATCH)
+#define ELMAN_VERSION_STRING \"{version}\"
+"
+    )
+}
+
+/// The type whose values these constants are, by the longest name that fits.
+fn type_of<'a>(constant: &str, types: &[&'a str]) -> &'a str {
+    let fits = |name: &&&str| {
+        let stem = name.strip_suffix("_kind").unwrap_or(name).to_uppercase();
+        constant.strip_prefix(&stem).is_some_and(|rest| rest.starts_with('_'))
+    };
+    let longest = types.iter().filter(fits).max_by_key(|name| name.len());
+    longest.unwrap_or_else(|| panic!("{constant} belongs to no type of the header"))
+}
+
+/// cbindgen writes constants as macros, which tools that read headers for other languages never see. Here the
+/// constants of each type become the values of an enum without a name: the type stays 32 bits, and `case`
+/// takes them.
+fn constants_as_enums(header: &str) -> String {
+    let lines: Vec<&str> = header.lines().collect();
+    let types: Vec<&str> =
+        lines.iter().filter_map(|line| line.strip_prefix("typedef uint32_t ")?.strip_suffix(';')).collect();
+    // A constant is its comment, its line, and an empty one. Macros with a value in brackets or quotes stay
+    // macros.
+    let constant = |line: &str| {
+        let (name, value) = line.strip_prefix("#define ")?.split_once(' ')?;
+        (!name.starts_with("ELMAN_VERSION_") && value.parse::<u32>().is_ok())
+            .then(|| (name.to_owned(), value.to_owned()))
+    };
+    let (mut out, mut open, mut rest) = (Vec::new(), None, lines.as_slice());
+    while !rest.is_empty() {
+        let comment = rest.iter().take_while(|line| line.starts_with("///")).count();
+        if let Some((name, value)) = rest.get(comment).and_then(|line| constant(line)) {
+            let of = type_of(&name, &types);
+            if open != Some(of) {
+                out.extend(open.map(|_| "};\n".to_owned()));
+                out.extend([format!("/// The values of {of}."), "enum {".to_owned()]);
+                open = Some(of);
+            }
+            out.extend(rest[..comment].iter().map(|line| format!("    {line}")));
+            out.push(format!("    {name} = {value},"));
+            rest = &rest[(comment + 2).min(rest.len())..];
+        } else {
+            out.extend(open.take().map(|_| "};\n".to_owned()));
+            let passed = comment.max(1);
+            out.extend(rest[..passed].iter().map(|&line| line.to_owned()));
+            rest = &rest[passed..];
+        }
+    }
+    out.join("\n") + "\n"
+}
 
 fn generate(root: &Path) -> String {
-    let config =
+    let mut config =
         cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml is well-formed");
+    config.after_includes = config.after_includes.map(|text| version_macros() + &text);
     // Single files rather than the crate: no cargo, and the order is ours.
     let builder = SOURCES.iter().fold(cbindgen::Builder::new().with_config(config), |builder, file| {
         builder.with_src(root.join("src/ffi").join(file))
     });
     let mut header = Vec::new();
     builder.generate().expect("cbindgen reads src/ffi").write(&mut header);
-    String::from_utf8(header).expect("the header is UTF-8")
+    constants_as_enums(&String::from_utf8(header).expect("the header is UTF-8"))
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn networks_with(bias: Initializer) -> Vec<Sequential> {
             .add(rnn(3).go_backwards(true).return_sequences(true).activation(Activation::Linear))
             .add(rnn(3).stateful(true).use_bias(false))
             .add(dense(4).use_bias(false).activation(Activation::Softmax)),
-        Sequential::new(4).add(rnn(2).return_state(true)),
+        Sequential::new(4).add(rnn(2)),
     ]
 }
 
@@ -236,6 +236,39 @@ fn missing_fields_take_the_defaults_of_keras() {
         .map(|(name, shape)| f32s(&format!("layers.1.{name}"), &shape));
     let network = Sequential::load_bytes(&file(&metadata(config), &tensors)).unwrap();
     assert_eq!(network.layers()[0], Masking::new(0.0).into());
+}
+
+/// Files of earlier versions have it, and what it says never had an effect.
+#[test]
+fn return_state_is_read_and_not_written() {
+    for said in [true, false] {
+        let old = RNN.replace(r#""units""#, &format!(r#""return_state": {said}, "units""#));
+        assert_ne!(old, RNN);
+        let network = load_config(&old).unwrap();
+        assert_eq!(network.layers(), load_config(RNN).unwrap().layers());
+        let saved = save(&network);
+        assert!(!String::from_utf8_lossy(&saved).contains("return_state"));
+    }
+    message(load_config(&RNN.replace(r#""units""#, r#""return_state": 2, "units""#)));
+}
+
+/// A sparse file takes nothing of the disk, and no machine has room for what this one says that it holds.
+#[test]
+fn a_file_larger_than_memory_is_out_of_memory() {
+    const BYTES: usize = 1 << 43;
+    // Where the system promises any amount of memory, it would begin to read.
+    let promises = fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.trim() == "1");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("large");
+    let file = fs::File::create(&path).unwrap();
+    if promises || file.set_len(BYTES as u64).is_err() {
+        println!("SKIPPED: no files of 8 TiB here, or memory that is promised and not there");
+        return;
+    }
+    match Sequential::load(&path).unwrap_err() {
+        Error::OutOfMemory { bytes } => assert_eq!(bytes, BYTES),
+        other => panic!("{other}"),
+    }
 }
 
 #[test]

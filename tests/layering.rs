@@ -39,7 +39,12 @@ const MAY_NAME: [(&str, &[&str]); 17] = [
 
 /// What only one place may say: the words, the paths that may, and why.
 const ONE_ROOM: [(&[&str], &[&str], &str); 6] = [
-    (&["core::arch", "std::arch"], &["simd/", "dispatch/"], "intrinsics live in simd, detection in dispatch"),
+    (
+        &["core::arch", "std::arch"],
+        // An assembly block without an instruction, for outputs that C has not written.
+        &["simd/", "dispatch/", "ffi/raw.rs"],
+        "intrinsics live in simd, detection in dispatch",
+    ),
     (&["wide::"], &["simd/portable.rs"], "wide is the portable arm"),
     (&["rayon::"], &["sequence/parallel/mod.rs"], "threads are sequence/parallel's"),
     (&["extern \"C\""], &["ffi/", "process/"], "the C ABI is ffi's, and process has a handler that C calls"),
@@ -49,6 +54,27 @@ const ONE_ROOM: [(&[&str], &[&str], &str); 6] = [
 
 /// Rooms that must forbid unsafe code.
 const SAFE: [&str; 6] = ["layers", "sequential", "stream", "training", "formats", "error"];
+
+/// Where every size comes from the caller: memory is taken by `List`, `AlignedVec` and `zeros`, which can say
+/// that there is none, and `Few` is for what is as long as there are layers or threads.
+const TAKES_ROOM: [&str; 9] = [
+    "sequence/run.rs",
+    "sequence/work.rs",
+    "sequence/pipeline.rs",
+    "sequence/layered.rs",
+    "sequence/streaming.rs",
+    "sequence/scratch.rs",
+    "sequence/tape/",
+    "stream.rs",
+    "cell.rs",
+];
+
+/// What ends the process where there is no memory.
+const ENDS_THE_PROCESS: [&str; 7] =
+    ["Vec::", ": Vec<", "<Vec<", "vec!", ".to_vec()", "with_capacity", ".into_boxed_slice()"];
+
+/// What passes over a new kind of layer in silence, where a `match` would not compile.
+const PASSES_OVER: [&str; 2] = ["let Packed::", "let Layer::"];
 
 /// One source file.
 struct Source {
@@ -289,6 +315,36 @@ fn unsafe_code_is_forbidden_where_the_house_says_so() {
             .any(|room| source.path == format!("{room}.rs") || source.path == format!("{room}/mod.rs"));
         if root && !source.code.contains("#![forbid(unsafe_code)]") {
             wrong.push(format!("src/{}: lacks #![forbid(unsafe_code)]", source.path));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn sizes_from_the_caller_are_taken_by_what_can_refuse() {
+    let mut wrong = Vec::new();
+    let mut read = 0;
+    for source in sources().iter().filter(|source| TAKES_ROOM.iter().any(|at| source.path.starts_with(at))) {
+        let code = squeezed(&source.code);
+        let all = ENDS_THE_PROCESS.iter().filter(|words| code.contains(**words));
+        // `AlignedVec::` is not a `Vec`.
+        wrong.extend(
+            all.filter(|words| !words.starts_with("Vec") || says(&code, words))
+                .map(|words| format!("src/{}: {words} cannot say that there is no memory", source.path)),
+        );
+        read += usize::from(["List", "AlignedVec", "Aligned"].iter().any(|word| code.contains(word)));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(read > 8, "only {read} sources take memory");
+}
+
+#[test]
+fn a_new_kind_of_layer_is_passed_over_nowhere() {
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|source| source.path.starts_with("sequence/")) {
+        let code = squeezed(&source.code);
+        for words in PASSES_OVER.iter().filter(|words| says(&code, words)) {
+            wrong.push(format!("src/{}: {words} passes over other kinds: match all of them", source.path));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -329,7 +329,7 @@ fn no_system_call_of_a_c_program() {
             }
             compile.arg(root().join("tests/ffi/realtime.c")).arg(library_dir().join(library));
             compile.arg(format!("-Wl,-rpath,{}", library_dir().display()));
-            compile.args(["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-ldl", "-lm", "-o"]).arg(&program);
+            compile.args(["-lutil", "-lrt", "-lpthread", "-ldl", "-lm", "-o"]).arg(&program);
             run(&mut compile);
             // Four networks, three batches, four numbers of steps.
             assert_eq!(quiet_sections(&program, &[]), 48, "{c}, {link}");

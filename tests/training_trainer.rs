@@ -324,3 +324,9 @@ fn a_loss_of_no_row_is_none() {
 fn every_arm() {
     arms::run_others("training_trainer");
 }
+
+/// As the README says: no line of output that nobody asked for.
+#[test]
+fn fit_draws_no_line_unless_it_is_asked() {
+    assert!(!Fit::default().progress);
+}

@@ -170,6 +170,23 @@ fn layers_with_wrong_numbers() {
     }
 }
 
+/// Refused where it is added, with those before it left as they are.
+#[test]
+fn masking_above_another_layer() {
+    let mut network = Sequential::new(3);
+    network.push(Dropout::new(0.5)).unwrap();
+    match network.push(Masking::new(0.0)).unwrap_err() {
+        Error::Unsupported(message) => assert!(message.contains("layer 1"), "{message}"),
+        other => panic!("{other}"),
+    }
+    assert_eq!(network.layers().len(), 1);
+    network.push(SimpleRnn::new(2)).unwrap();
+    network.initialize(1).unwrap();
+    // Without a recurrent layer nothing skips a step, which shows where the last layer has been added.
+    let alone = Sequential::new(3).add(Masking::new(0.0)).add(Dense::new(2)).build(1);
+    assert!(matches!(alone, Err(Error::Unsupported(_))));
+}
+
 #[test]
 fn layers_in_wrong_places() {
     invalid(Sequential::new(3).build(1), &["at least one layer"]);

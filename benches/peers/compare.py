@@ -1,43 +1,45 @@
 #!/usr/bin/env python3
-"""Times elman beside OpenVINO, ONNX Runtime, PyTorch and TensorFlow (XLA): same weights, same input, same machine, in turn.
+"""Times elman beside OpenVINO, ONNX Runtime, PyTorch, TensorFlow (XLA) and oneDNN: same weights, same input, same machine,
+in turn.
 
-usage: compare.py [--passes forward,training] [--cases seed,mid] [--engines openvino,torch] [--threads 1,2] [--rounds N] ...
+usage: compare.py [--record DIR] [--passes forward,training] [--cases seed,mid] [--engines openvino,torch] [--rounds N] ...
 
-It makes a virtual environment with the runtimes of requirements.txt, builds elman's shared library, and prints a
-table; target/peers then holds it as peers.md, the chart of the ratios as peers.svg, and every figure as peers.json.
+It makes a virtual environment with the runtimes of requirements.txt, builds elman's shared library, prints tables and files
+every figure in the record of this CPU and day (../records.py), from which ../charts.py draws.
 
 How it measures. Each engine lives in a process of its own, so that no runtime's thread pool disturbs another's, and
 sleeps until it is asked. A round asks every engine in turn for a short while of calls and takes the median of their times; the
-table has the medians over the rounds. All calls come from Python, elman's through ctypes. One call is too long for
+table has the medians over the rounds. The peak of multiply-adds on one core (../peak.c) is measured in the same rounds. Calls
+come from Python, elman's through ctypes, and oneDNN's from C++ (onednn.cpp), as it has no Python. One call is too long for
 a single step of one row, so there elman's C function is called from C (step.c), and what ctypes makes of it is said below
 the table. Every engine gets the input in the layout it likes best, and computes the last state only.
 
 The outputs must agree to 1e-4, or the comparison fails.
 
-The second table, and the chart training.svg, are of a forward and a backward pass on one thread, beside the runtimes that
-train: the gradients of all weights and of the input for one gradient by the last state, which is given. Each gradient must agree
-to 1e-4 of its largest value.
+The training pass is a forward and a backward pass on one thread, beside the runtimes that train: the gradients of all
+weights and of the input for one gradient by the last state, which is given. Each gradient must agree to 1e-4 of its
+largest value.
 """
 
 import argparse
-import datetime
 import gc
 import json
 import os
 import pathlib
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import venv
 
-import chart
 import elman_c
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+import environment
+import records
+
 TOLERANCE = 1e-4
 # batch, steps, features, units, layers
 CASES = {
@@ -49,18 +51,8 @@ CASES = {
     "step": (1, 1, 64, 64, 1),
 }
 TRAINED = ("seed", "b1small", "mid", "wide")
-# name: (heading, chart, its title)
-PASSES = {
-    "forward": ("Forward", "peers.svg", ""),
-    "training": ("Forward and backward", "training.svg", ", forward and backward"),
-}
-ELMAN = "elman"
-
-
-def flops(case, training=False):
-    """Of the two products of the forward pass; the backward pass has two more for each."""
-    batch, steps, features, units, layers = CASES[case]
-    return (6 if training else 2) * batch * steps * units * (features + (2 * layers - 1) * units)
+PASSES = ("forward", "training")
+ELMAN = records.ELMAN
 
 
 # --- A process for each engine ---------------------------------------------------------------------------------------
@@ -116,26 +108,50 @@ class Timed:
         return statistics.median(times), {"cores": used / (last - begun)}
 
 
-class TimedStep:
-    """The C program that times a step of elman's; beside it the same function through ctypes."""
+class TimedProgram:
+    """A program that reads the case's arrays from a file, and answers a number of seconds with nanoseconds a call."""
 
-    def __init__(self, program, folder, from_python, weights, x, h):
+    def __init__(self, program, folder, case, last, *arguments):
+        """`last` is what the file holds behind weights and input."""
         import numpy as np
 
-        self._from_python = from_python
-        given, result = folder / "step-data.f32", folder / "step-result.f32"
-        np.concatenate([a.ravel() for a in (*weights, x, h)]).tofile(given)
-        self._process = subprocess.Popen(
-            [program, given, result], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        if self._process.stdout.readline().strip() != "ready":
-            raise RuntimeError("step.c failed")
-        self.call = from_python.call
-        self.output = lambda: np.fromfile(result, np.float32)
+        weights, x, _ = data(case)
+        name = pathlib.Path(program).name
+        given, result = (pathlib.Path(folder) / f"{name}-{what}.f32" for what in ("data", "result"))
+        np.concatenate([a.ravel() for arrays in weights for a in arrays] + [x.ravel(), last.ravel()]).tofile(given)
+        command = [program, given, result, *map(str, arguments)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        ready, _, self.version = self._process.stdout.readline().strip().partition(" ")
+        given.unlink()
+        if ready != "ready":
+            raise RuntimeError(f"{program} failed")
+        self._output = np.fromfile(result, np.float32)
+        result.unlink()
+
+    def __del__(self):
+        self._process.kill()
+        self._process.wait()
+
+    def call(self):
+        """The program has made its first calls."""
+
+    def output(self):
+        return self._output
 
     def time(self, seconds):
         print(seconds, file=self._process.stdin, flush=True)
-        nanoseconds = float(self._process.stdout.readline())
-        return nanoseconds * 1e-9, {"through ctypes": self._from_python.time(seconds / 4)[0]}
+        return float(self._process.stdout.readline()) * 1e-9, {}
+
+
+class TimedStep(TimedProgram):
+    """elman's C function called from C; beside it the same function through ctypes."""
+
+    def __init__(self, from_python, program, folder, case):
+        super().__init__(program, folder, case, data(case)[2])
+        self._from_python = from_python
+
+    def time(self, seconds):
+        return super().time(seconds)[0], {"through ctypes": self._from_python.time(seconds / 4)[0]}
 
 
 def make_elman(case, threads, options):
@@ -148,7 +164,7 @@ def make_elman(case, threads, options):
     if case == "step":
         cell = elman_c.Cell(library, features, units, weights[0])
         from_python = Timed(cell.step(x, h, batch, y), lambda: y)
-        return TimedStep(options["step"], pathlib.Path(options["folder"]), from_python, weights[0], x, h)
+        return TimedStep(from_python, options["step"], options["folder"], case)
     net = elman_network(library, case, threads, weights)
     return Timed(net.predict(x, batch, steps, y), lambda: y)
 
@@ -348,13 +364,23 @@ def make_openvino(case, threads, options):
     return Timed(request.infer, lambda: request.get_output_tensor().data)
 
 
-# name: (label, package, colour, maker, maker of what trains)
+def make_onednn(case, threads, options):
+    what = "state" if case == "step" else "forward"
+    return TimedProgram(options["onednn"], options["folder"], case, data(case)[2], *CASES[case], what)
+
+
+def train_onednn(case, threads, options):
+    return TimedProgram(options["onednn"], options["folder"], case, output_gradient(case), *CASES[case], "training")
+
+
+# name: (label, package, maker, maker of what trains)
 ENGINES = {
-    ELMAN: ("elman", None, None, make_elman, train_elman),
-    "openvino": ("OpenVINO", "openvino", "#4477aa", make_openvino, None),
-    "onnxruntime": ("ONNX Runtime", "onnxruntime", "#ee7733", make_onnxruntime, None),
-    "torch": ("PyTorch", "torch", "#228833", make_torch, train_torch),
-    "tensorflow": ("TensorFlow XLA", "tensorflow-cpu", "#aa3377", make_tensorflow, train_tensorflow),
+    ELMAN: (ELMAN, None, make_elman, train_elman),
+    "openvino": ("OpenVINO", "openvino", make_openvino, None),
+    "onnxruntime": ("ONNX Runtime", "onnxruntime", make_onnxruntime, None),
+    "torch": ("PyTorch", "torch", make_torch, train_torch),
+    "tensorflow": ("TensorFlow XLA", "tensorflow-cpu", make_tensorflow, train_tensorflow),
+    "onednn": ("oneDNN", None, make_onednn, train_onednn),
 }
 
 
@@ -373,11 +399,11 @@ def work(engine, threads):
             if request["do"] == "make":
                 timed = None
                 gc.collect()
-                timed = ENGINES[engine][4 if request["training"] else 3](request["case"], threads, request)
+                timed = ENGINES[engine][3 if request["training"] else 2](request["case"], threads, request)
                 timed.call()
                 timed.call()
                 np.save(request["output"], np.array(timed.output(), np.float32).ravel())
-                answer = {}
+                answer = {"version": getattr(timed, "version", None)}
             else:
                 seconds, others = timed.time(request["seconds"])
                 answer = {"seconds": seconds, "others": others}
@@ -429,132 +455,98 @@ def difference(case, training, values, own):
     return max(float(a.max() / np.abs(o).max()) for a, o in zip(np.split(apart, ends), np.split(own, ends)))
 
 
-def compare(case, threads, workers, options, given, training):
-    """Figures of each engine for one case."""
+def compare(name, case, threads, workers, peak, options, given):
+    """The record's rows of one case without the machine, and what each engine told besides."""
     import numpy as np
 
-    outputs = {}
+    training = name == "training"
+    outputs, versions = {}, {}
     for worker in workers:
         path = options.output / f"output-{worker.engine}.npy"
-        worker.ask(do="make", case=case, training=training, output=str(path), **given)
+        told = worker.ask(do="make", case=case, training=training, output=str(path), **given)
+        versions[worker.engine] = told["version"] or packaged(worker.engine)
         outputs[worker.engine] = np.load(path)
         path.unlink()
-    rounds = {worker.engine: [] for worker in workers}
-    others = {worker.engine: {} for worker in workers}
+    rounds, others, peaks = {worker.engine: [] for worker in workers}, {worker.engine: {} for worker in workers}, []
     for number in range(options.rounds):
         first = number % len(workers)
+        peaks.append(peak.ask("flops"))
         for worker in workers[first:] + workers[:first]:
             # What spins after its call has time to fall asleep.
             time.sleep(options.pause)
             answer = worker.ask(do="time", seconds=options.turn)
             rounds[worker.engine].append(answer["seconds"])
-            for name, value in answer["others"].items():
-                others[worker.engine].setdefault(name, []).append(value)
-    own = outputs[ELMAN]
-    result = {}
+            for what, value in answer["others"].items():
+                others[worker.engine].setdefault(what, []).append(value)
+    own, flops = outputs[ELMAN], records.flops(CASES[case], training)
+    own_seconds = statistics.median(rounds[ELMAN])
+    rows = []
     for engine, values in outputs.items():
         seconds = statistics.median(rounds[engine])
-        result[engine] = {
-            "seconds": seconds,
-            "rounds": rounds[engine],
-            "gflops": flops(case, training) / seconds / 1e9,
-            "ratio": seconds / statistics.median(rounds[ELMAN]),
-            "difference": difference(case, training, values, own),
-            **{name: statistics.median(those) for name, those in others[engine].items()},
-        }
-    return {"case": case, "shape": CASES[case], "threads": threads, "flops": flops(case, training), "engines": result}
+        rows.append({
+            "bench": "peers", "pass": name, "case": case, **records.shaped(CASES[case]), "threads": threads,
+            "library": ENGINES[engine][0], "version": versions[engine], "seconds": seconds, "ratio": seconds / own_seconds,
+            "flops": flops, "share": flops / seconds / statistics.median(peaks) / threads,
+            "difference": difference(case, training, values, own), "note": ""})
+    told = {ENGINES[engine][0]: {what: statistics.median(v) for what, v in own.items()} for engine, own in others.items()}
+    return rows, notes(case, threads, told)
 
 
-def show_seconds(seconds, case):
-    """Three digits; milliseconds, but microseconds for a single step."""
-    scaled = seconds * (1e6 if case == "step" else 1e3)
-    digits = f"{scaled:.3g}" if scaled < 100 else f"{scaled:.0f}"
-    return f"{digits} {'us' if case == 'step' else 'ms'}"
-
-
-def table(rows, engines):
-    rivals = [engine for engine in engines if engine != ELMAN]
-    head = ["case: batch, steps, features, units, layers", "threads", "elman", "GF/s"]
-    lines = [head + [ENGINES[engine][0] for engine in rivals] + ["largest difference"]]
-    lines.append(["---"] + ["---:"] * (len(lines[0]) - 1))
-    for row in rows:
-        figures = row["engines"]
-        cells = [f"{row['case']}: {', '.join(map(str, row['shape']))}", str(row["threads"])]
-        cells += [show_seconds(figures[ELMAN]["seconds"], row["case"]), f"{figures[ELMAN]['gflops']:.1f}"]
-        cells += [f"{show_seconds(figures[e]['seconds'], row['case'])} (**{figures[e]['ratio']:.2f}**)" for e in rivals]
-        cells.append(f"{max(figure['difference'] for figure in figures.values()):.1e}")
-        lines.append(cells)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
-
-
-def notes(rows, machine):
-    lines = [
-        "Medians; in brackets a rival's time to elman's, so above 1 elman is the faster one. " + machine_line(machine)]
-    for row in rows:
-        own = row["engines"][ELMAN]
-        if "through ctypes" in own:
-            lines.append(
-                f"The rivals' step is called from Python, elman's from C; called from Python through ctypes it takes "
-                f"{show_seconds(own['through ctypes'], row['case'])}.")
-        for engine, figures in row["engines"].items():
-            if figures.get("cores", 0) > row["threads"] + 0.3:
-                lines.append(
-                    f"{ENGINES[engine][0]} kept {figures['cores']:.1f} cores busy on {row['case']} where "
-                    f"{row['threads']} {'was' if row['threads'] == 1 else 'were'} allowed.")
-    return "\n\n".join(lines) + "\n"
-
-
-def machine_line(machine):
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    return f"{machine['cpu']}, {machine['cores']} cores, {machine['isa']}; {versions}; {machine['date']}."
-
-
-def describe_machine(library, engines):
+def packaged(engine):
+    """The version of the Python package that the engine is."""
     from importlib.metadata import version
 
-    return {
-        "cpu": chart.cpu_name(),
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "isa": library.text("isa"),
-        "versions": {ELMAN: library.text("version")} | {
-            ENGINES[engine][0]: version(ENGINES[engine][1]) for engine in engines if engine != ELMAN},
-        "date": datetime.date.today().isoformat(),
-    }
+    package = ENGINES[engine][1]
+    return version(package) if package else ""
 
 
-def draw(title, rows, engines, machine):
-    rivals = [engine for engine in engines if engine != ELMAN]
-    groups = []
-    for row in rows:
-        figures = row["engines"]
-        name = f"{row['case']}, {row['threads']} thread{'s' if row['threads'] > 1 else ''}"
-        detail = f"elman {show_seconds(figures[ELMAN]['seconds'], row['case'])}"
-        groups.append((name, detail, [(figures[e]["ratio"], ENGINES[e][2]) for e in rivals]))
-    return chart.bars(
-        f"Time of other runtimes to elman's{title} (1 = as fast; longer is slower)", machine_line(machine), groups,
-        [(ENGINES[e][0], ENGINES[e][2]) for e in rivals])
+def notes(case, threads, told):
+    lines = []
+    for library, figures in told.items():
+        if "through ctypes" in figures:
+            lines.append(
+                f"{case}: {library} is called from C; through ctypes it takes "
+                f"{records.show_seconds(figures['through ctypes'])}.")
+        if figures.get("cores", 0) > threads + 0.3:
+            lines.append(
+                f"{case}: {library} kept {figures['cores']:.1f} cores busy where {threads} {'was' if threads == 1 else 'were'} "
+                "allowed.")
+    return lines
 
 
-# --- The environment -------------------------------------------------------------------------------------------------
+# --- The command -----------------------------------------------------------------------------------------------------
 
 
-def enter_environment(options):
-    """Goes on in the virtual environment, which is made where it is missing or holds other versions."""
-    folder = options.venv.resolve()
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if pathlib.Path(sys.prefix).resolve() == folder:
-        return
-    wanted = (HERE / "requirements.txt").read_text()
-    installed = folder / "installed.txt"
-    if not installed.exists() or installed.read_text() != wanted:
-        print(f"installing the runtimes into {folder}", file=sys.stderr)
-        venv.create(folder, with_pip=True)
-        subprocess.check_call(
-            [python, "-m", "pip", "install", "--quiet", "-r", HERE / "requirements.txt", *options.pip_option])
-        installed.write_text(wanted)
-    sys.stdout.flush()
-    os.execv(python, [str(python), __file__, *sys.argv[1:], "--venv", str(folder)])
+def compile_onednn(program):
+    """onednn.cpp with the library of the environment, else with the system's (Debian: libdnnl-dev)."""
+    prefix = pathlib.Path(sys.prefix)
+    options = []
+    if (prefix / "include" / "dnnl.hpp").exists():
+        options = [f"-I{prefix / 'include'}", f"-L{prefix / 'lib'}", f"-Wl,-rpath,{prefix / 'lib'}"]
+    try:
+        elman_c.compile_c(HERE / "onednn.cpp", program, "-Wpedantic", "-fopenmp", *options, "-ldnnl")
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SystemExit(f"onednn.cpp: {error}; it needs oneDNN, or --engines without onednn") from error
+
+
+def measure(options, peak, given):
+    """Rows of all passes and cases, and notes on them."""
+    rows, said = [], []
+    for name in options.passes:
+        training = name == "training"
+        engines = [engine for engine in (ELMAN, *options.engines) if not training or ENGINES[engine][3]]
+        for threads in [1] if training else options.threads:
+            workers = [Worker(engine, threads) for engine in engines]
+            # A step of one row has nothing to share out.
+            known = TRAINED if training else [case for case in CASES if case != "step" or threads == 1]
+            for case in (case for case in options.cases if case in known):
+                print(f"{name}: {case}, threads: {threads}", file=sys.stderr)
+                of_case, notes_on_case = compare(name, case, threads, workers, peak, options, given)
+                rows += of_case
+                said += notes_on_case
+            for worker in workers:
+                worker.end()
+    return rows, said
 
 
 def listed(kind, known):
@@ -572,7 +564,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     rivals = [engine for engine in ENGINES if engine != ELMAN]
     default = elman_c.ROOT / "target" / "peers"
-    parser.add_argument("--passes", type=listed(str, PASSES), default=list(PASSES), help=", ".join(PASSES))
+    parser.add_argument("--passes", type=listed(str, PASSES), default=PASSES, help=", ".join(PASSES))
     parser.add_argument("--cases", type=listed(str, CASES), default=list(CASES), help=", ".join(CASES))
     parser.add_argument("--engines", type=listed(str, rivals), default=rivals, help=", ".join(rivals))
     parser.add_argument("--threads", type=listed(int, None), default=[1, 2], help="default 1,2")
@@ -582,49 +574,37 @@ def main():
     parser.add_argument("--venv", type=pathlib.Path, default=default / "venv", help="default target/peers/venv")
     parser.add_argument("--pip-option", action="append", default=[], help="one more argument for pip install")
     parser.add_argument("--library", type=pathlib.Path, help="a built libelman; default: cargo builds it")
-    parser.add_argument("--output", type=pathlib.Path, default=default, help="folder for the results; default target/peers")
+    parser.add_argument("--output", type=pathlib.Path, default=default, help="folder for programs; default target/peers")
+    records.add_option(parser)
     parser.add_argument("--work", choices=ENGINES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         work(options.work, options.threads[0])
         return
-    enter_environment(options)
+    environment.enter(options.venv, HERE / "requirements.txt", __file__, options.pip_option)
 
     options.output.mkdir(parents=True, exist_ok=True)
-    library = (options.library or elman_c.build()).resolve()
-    step = options.output.resolve() / "step"
+    folder = options.output.resolve()
+    library_path = (options.library or elman_c.build()).resolve()
+    step, onednn = folder / "step", folder / "onednn"
     elman_c.compile_c(
-        HERE / "step.c", step, f"-I{elman_c.INCLUDE}", str(library), f"-Wl,-rpath,{library.parent}")
-    given = {"library": str(library), "step": str(step), "folder": str(options.output.resolve())}
-    engines = [ELMAN, *options.engines]
-    machine = describe_machine(elman_c.Library(library), engines)
-    measured, text = {}, ""
-    for name in options.passes:
-        training = name == "training"
-        these = [engine for engine in engines if not training or ENGINES[engine][4]]
-        rows = measured[name] = []
-        for threads in [1] if training else options.threads:
-            workers = [Worker(engine, threads) for engine in these]
-            # A step of one row has nothing to share out.
-            known = TRAINED if training else [case for case in CASES if case != "step" or threads == 1]
-            for case in (case for case in options.cases if case in known):
-                print(f"{name}: {case}, threads: {threads}", file=sys.stderr)
-                rows.append(compare(case, threads, workers, options, given, training))
-            for worker in workers:
-                worker.end()
-        heading, file, title = PASSES[name]
-        beside = describe_machine(elman_c.Library(library), these)
-        text += f"{heading}:\n\n{table(rows, these)}\n{notes(rows, beside)}\n"
-        (options.output / file).write_text(draw(title, rows, these, beside))
-
-    print(text, end="")
-    (options.output / "peers.md").write_text(text)
-    (options.output / "peers.json").write_text(json.dumps({"machine": machine, **measured}, indent=1) + "\n")
-    rows = [row for rows in measured.values() for row in rows]
-    worst = max((figure["difference"] for row in rows for figure in row["engines"].values()), default=0.0)
+        HERE / "step.c", step, f"-I{elman_c.INCLUDE}", str(library_path), f"-Wl,-rpath,{library_path.parent}")
+    if "onednn" in options.engines:
+        compile_onednn(onednn)
+    given = {"library": str(library_path), "step": str(step), "onednn": str(onednn), "folder": str(folder)}
+    library = elman_c.Library(library_path)
+    machine = records.machine(library.text("isa"), library.text("version"))
+    peak = elman_c.Peak(folder, machine["isa"])
+    rows, said = measure(options, peak, given)
+    rows = [machine | row for row in rows]
+    print(records.tables(rows))
+    print("Medians; in brackets a rival's time to elman's, so above 1 elman is the faster one.", *said, sep="\n")
+    worst = max((row["difference"] for row in rows), default=0.0)
     print(f"largest difference between the outputs: {worst:.1e}")
-    if not worst < TOLERANCE:
-        raise SystemExit(f"outputs differ by more than {TOLERANCE}")
+    # A NaN is no agreement.
+    if not all(row["difference"] < TOLERANCE for row in rows):
+        raise SystemExit(f"outputs differ by more than {TOLERANCE}: nothing is recorded")
+    print(f"recorded in {records.write(options.record, rows)}")
 
 
 if __name__ == "__main__":

@@ -20,14 +20,32 @@ def target_dir():
 
 def build():
     """The shared library, newly built."""
-    subprocess.check_call(["cargo", "build", "--release", "--lib", "--manifest-path", str(ROOT / "Cargo.toml")])
-    return target_dir() / "release" / ("libelman.dylib" if sys.platform == "darwin" else "libelman.so")
+    subprocess.check_call(["make", "-C", str(ROOT), "libraries", f"CARGO_TARGET_DIR={target_dir()}"])
+    return target_dir() / "c" / ("libelman.dylib" if sys.platform == "darwin" else "libelman.so")
 
 
 def compile_c(source, program, *options):
-    """Compiles one C file with the compiler that CC names."""
-    command = [os.environ.get("CC", "cc"), "-std=gnu11", "-O2", "-Wall", "-Wextra", str(source), "-o", str(program)]
-    subprocess.check_call([*command, *options])
+    """Compiles one file of C or C++ with the compiler that CC or CXX names."""
+    variable, default, standard = ("CXX", "c++", "c++17") if source.suffix == ".cpp" else ("CC", "cc", "gnu11")
+    command = [os.environ.get(variable, default), f"-std={standard}", "-O2", "-Wall", "-Wextra", str(source)]
+    subprocess.check_call([*command, "-o", str(program), *options])
+
+
+class Peak:
+    """What a core can do with the vectors that elman uses: peak.c."""
+
+    VECTORS = {"avx512": (64, ["-mavx512f", "-mprefer-vector-width=512"]), "avx2": (32, ["-mavx2", "-mfma"])}
+
+    def __init__(self, folder, isa):
+        width, flags = self.VECTORS.get(isa, (16, []))
+        program = folder / f"peak-{isa}"
+        compile_c(ROOT / "benches" / "peak.c", program, "-O3", f"-DVECTOR_BYTES={width}", *flags)
+        self._process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, what):
+        """"flops": operations a second; "read N": bytes a second, again and again from an array of N bytes."""
+        print(what, file=self._process.stdin, flush=True)
+        return float(self._process.stdout.readline())
 
 
 class _Initializer(ctypes.Structure):

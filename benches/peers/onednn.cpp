@@ -1,27 +1,28 @@
-// Times elman beside oneDNN's vanilla RNN: same weights, same input, one process, in turn; prints a markdown table.
+// Times oneDNN's vanilla RNN in a process of its own, as compare.py asks for it:
 //
-//   onednn [--rounds N] [--turn SECONDS] [--threads 1,2] [CASE...]       (cases: seed b1small mid wide b1wide step)
+//   onednn DATA RESULT BATCH STEPS FEATURES UNITS LAYERS forward|state|training
 //
-// oneDNN gets what it likes best: weights in the layout that it asks for, reordered before the clock starts; input and output with
-// time first; a single primitive for all layers where it can have one (all widths equal), else one a layer. Both
-// compute in float32. A round gives each of the two a short while of calls and takes the median; the table has the medians over
-// the rounds. The outputs must agree to 1e-4.
+// DATA holds, as float32, each layer's kernel, recurrent kernel and bias in Keras's layout, the input with the batch first,
+// and [batch, units] values: with `state` the first state (of one layer), with `training` the loss's gradient by the last state. To RESULT
+// go the last states, or the gradients in the order of DATA: of the weights, of the input. A line "ready" with oneDNN's version follows on
+// standard output. Then every line on standard input is a number of seconds: calls follow each other for so long, and the
+// median nanoseconds of a call are answered.
+//
+// oneDNN gets what it likes best: weights in the layout that it asks for, reordered before the clock starts; input and output
+// with time first; a single primitive for all layers where it can have one (all widths equal), else one a layer. Gradients stay in
+// its layouts, too, but it adds to those of weights, so that clearing them is a part of a call. It computes in
+// float32, with as many threads as OMP_NUM_THREADS says.
 #include <dnnl.hpp>
-#include <elman.h>
-#include <omp.h>
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
-#include <memory>
-#include <random>
+#include <fstream>
 #include <string>
-#include <thread>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -29,149 +30,121 @@ namespace {
 using Floats = std::vector<float>;
 
 struct Case {
-    const char *name;
     std::size_t batch, steps, features, units, layers;
+    bool with_state, training;
 
     std::size_t width(std::size_t layer) const { return layer == 0 ? features : units; }
-    double flops() const
-    {
-        return 2.0 * double(batch) * double(steps) * double(units) * double(features + (2 * layers - 1) * units);
-    }
 };
 
-const Case cases[] = {
-    {"seed", 8, 80, 100, 64, 2},        {"b1small", 1, 256, 64, 64, 1},    {"mid", 32, 100, 256, 256, 2},
-    {"wide", 64, 128, 1024, 1024, 1},   {"b1wide", 1, 256, 1024, 1024, 1}, {"step", 1, 1, 64, 64, 1},
-};
-
-/// Weights in Keras's layout, and an input with the batch first.
+/// Weights in Keras's layout, an input with the batch first, and the first state or the last one's gradient.
 struct Data {
     struct Layer {
         Floats kernel, recurrent_kernel, bias;
     };
     std::vector<Layer> layers;
-    Floats x, h;
+    Floats x, given;
 
-    explicit Data(const Case &shape)
+    Data(const Case &shape, const char *path)
     {
-        std::mt19937_64 random(0);
-        const auto fill = [&random](std::size_t count, double bound) {
-            std::uniform_real_distribution<float> spread(float(-bound), float(bound));
+        std::ifstream file(path, std::ios::binary);
+        const auto read = [&file](std::size_t count) {
             Floats values(count);
-            for (float &value : values) value = spread(random);
+            file.read(reinterpret_cast<char *>(values.data()), std::streamsize(count * sizeof(float)));
             return values;
         };
-        const double units = double(shape.units);
+        const std::size_t units = shape.units;
         for (std::size_t layer = 0; layer < shape.layers; layer++) {
-            const std::size_t width = shape.width(layer);
-            // The variance of an orthogonal matrix, so that states neither die nor stick to +-1.
-            layers.push_back({fill(width * shape.units, std::sqrt(6.0 / (double(width) + units))),
-                              fill(shape.units * shape.units, std::sqrt(3.0 / units)), fill(shape.units, 0.1)});
+            Floats kernel = read(shape.width(layer) * units), recurrent_kernel = read(units * units);
+            layers.push_back({std::move(kernel), std::move(recurrent_kernel), read(units)});
         }
-        x = fill(shape.batch * shape.steps * shape.features, 1.7);
-        h = fill(shape.batch * shape.units, 1.0);
+        x = read(shape.batch * shape.steps * shape.features);
+        given = read(shape.batch * units);
+        if (!file) {
+            std::fprintf(stderr, "%s does not hold what these sizes need\n", path);
+            std::exit(1);
+        }
     }
 };
 
-void check(elman_status status)
+/// Makes a primitive's description, which version 2 does in two steps.
+template <typename Primitive, typename... Arguments>
+typename Primitive::primitive_desc describe(const dnnl::engine &engine, const Arguments &...arguments)
 {
-    if (status == ELMAN_STATUS_OK) return;
-    std::fprintf(stderr, "elman: %s: %s\n", elman_status_name(status), elman_last_error());
-    std::exit(1);
+#if DNNL_VERSION_MAJOR >= 3
+    return {engine, arguments...};
+#else
+    return {typename Primitive::desc(arguments...), engine};
+#endif
 }
 
-/// What is timed: run() fills the last states [batch, units].
-struct Engine {
-    std::function<void()> run;
-    std::function<Floats()> output;
+template <typename Primitive, typename Hint, typename... Arguments>
+typename Primitive::primitive_desc describe_after(const Hint &hint, const dnnl::engine &engine,
+                                                  const Arguments &...arguments)
+{
+#if DNNL_VERSION_MAJOR >= 3
+    return {engine, arguments..., hint};
+#else
+    return {typename Primitive::desc(arguments...), engine, hint};
+#endif
+}
+
+using Arguments = std::unordered_map<int, dnnl::memory>;
+
+/// Layouts of some layers as they are given and taken.
+struct Plain {
+    dnnl::memory::desc kernels, recurrent_kernels, biases, states, source, destination;
+
+    Plain(const Case &shape, std::size_t first, std::size_t count)
+    {
+        using tag = dnnl::memory::format_tag;
+        const auto f32 = dnnl::memory::data_type::f32;
+        const auto dim = [](std::size_t size) { return dnnl::memory::dim(size); };
+        const auto n = dim(count), width = dim(shape.width(first)), units = dim(shape.units);
+        const auto batch = dim(shape.batch), steps = dim(shape.steps);
+        kernels = {{n, 1, width, 1, units}, f32, tag::ldigo};
+        recurrent_kernels = {{n, 1, units, 1, units}, f32, tag::ldigo};
+        biases = {{n, 1, 1, units}, f32, tag::ldgo};
+        states = {{n, 1, batch, units}, f32, tag::ldnc};
+        source = {{steps, batch, width}, f32, tag::tnc};
+        destination = {{steps, batch, units}, f32, tag::tnc};
+    }
 };
 
-Engine make_elman_step(const Case &shape, const Data &data)
+/// The same sizes, in the layout that oneDNN likes best.
+dnnl::memory::desc any(const dnnl::memory::desc &plain)
 {
-    elman_simple_rnn_config config;
-    elman_simple_rnn_cell *cell = nullptr;
-    check(elman_simple_rnn_config_init(&config, sizeof config, shape.units));
-    check(elman_simple_rnn_cell_new(&config, shape.features, 1, &cell));
-    const auto &layer = data.layers[0];
-    check(elman_simple_rnn_cell_set_weight(cell, ELMAN_WEIGHT_KERNEL, layer.kernel.data(), layer.kernel.size()));
-    check(elman_simple_rnn_cell_set_weight(cell, ELMAN_WEIGHT_RECURRENT_KERNEL, layer.recurrent_kernel.data(),
-                                           layer.recurrent_kernel.size()));
-    check(elman_simple_rnn_cell_set_weight(cell, ELMAN_WEIGHT_BIAS, layer.bias.data(), layer.bias.size()));
-    const std::shared_ptr<elman_simple_rnn_cell> owner(cell, elman_simple_rnn_cell_free);
-    const auto y = std::make_shared<Floats>(shape.batch * shape.units);
-    return {[=, &data] {
-                check(elman_simple_rnn_cell_step(owner.get(), data.x.data(), data.x.size(), data.h.data(),
-                                                 data.h.size(), shape.batch, y->data(), y->size()));
-            },
-            [y] { return *y; }};
+#if DNNL_VERSION_MAJOR >= 3
+    const auto sizes = plain.get_dims();
+#else
+    const auto sizes = plain.dims();
+#endif
+    return {sizes, dnnl::memory::data_type::f32, dnnl::memory::format_tag::any};
 }
 
-Engine make_elman(const Case &shape, const Data &data, int threads)
+dnnl::memory reordered(const dnnl::memory::desc &wanted, dnnl::memory from, dnnl::stream &stream)
 {
-    if (std::strcmp(shape.name, "step") == 0) return make_elman_step(shape, data);
-    elman_sequential *made = nullptr;
-    check(elman_sequential_new(shape.features, &made));
-    const std::shared_ptr<elman_sequential> network(made, elman_sequential_free);
-    for (std::size_t layer = 0; layer < shape.layers; layer++) {
-        elman_simple_rnn_config config;
-        check(elman_simple_rnn_config_init(&config, sizeof config, shape.units));
-        config.return_sequences = layer + 1 < shape.layers;
-        // The weights are set below: none that cost time to make.
-        config.recurrent_initializer.kind = ELMAN_INITIALIZER_ZEROS;
-        check(elman_sequential_add_simple_rnn(made, &config));
-    }
-    check(elman_sequential_build(made, 1));
-    for (std::size_t i = 0; i < shape.layers; i++) {
-        const auto &layer = data.layers[i];
-        check(elman_sequential_set_weight(made, i, ELMAN_WEIGHT_KERNEL, layer.kernel.data(), layer.kernel.size()));
-        check(elman_sequential_set_weight(made, i, ELMAN_WEIGHT_RECURRENT_KERNEL, layer.recurrent_kernel.data(),
-                                          layer.recurrent_kernel.size()));
-        check(elman_sequential_set_weight(made, i, ELMAN_WEIGHT_BIAS, layer.bias.data(), layer.bias.size()));
-    }
-    check(elman_sequential_set_threads(made, std::size_t(threads)));
-    const auto y = std::make_shared<Floats>(shape.batch * shape.units);
-    return {[=, &data] {
-                check(elman_sequential_predict(network.get(), data.x.data(), data.x.size(), shape.batch, shape.steps,
-                                               y->data(), y->size()));
-            },
-            [y] { return *y; }};
+    dnnl::memory to(wanted, from.get_engine());
+    dnnl::reorder(from, to).execute(stream, from, to);
+    stream.wait();
+    return to;
 }
 
-/// One primitive over `count` layers of one input width.
+void clear(const dnnl::memory &memory) { std::memset(memory.get_data_handle(), 0, memory.get_desc().get_size()); }
+
+dnnl::memory zeros(const dnnl::memory::desc &description, const dnnl::engine &engine)
+{
+    dnnl::memory memory(description, engine);
+    clear(memory);
+    return memory;
+}
+
+/// One primitive over `count` layers of one input width; one more for the way back.
 class OneDnnLayers {
 public:
     OneDnnLayers(const Case &shape, const Data &data, std::size_t first, std::size_t count, const dnnl::engine &engine,
                  dnnl::stream &stream, dnnl::memory source)
+        : plain_(shape, first, count)
     {
-        using dnnl::memory;
-        using tag = memory::format_tag;
-        const auto f32 = memory::data_type::f32;
-        const auto dim = [](std::size_t size) { return memory::dim(size); };
-        const auto n = dim(count), width = dim(shape.width(first)), units = dim(shape.units);
-        const auto batch = dim(shape.batch), steps = dim(shape.steps);
-        const bool with_state = std::strcmp(shape.name, "step") == 0;
-
-        const memory::desc any_kernel({n, 1, width, 1, units}, f32, tag::any);
-        const memory::desc any_recurrent({n, 1, units, 1, units}, f32, tag::any);
-        const memory::desc bias({n, 1, 1, units}, f32, tag::ldgo);
-        const memory::desc state({n, 1, batch, units}, f32, tag::ldnc);
-        const memory::desc src({steps, batch, width}, f32, tag::tnc);
-        const memory::desc dst({steps, batch, units}, f32, tag::tnc);
-        const memory::desc first_state = with_state ? state : memory::desc();
-        const auto kind = dnnl::prop_kind::forward_inference;
-        const auto tanh = dnnl::algorithm::eltwise_tanh;
-        const auto direction = dnnl::rnn_direction::unidirectional_left2right;
-#if DNNL_VERSION_MAJOR >= 3
-        const dnnl::vanilla_rnn_forward::primitive_desc description(engine, kind, tanh, direction, src, first_state,
-                                                                    any_kernel, any_recurrent, bias, dst, state);
-#else
-        const dnnl::vanilla_rnn_forward::primitive_desc description(
-            dnnl::vanilla_rnn_forward::desc(kind, tanh, direction, src, first_state, any_kernel, any_recurrent, bias,
-                                            dst, state),
-            engine);
-#endif
-        primitive_ = dnnl::vanilla_rnn_forward(description);
-
         Floats kernels, recurrent_kernels, biases;
         for (std::size_t layer = first; layer < first + count; layer++) {
             const auto append = [](Floats &to, const Floats &from) { to.insert(to.end(), from.begin(), from.end()); };
@@ -179,182 +152,224 @@ public:
             append(recurrent_kernels, data.layers[layer].recurrent_kernel);
             append(biases, data.layers[layer].bias);
         }
-        const auto placed = [&](const memory::desc &wanted, const memory::desc &plain, Floats &values) {
-            memory from(plain, engine, values.data());
-            memory to(wanted, engine);
-            dnnl::reorder(from, to).execute(stream, from, to);
-            stream.wait();
-            return to;
+        const auto placed = [&](const dnnl::memory::desc &wanted, const dnnl::memory::desc &plain, Floats &values) {
+            return reordered(wanted, dnnl::memory(plain, engine, values.data()), stream);
         };
-        destination = memory(dst, engine);
-        last_state = memory(state, engine);
-        arguments_ = {
+        const auto kind = shape.training ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference;
+        // Without a first state, oneDNN 3.2 gives a wrong gradient of the recurrent kernel: then there is one of zeros.
+        const bool starts = shape.with_state || shape.training;
+        const dnnl::memory::desc first_state = starts ? plain_.states : dnnl::memory::desc();
+        const auto description = describe<dnnl::vanilla_rnn_forward>(
+            engine, kind, tanh_, direction_, plain_.source, first_state, any(plain_.kernels),
+            any(plain_.recurrent_kernels), plain_.biases, plain_.destination, plain_.states);
+        forward_ = dnnl::vanilla_rnn_forward(description);
+        destination = dnnl::memory(plain_.destination, engine);
+        last_state = dnnl::memory(plain_.states, engine);
+        there_ = {
             {DNNL_ARG_SRC_LAYER, source},
-            {DNNL_ARG_WEIGHTS_LAYER,
-             placed(description.weights_layer_desc(), {{n, 1, width, 1, units}, f32, tag::ldigo}, kernels)},
+            {DNNL_ARG_WEIGHTS_LAYER, placed(description.weights_layer_desc(), plain_.kernels, kernels)},
             {DNNL_ARG_WEIGHTS_ITER,
-             placed(description.weights_iter_desc(), {{n, 1, units, 1, units}, f32, tag::ldigo}, recurrent_kernels)},
-            {DNNL_ARG_BIAS, placed(bias, bias, biases)},
+             placed(description.weights_iter_desc(), plain_.recurrent_kernels, recurrent_kernels)},
+            {DNNL_ARG_BIAS, placed(plain_.biases, plain_.biases, biases)},
             {DNNL_ARG_DST_LAYER, destination},
             {DNNL_ARG_DST_ITER, last_state},
         };
-        if (with_state) {
-            Floats h = data.h;
-            arguments_.insert({DNNL_ARG_SRC_ITER, placed(state, state, h)});
+        if (shape.with_state) {
+            Floats h = data.given;
+            there_.insert({DNNL_ARG_SRC_ITER, placed(plain_.states, plain_.states, h)});
         }
+        if (!shape.training) return;
+
+        there_.insert({DNNL_ARG_SRC_ITER, zeros(plain_.states, engine)});
+        const auto back = describe_after<dnnl::vanilla_rnn_backward>(
+            description, engine, dnnl::prop_kind::backward, tanh_, direction_, plain_.source, first_state,
+            any(plain_.kernels), any(plain_.recurrent_kernels), plain_.biases, plain_.destination, plain_.states,
+            plain_.source, first_state, any(plain_.kernels), any(plain_.recurrent_kernels), plain_.biases,
+            plain_.destination, plain_.states);
+        backward_ = dnnl::vanilla_rnn_backward(back);
+        there_.insert({DNNL_ARG_WORKSPACE, dnnl::memory(description.workspace_desc(), engine)});
+        back_ = there_;
+        back_[DNNL_ARG_WEIGHTS_LAYER] = placed(back.weights_layer_desc(), plain_.kernels, kernels);
+        back_[DNNL_ARG_WEIGHTS_ITER] = placed(back.weights_iter_desc(), plain_.recurrent_kernels, recurrent_kernels);
+        back_[DNNL_ARG_DIFF_WEIGHTS_LAYER] = dnnl::memory(back.diff_weights_layer_desc(), engine);
+        back_[DNNL_ARG_DIFF_WEIGHTS_ITER] = dnnl::memory(back.diff_weights_iter_desc(), engine);
+        back_[DNNL_ARG_DIFF_BIAS] = dnnl::memory(plain_.biases, engine);
+        back_[DNNL_ARG_DIFF_SRC_ITER] = dnnl::memory(plain_.states, engine);
+        back_[DNNL_ARG_DIFF_SRC_LAYER] = dnnl::memory(plain_.source, engine);
+        // Where nobody says otherwise, the loss knows the sequence and the last states not.
+        back_[DNNL_ARG_DIFF_DST_LAYER] = zeros(plain_.destination, engine);
+        back_[DNNL_ARG_DIFF_DST_ITER] = zeros(plain_.states, engine);
     }
 
-    void run(dnnl::stream &stream) const { primitive_.execute(stream, arguments_); }
+    void run(dnnl::stream &stream) const { forward_.execute(stream, there_); }
+
+    void run_back(dnnl::stream &stream) const
+    {
+        for (const int weights : {DNNL_ARG_DIFF_WEIGHTS_LAYER, DNNL_ARG_DIFF_WEIGHTS_ITER, DNNL_ARG_DIFF_BIAS})
+            clear(back_.at(weights));
+        backward_.execute(stream, back_);
+    }
+
+    /// The gradient by the sequence comes from the layers above.
+    void take_from(const OneDnnLayers &above) { back_[DNNL_ARG_DIFF_DST_LAYER] = above.back_.at(DNNL_ARG_DIFF_SRC_LAYER); }
+
+    /// The last layer's states.
+    float *last_layer(const dnnl::memory &states) const
+    {
+        const std::size_t all = plain_.states.get_size() / sizeof(float);
+        return static_cast<float *>(states.get_data_handle()) + all - all / layers();
+    }
+
+    void set_gradient(const Floats &values) { std::copy(values.begin(), values.end(), last_layer(back_[DNNL_ARG_DIFF_DST_ITER])); }
+
+    /// Each layer's gradients as the weights are laid out.
+    void append_gradients(Floats &to, dnnl::stream &stream) const
+    {
+        const std::pair<int, dnnl::memory::desc> wanted[] = {{DNNL_ARG_DIFF_WEIGHTS_LAYER, plain_.kernels},
+                                                             {DNNL_ARG_DIFF_WEIGHTS_ITER, plain_.recurrent_kernels},
+                                                             {DNNL_ARG_DIFF_BIAS, plain_.biases}};
+        std::vector<dnnl::memory> all;
+        for (const auto &[name, plain] : wanted) all.push_back(reordered(plain, back_.at(name), stream));
+        for (std::size_t layer = 0; layer < layers(); layer++)
+            for (const auto &memory : all) {
+                const std::size_t size = memory.get_desc().get_size() / sizeof(float) / layers();
+                const float *values = static_cast<const float *>(memory.get_data_handle()) + layer * size;
+                to.insert(to.end(), values, values + size);
+            }
+    }
+
+    const float *source_gradient() const
+    {
+        return static_cast<const float *>(back_.at(DNNL_ARG_DIFF_SRC_LAYER).get_data_handle());
+    }
 
     dnnl::memory destination, last_state;
 
 private:
-    dnnl::primitive primitive_;
-    std::unordered_map<int, dnnl::memory> arguments_;
+    std::size_t layers() const
+    {
+#if DNNL_VERSION_MAJOR >= 3
+        return std::size_t(plain_.states.get_dims()[0]);
+#else
+        return std::size_t(plain_.states.dims()[0]);
+#endif
+    }
+
+    static constexpr auto tanh_ = dnnl::algorithm::eltwise_tanh;
+    static constexpr auto direction_ = dnnl::rnn_direction::unidirectional_left2right;
+    Plain plain_;
+    dnnl::primitive forward_, backward_;
+    Arguments there_, back_;
 };
 
-Engine make_onednn(const Case &shape, const Data &data)
-{
-    using dnnl::memory;
-    const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
-    const auto stream = std::make_shared<dnnl::stream>(engine);
-    memory source({{memory::dim(shape.steps), memory::dim(shape.batch), memory::dim(shape.features)},
-                   memory::data_type::f32,
-                   memory::format_tag::tnc},
-                  engine);
-    auto *x = static_cast<float *>(source.get_data_handle());
-    for (std::size_t step = 0; step < shape.steps; step++)
-        for (std::size_t row = 0; row < shape.batch; row++)
-            x = std::copy_n(&data.x[(row * shape.steps + step) * shape.features], shape.features, x);
-
-    const auto stack = std::make_shared<std::vector<OneDnnLayers>>();
-    const std::size_t together = shape.features == shape.units ? shape.layers : 1;
-    for (std::size_t layer = 0; layer < shape.layers; layer += together) {
-        stack->emplace_back(shape, data, layer, together, engine, *stream, source);
-        source = stack->back().destination;
+/// All layers of a case.
+class OneDnn {
+public:
+    OneDnn(const Case &shape, const Data &data)
+        : shape_(shape), engine_(dnnl::engine::kind::cpu, 0), stream_(engine_)
+    {
+        dnnl::memory source(Plain(shape, 0, 1).source, engine_);
+        auto *x = static_cast<float *>(source.get_data_handle());
+        for (std::size_t step = 0; step < shape.steps; step++)
+            for (std::size_t row = 0; row < shape.batch; row++)
+                x = std::copy_n(&data.x[(row * shape.steps + step) * shape.features], shape.features, x);
+        const std::size_t together = shape.features == shape.units ? shape.layers : 1;
+        for (std::size_t layer = 0; layer < shape.layers; layer += together) {
+            stack_.emplace_back(shape, data, layer, together, engine_, stream_, source);
+            source = stack_.back().destination;
+        }
+        if (!shape.training) return;
+        stack_.back().set_gradient(data.given);
+        for (std::size_t i = stack_.size() - 1; i > 0; i--) stack_[i - 1].take_from(stack_[i]);
     }
-    return {[=] {
-                for (const auto &layers : *stack) layers.run(*stream);
-                stream->wait();
-            },
-            [=] {
-                const std::size_t count = shape.batch * shape.units;
-                const auto *states = static_cast<const float *>(stack->back().last_state.get_data_handle());
-                states += (together - 1) * count;
-                return Floats(states, states + count);
-            }};
-}
+
+    void run()
+    {
+        for (const auto &layers : stack_) layers.run(stream_);
+        if (shape_.training)
+            for (auto layers = stack_.rbegin(); layers != stack_.rend(); ++layers) layers->run_back(stream_);
+        stream_.wait();
+    }
+
+    /// The last layer's last states, or the gradients.
+    Floats output()
+    {
+        if (!shape_.training) {
+            const float *states = stack_.back().last_layer(stack_.back().last_state);
+            return Floats(states, states + shape_.batch * shape_.units);
+        }
+        Floats gradients;
+        for (const auto &layers : stack_) layers.append_gradients(gradients, stream_);
+        const float *dx = stack_.front().source_gradient();
+        for (std::size_t row = 0; row < shape_.batch; row++)
+            for (std::size_t step = 0; step < shape_.steps; step++) {
+                const float *values = dx + (step * shape_.batch + row) * shape_.features;
+                gradients.insert(gradients.end(), values, values + shape_.features);
+            }
+        return gradients;
+    }
+
+private:
+    Case shape_;
+    dnnl::engine engine_;
+    dnnl::stream stream_;
+    std::vector<OneDnnLayers> stack_;
+};
 
 double seconds_now()
 {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-double median(std::vector<double> values)
-{
-    std::sort(values.begin(), values.end());
-    return values[values.size() / 2];
-}
-
 /// The median seconds of a call.
-double time_turn(const Engine &engine, double turn)
+double time_turn(OneDnn &net, double turn)
 {
-    // What the other one left spinning has time to fall asleep.
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
     double begun = seconds_now();
-    engine.run();
+    net.run();
     // Calls that are timed together, so that the clock's own cost does not show.
     const int together = std::max(1, int(2e-5 / (seconds_now() - begun)));
     std::vector<double> times;
     const double end = seconds_now() + turn;
     begun = seconds_now();
     do {
-        for (int call = 0; call < together; call++) engine.run();
+        for (int call = 0; call < together; call++) net.run();
         const double now = seconds_now();
         times.push_back((now - begun) / together);
         begun = now;
     } while (begun < end || times.size() < 3);
-    return median(times);
+    std::sort(times.begin(), times.end());
+    return times[times.size() / 2];
 }
 
 }  // namespace
 
 int main(int count, char **arguments)
 {
-    int rounds = 9;
-    double turn = 0.15;
-    std::vector<int> threads = {1, 2};
-    std::vector<std::string> chosen;
-    for (int i = 1; i < count; i++) {
-        const std::string argument = arguments[i];
-        const char *value = i + 1 < count ? arguments[i + 1] : "";
-        if (argument == "--rounds") {
-            rounds = std::max(1, std::atoi(value)), i++;
-        } else if (argument == "--turn") {
-            turn = std::atof(value), i++;
-        } else if (argument == "--threads") {
-            threads.clear();
-            for (const char *at = value; *at != '\0'; at += *at == ',') {
-                char *end = nullptr;
-                threads.push_back(int(std::strtol(at, &end, 10)));
-                if (end == at || threads.back() < 1) {
-                    std::fprintf(stderr, "not a list of threads: %s\n", value);
-                    return 2;
-                }
-                at = end;
-            }
-            i++;
-        } else if (std::any_of(std::begin(cases), std::end(cases), [&](const Case &c) { return argument == c.name; })) {
-            chosen.push_back(argument);
-        } else {
-            std::fprintf(stderr, "unknown: %s; see the top of onednn.cpp\n", argument.c_str());
-            return 2;
-        }
+    if (count != 9) {
+        std::fprintf(stderr, "usage: onednn DATA RESULT BATCH STEPS FEATURES UNITS LAYERS forward|state|training\n");
+        return 2;
     }
-
-    const dnnl_version_t *version = dnnl_version();
-    std::printf("elman %s (%s) beside oneDNN %d.%d.%d; medians; ratio: oneDNN's time to elman's\n\n", elman_version(),
-                elman_isa(), version->major, version->minor, version->patch);
-    std::printf("| case: batch, steps, features, units, layers | threads | elman | GF/s | oneDNN | ratio | largest "
-                "difference |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n");
-    float worst = 0;
-    for (const int with_threads : threads) {
-        omp_set_num_threads(with_threads);
-        for (const Case &shape : cases) {
-            const bool one_step = std::strcmp(shape.name, "step") == 0;
-            if (!chosen.empty() && std::find(chosen.begin(), chosen.end(), shape.name) == chosen.end()) continue;
-            // A step of one row has nothing to share out.
-            if (one_step && with_threads > 1) continue;
-            const Data data(shape);
-            const Engine own = make_elman(shape, data, with_threads), rival = make_onednn(shape, data);
-            own.run(), rival.run();
-            const Floats y = own.output(), theirs = rival.output();
-            float difference = 0;
-            for (std::size_t i = 0; i < y.size(); i++) {
-                // A NaN is no agreement.
-                const float here = std::abs(y[i] - theirs[i]);
-                difference = here <= difference ? difference : here;
-                if (std::isnan(here)) difference = INFINITY;
-            }
-            worst = std::max(worst, difference);
-            std::vector<double> own_times, rival_times;
-            for (int round = 0; round < rounds; round++) {
-                own_times.push_back(time_turn(own, turn));
-                rival_times.push_back(time_turn(rival, turn));
-            }
-            const double seconds = median(own_times), rival_seconds = median(rival_times);
-            const double scale = one_step ? 1e6 : 1e3;
-            const char *unit = one_step ? "us" : "ms";
-            std::printf("| %s: %zu, %zu, %zu, %zu, %zu | %d | %.3g %s | %.1f | %.3g %s | **%.2f** | %.1e |\n",
-                        shape.name, shape.batch, shape.steps, shape.features, shape.units, shape.layers, with_threads,
-                        seconds * scale, unit, shape.flops() / seconds / 1e9, rival_seconds * scale, unit,
-                        rival_seconds / seconds, double(difference));
-            std::fflush(stdout);
-        }
-    }
-    if (!(worst < 1e-4F)) {
-        std::fprintf(stderr, "the outputs differ by %.1e\n", double(worst));
+    const auto size = [arguments](int at) { return std::size_t(std::strtoull(arguments[at], nullptr, 10)); };
+    const std::string what = arguments[8];
+    const Case shape = {size(3), size(4), size(5), size(6), size(7), what == "state", what == "training"};
+    const Data data(shape, arguments[1]);
+    OneDnn net(shape, data);
+    net.run();
+    const Floats y = net.output();
+    std::ofstream result(arguments[2], std::ios::binary);
+    result.write(reinterpret_cast<const char *>(y.data()), std::streamsize(y.size() * sizeof(float)));
+    result.close();
+    if (!result) {
+        std::fprintf(stderr, "cannot write %s\n", arguments[2]);
         return 1;
+    }
+    const dnnl_version_t *version = dnnl_version();
+    std::printf("ready %d.%d.%d\n", version->major, version->minor, version->patch);
+    std::fflush(stdout);
+    char line[64];
+    while (std::fgets(line, sizeof line, stdin) != nullptr) {
+        std::printf("%.3f\n", 1e9 * time_turn(net, std::atof(line)));
+        std::fflush(stdout);
     }
     return 0;
 }

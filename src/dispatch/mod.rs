@@ -123,6 +123,12 @@ pub(crate) fn kernels() -> Result<&'static KernelSet> {
     chosen.as_ref().copied().map_err(|why| Error::Unsupported(why.clone()))
 }
 
+/// The kernels of every instruction set that this CPU has.
+#[cfg(test)]
+pub(crate) fn available_kernels() -> impl Iterator<Item = &'static KernelSet> {
+    Isa::ALL.into_iter().filter_map(shells::kernel_set)
+}
+
 /// The instruction set of this process.
 ///
 /// # Errors

@@ -41,7 +41,7 @@ macro_rules! shells {
             /// The CPU must have the features of the shell; otherwise as `tile::steps`.
             $(#[$features])?
             unsafe fn steps<const NV: usize, const LONE: bool>(block: &Block, counts: &[usize]) {
-                // SAFETY: the caller's promise.
+                // SAFETY: the features, which the token stands for, and the arrays: the caller's promise.
                 unsafe { tile::steps::<_, NV, WIDTH, LONE>($token, block, counts) }
             }
 
@@ -55,7 +55,7 @@ macro_rules! shells {
                 columns: usize,
                 stride: usize,
             ) {
-                // SAFETY: the caller's promise.
+                // SAFETY: the features, which the token stands for, and the arrays: the caller's promise.
                 unsafe { elementwise::apply::<_, STATE>($token, function, values, rows, columns, stride) }
             }
 
@@ -63,7 +63,7 @@ macro_rules! shells {
             /// The CPU must have the features of the shell; otherwise as `gradient::outer`.
             $(#[$features])?
             unsafe fn outer(outer: &Outer) {
-                // SAFETY: the caller's promise.
+                // SAFETY: the features, which the token stands for, and the arrays: the caller's promise.
                 unsafe { gradient::outer::<_, WIDTH>($token, outer) }
             }
 
@@ -79,7 +79,7 @@ macro_rules! shells {
                 stride: usize,
                 squares: *mut f32,
             ) {
-                // SAFETY: the caller's promise.
+                // SAFETY: the features, which the token stands for, and the arrays: the caller's promise.
                 unsafe { gradient::through($token, function, gradient, h, rows, columns, stride, squares) }
             }
 

@@ -18,8 +18,9 @@ pub struct elman_simple_rnn_cell(SimpleRnnCell);
 ///
 /// On success *out is the new cell, and yours to free.
 ///
-/// Fails with INVALID_ARGUMENT (a zero size, a rate outside 0 to 1, an unknown enum value, a flag other than 0 and 1,
-/// softmax), OUT_OF_MEMORY, UNSUPPORTED (ELMAN_ISA names something unknown or not available here).
+/// Fails with INVALID_ARGUMENT (a zero size, a rate outside 0 to 1, an unknown enum value, a flag other than
+/// 0 and 1, softmax, an initializer's number outside its range or a matrix for a bias), OUT_OF_MEMORY,
+/// UNSUPPORTED (ELMAN_ISA names something unknown or not available here).
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]
@@ -42,11 +43,12 @@ pub unsafe extern "C" fn elman_simple_rnn_cell_new(
 
 /// One step for `batch` rows: h_next = activation(x W + b + h U).
 ///
-/// x is [batch, input_size], h and h_next are [batch, units]. h_next may be the very same array as h, which steps in
-/// place; any other overlap of h_next with x or h is an error. It allocates nothing that outlives the call, and the bits
-/// of a row are those of the same row in a network's SimpleRNN layer, whatever the batch.
+/// x is [batch, input_size], h and h_next are [batch, units]. h_next may be the very same array as h, which
+/// steps in place; any other overlap of h_next with x or h is an error. The bits of a row are those of the
+/// same row in a network's SimpleRNN layer, whatever the batch. What a step of more than 256 states needs
+/// beside its arrays the cell keeps for the next, which then allocates nothing.
 ///
-/// Fails with INVALID_ARGUMENT (batch is 0, an overflowed product), LENGTH_MISMATCH, OVERLAP.
+/// Fails with INVALID_ARGUMENT (batch is 0, an overflowed product), LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
 ///
 /// Threads: any number at once on one cell.
 #[unsafe(no_mangle)]

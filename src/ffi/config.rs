@@ -32,16 +32,16 @@ pub const ELMAN_INITIALIZER_HE_NORMAL: elman_initializer_kind = elman_initialize
 pub const ELMAN_INITIALIZER_LECUN_UNIFORM: elman_initializer_kind = elman_initializer_kind(7);
 /// Truncated normal with variance 1 / rows.
 pub const ELMAN_INITIALIZER_LECUN_NORMAL: elman_initializer_kind = elman_initializer_kind(8);
-/// Normal with mean a and standard deviation b.
+/// Normal with mean a and standard deviation b, at least 0.
 pub const ELMAN_INITIALIZER_RANDOM_NORMAL: elman_initializer_kind = elman_initializer_kind(9);
-/// Uniform from a (low) to b (high).
+/// Uniform from a (low) to b (high), which is not below it.
 pub const ELMAN_INITIALIZER_RANDOM_UNIFORM: elman_initializer_kind = elman_initializer_kind(10);
-/// A random orthogonal matrix times a (the gain; Keras's default is 1).
+/// A random orthogonal matrix times a (the gain; Keras's default is 1). Not for a bias.
 pub const ELMAN_INITIALIZER_ORTHOGONAL: elman_initializer_kind = elman_initializer_kind(11);
-/// The identity matrix times a (the gain; Keras's default is 1).
+/// The identity matrix times a (the gain; Keras's default is 1). Not for a bias.
 pub const ELMAN_INITIALIZER_IDENTITY: elman_initializer_kind = elman_initializer_kind(12);
 
-/// How a weight starts. A kind that has no use for a or b ignores them.
+/// How a weight starts. A kind that has no use for a or b ignores them; those that it uses must be finite.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct elman_initializer {
@@ -71,16 +71,17 @@ pub struct elman_simple_rnn_config {
     /// 1: the layer walks the time axis from its end, padding included, and its outputs stay in processing order;
     /// default 0. A cell ignores it.
     pub go_backwards: u8,
-    /// 1: as in Keras, the last state is meant to be the next call's first one; default 0. predict and run change no
-    /// network and so start from zeros all the same. A cell ignores it.
+    /// 1: as in Keras, each predict or run begins with the states that the last one left, unless it is given
+    /// others or elman_sequential_reset_states has come between; default 0. A cell ignores it.
     pub stateful: u8,
-    /// 1: a masked step gives zeros; 0: it repeats the previous output (the default). A cell ignores it.
+    /// 1: a masked step gives zeros; 0: it repeats the previous output (the default). A cell ignores it, and
+    /// so does a Bidirectional layer, whose masked steps give zeros.
     pub zero_output_for_mask: u8,
     /// Which driver walks the steps; the results have the same bits. A cell ignores it.
     pub unroll: elman_unroll,
-    /// Share of the inputs dropped in training, 0 to 1; default 0.
+    /// Share of the inputs dropped in training, 0 to 1; default 0. A cell ignores it.
     pub dropout: f32,
-    /// Share of the state dropped in training, 0 to 1; default 0.
+    /// Share of the state dropped in training, 0 to 1; default 0. A cell ignores it.
     pub recurrent_dropout: f32,
     /// How the kernel [input, units] starts; default glorot-uniform.
     pub kernel_initializer: elman_initializer,

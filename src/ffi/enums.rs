@@ -5,7 +5,8 @@ use super::status::Failure;
 use crate::layers::{Activation, MergeMode, Unroll, Weight};
 use crate::sequential::Padding;
 
-/// What a layer does to the sum of its products: one of the ELMAN_ACTIVATION_ constants.
+/// What a layer does to the sum of its products: one of the ELMAN_ACTIVATION_ constants. A recurrent layer or
+/// cell, whatever its activation, gives and keeps 0 where a state would be smaller than 2^-100.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct elman_activation(pub u32);
@@ -27,11 +28,11 @@ pub const ELMAN_ACTIVATION_SOFTMAX: elman_activation = elman_activation(4);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct elman_unroll(pub u32);
 
-/// The one measured to be faster for the layer's shape; elman_sequential_summary says which.
+/// Unrolled, which is never slower.
 pub const ELMAN_UNROLL_AUTO: elman_unroll = elman_unroll(0);
-/// One kernel call a step.
+/// Each step by itself.
 pub const ELMAN_UNROLL_LOOPED: elman_unroll = elman_unroll(1);
-/// Several steps inside one kernel call.
+/// Many steps at a time: inside one kernel call where the layer is small.
 pub const ELMAN_UNROLL_UNROLLED: elman_unroll = elman_unroll(2);
 
 /// Which weight of a layer: one of the ELMAN_WEIGHT_ constants. All arrays are in Keras's layout, row by row.
@@ -75,10 +76,11 @@ pub const ELMAN_MERGE_MODE_NONE: elman_merge_mode = elman_merge_mode(4);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct elman_padding(pub u32);
 
-/// As in Keras: the state is carried over the step and the output repeats the previous one.
+/// As in Keras: the state is carried over the step, and the output repeats the previous one or is zero
+/// (zero_output_for_mask).
 pub const ELMAN_PADDING_KERAS: elman_padding = elman_padding(0);
-/// As in ONNX: outputs past a row's length are zero, a reversed layer starts at the row's last step, and the final state
-/// of a row of length 0 is zero.
+/// As in ONNX: recurrent layers' outputs past a row's length are zero, a reversed layer starts at the row's
+/// last step, and the final state of a row of length 0 is zero.
 pub const ELMAN_PADDING_ONNX: elman_padding = elman_padding(1);
 
 /// `bool` in a signature. A Rust `bool` must be 0 or 1, and C can be talked into passing anything.

@@ -3,7 +3,8 @@
 //! A function here stops panics, checks what C can get wrong, makes one call into the library and turns its answer
 //! into a status. The rooms: `status` has the codes and each thread's last failure; `boundary` stops panics;
 //! `raw` looks at C's pointers, `arrays` at the input and the output of a pass, `sized` at structs that begin with
-//! their size; `enums`, `config` and `options` read what C wrote into memory; `library` says what runs; `cell`,
+//! their size; `cancellation` puts off what would unwind a thread; `enums`, `config` and `options` read what C wrote
+//! into memory; `library` says what runs; `cell`,
 //! `sequential`, `stream`, `tape` and `trainer` are the functions, each beside its handle.
 //!
 //! The documentation of every public item is the header's: cbindgen copies it, so it is written for readers of C.
@@ -19,6 +20,7 @@
 
 mod arrays;
 mod boundary;
+mod cancellation;
 mod cell;
 mod config;
 mod enums;

@@ -17,8 +17,9 @@ use crate::sequential::{Padding, RunOptions, Sequential};
 pub struct elman_run_options {
     /// Bytes of this struct that are filled; set by elman_run_options_init.
     pub struct_size: usize,
-    /// [batch, steps]: 1 = use the step, 0 = skip it. Not together with lengths. Where the network masks token 0 or a
-    /// value itself, both must allow a step.
+    /// [batch, steps]: 0 = skip the step, any other number = use it. Not together with lengths. Where the
+    /// network masks token 0 or a value itself, both must allow a step. A network without recurrent layers
+    /// skips no step.
     pub mask: *const u8,
     /// Elements of mask: batch x steps.
     pub mask_len: usize,
@@ -29,7 +30,8 @@ pub struct elman_run_options {
     /// What skipped steps leave behind: ELMAN_PADDING_KERAS (the default) or ELMAN_PADDING_ONNX, which goes
     /// with lengths and not with a mask.
     pub padding: elman_padding,
-    /// The states before the first step, as in elman_sequential_state_len; NULL: zeros.
+    /// The states before the first step, as in elman_sequential_state_len; NULL: zeros, and for stateful
+    /// layers the states that they keep.
     pub initial_state: *const f32,
     /// Elements of initial_state: elman_sequential_state_len.
     pub initial_state_len: usize,
@@ -39,7 +41,8 @@ pub struct elman_run_options {
     pub final_state_len: usize,
 }
 
-/// Fills `options` with defaults: nothing masked, states zero and not kept, which is what predict does.
+/// Fills `options` with defaults: nothing masked, no initial states given and no final ones asked for, which
+/// is what predict does.
 ///
 /// struct_size is `sizeof *options` as your compiler sees it: no more bytes than that are written.
 ///

@@ -4,11 +4,14 @@
 //! overlap with what lies behind the array, and never reads or writes it.
 
 use std::ffi::{CStr, c_char};
+use std::io;
+use std::mem::MaybeUninit;
 use std::path::PathBuf;
 
 use super::boundary::guarded;
 use super::status::{ELMAN_STATUS_LENGTH_MISMATCH, Failure};
 use crate::error::Error;
+use crate::formats::Image;
 use crate::memory;
 
 /// The place of an array in memory, for comparing only.
@@ -97,24 +100,137 @@ impl<T> Output<T> {
     pub(super) fn apart_from(&self, other: Span) -> Result<(), Failure> {
         if self.span.overlaps(other) { Err(overlap(self.span.what, other.what)) } else { Ok(()) }
     }
-
-    /// # Safety
-    /// `start` points to `len` elements that nobody else reads or writes during the call. They need not be initialised:
-    /// the library writes them before it reads them, and any bits are a number.
-    pub(super) unsafe fn slice<'a>(self) -> &'a mut [T] {
-        // SAFETY: not NULL, aligned and at most isize::MAX bytes, checked by `Span::of`; the rest is the caller's duty.
-        unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
-    }
 }
 
 impl Output<f32> {
+    /// The array as a slice, through which it may be read and written. It need not be initialised: any bits
+    /// are a float, and [`settle`] makes what is there count as written.
+    ///
+    /// # Safety
+    /// `start` points to `len` floats, writable, that nobody else reads or writes during the call.
+    pub(super) unsafe fn slice<'a>(self) -> &'a mut [f32] {
+        settle(self.start);
+        // SAFETY: not NULL, aligned and at most isize::MAX bytes, checked by `Span::of`; valid and this
+        // call's alone: the caller's duty; initialised, by the caller or by `settle`.
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
+    }
+
     /// Copies `values`, whose shape the array must have.
     ///
     /// # Safety
     /// As for [`Output::slice`].
     pub(super) unsafe fn copy_from(self, names: &str, dims: &[usize], values: &[f32]) -> Result<(), Failure> {
-        // SAFETY: the caller's duty is the same.
-        unsafe { self.expect(names, dims)?.slice() }.copy_from_slice(values);
+        let to = self.expect(names, dims)?;
+        assert_eq!(to.len, values.len(), "{}: dims are not the values'", to.span.what);
+        // SAFETY: `values` has as many floats as the array, the assert. Not NULL and aligned, checked by
+        // `Span::of`; writable, and apart from what the library owns: the caller's duty.
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to.start, values.len()) };
+        Ok(())
+    }
+}
+
+/// Makes the memory that `start` points into count as initialised, whatever is there, and changes none of it.
+///
+/// C hands over arrays straight from `malloc`, and a `&mut [f32]` must be initialised even where it is only
+/// written. Filling them first would cost a pass, and a failed call would have written. To the compiler an
+/// assembly block without `nomem` may write any bytes to memory that its operands lead to, so afterwards it
+/// has to take what is there for written; the bytes that this block "writes" are those that are there
+/// already.
+#[cfg(all(
+    not(miri),
+    any(
+        target_arch = "x86_64",
+        target_arch = "x86",
+        target_arch = "aarch64",
+        target_arch = "arm",
+        target_arch = "riscv64"
+    )
+))]
+#[inline(always)]
+fn settle(start: *mut f32) {
+    // SAFETY: the block has no instruction, so it uses no stack and changes no flag. What it may be taken to
+    // have written is an output's array, which C hands over for writing.
+    unsafe { std::arch::asm!("/* {0} */", in(reg) start, options(nostack, preserves_flags)) }
+}
+
+/// As above, where the language has no assembly: the same block in practice, if not by promise. Under Miri
+/// outputs come from Rust's tests, which have written them.
+#[cfg(not(all(
+    not(miri),
+    any(
+        target_arch = "x86_64",
+        target_arch = "x86",
+        target_arch = "aarch64",
+        target_arch = "arm",
+        target_arch = "riscv64"
+    )
+)))]
+#[inline(always)]
+fn settle(start: *mut f32) {
+    std::hint::black_box(start);
+}
+
+/// A file's bytes, as many as C has room for, and how many they are.
+pub(super) struct Bytes {
+    bytes: *mut u8,
+    capacity: usize,
+    needed: *mut usize,
+}
+
+impl Bytes {
+    /// NULL and 0 for `bytes` and `capacity` ask for the size alone; only where they are an array may `needed` be NULL.
+    pub(super) fn new(bytes: *mut u8, capacity: usize, needed: *mut usize) -> Result<Self, Failure> {
+        let asks_for_size = bytes.is_null() && capacity == 0;
+        if asks_for_size || !needed.is_null() {
+            check_pointer("needed", needed)?;
+        }
+        if !asks_for_size {
+            Span::of("bytes", bytes, capacity)?;
+        }
+        Ok(Self { bytes, capacity, needed })
+    }
+
+    /// Writes a file, or only its size.
+    ///
+    /// # Safety
+    /// `bytes` points to `capacity` bytes that nobody else reads or writes during the call, initialised or not, and
+    /// `needed`, unless it is NULL, is valid for a write.
+    pub(super) unsafe fn put(self, file: &Image<'_>) -> Result<(), Failure> {
+        let len = file.len();
+        if !self.needed.is_null() {
+            // SAFETY: aligned, checked by `new`; valid: the caller's duty.
+            unsafe { self.needed.write(len) };
+        }
+        if self.bytes.is_null() {
+            return Ok(());
+        }
+        if len > self.capacity {
+            return Err(Failure::new(
+                ELMAN_STATUS_LENGTH_MISMATCH,
+                format!("bytes: the file needs {len} bytes, got {}", self.capacity),
+            ));
+        }
+        // SAFETY: not NULL and of a size that memory has, checked by `new`; the caller's alone; may be uninitialised.
+        let mut room = Room(unsafe { std::slice::from_raw_parts_mut(self.bytes.cast(), len) });
+        file.write(&mut room).map_err(|error| Failure::invalid(error.to_string()))
+    }
+}
+
+/// Room that is written from its beginning on, and never read.
+struct Room<'a>(&'a mut [MaybeUninit<u8>]);
+
+impl io::Write for Room<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let len = bytes.len().min(self.0.len());
+        let (to, rest) = std::mem::take(&mut self.0).split_at_mut(len);
+        for (to, byte) in to.iter_mut().zip(bytes) {
+            to.write(*byte);
+        }
+        self.0 = rest;
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -254,5 +370,115 @@ pub(super) unsafe fn path(path: *const c_char) -> Result<PathBuf, Failure> {
     {
         let text = text.to_str().map_err(|error| Failure::invalid(format!("path is not UTF-8: {error}")))?;
         Ok(text.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ffi::*;
+    use std::mem::MaybeUninit;
+    use std::ptr::{null, null_mut};
+
+    /// Memory as `malloc` gives it, where nothing has been written.
+    fn unwritten(len: usize) -> Box<[MaybeUninit<f32>]> {
+        Box::new_uninit_slice(len)
+    }
+
+    fn done(status: elman_status) {
+        assert_eq!(status, ELMAN_STATUS_OK);
+    }
+
+    /// Two tanh units and a Dense over three steps: every output of a run, a stream, a tape and a cell, with
+    /// the weights.
+    fn outputs(make: impl Fn(usize) -> Box<[MaybeUninit<f32>]>) -> Vec<f32> {
+        const BATCH: usize = 2;
+        const STEPS: usize = 3;
+        let x = [0.25f32; BATCH * STEPS];
+        let mut written = Vec::new();
+        let mut run = |len: usize, call: &mut dyn FnMut(*mut f32) -> elman_status| {
+            let mut array = make(len);
+            done(call(array.as_mut_ptr().cast()));
+            // SAFETY: a call that succeeds has written all of its outputs.
+            written.extend(array.iter().map(|value| unsafe { value.assume_init() }));
+        };
+        // SAFETY: every pointer is live and every array as long as it says; handles are freed once.
+        unsafe {
+            let mut config = MaybeUninit::uninit();
+            done(elman_simple_rnn_config_init(config.as_mut_ptr(), size_of::<elman_simple_rnn_config>(), 2));
+            let (mut network, mut cell) = (null_mut(), null_mut());
+            done(elman_sequential_new(1, &raw mut network));
+            done(elman_sequential_add_simple_rnn(network, config.as_ptr()));
+            done(elman_sequential_add_dense(network, 1, ELMAN_ACTIVATION_LINEAR));
+            done(elman_sequential_build(network, 7));
+            let (xs, x_len) = (x.as_ptr(), x.len());
+            run(BATCH, &mut |y| elman_sequential_predict(network, xs, x_len, BATCH, STEPS, y, BATCH));
+            run(BATCH * 2, &mut |state| {
+                let mut options = MaybeUninit::uninit();
+                done(elman_run_options_init(options.as_mut_ptr(), size_of::<elman_run_options>()));
+                let mut options = options.assume_init();
+                (options.final_state, options.final_state_len) = (state, BATCH * 2);
+                let mut y = make(BATCH);
+                let y = y.as_mut_ptr().cast();
+                elman_sequential_run(network, xs, x_len, BATCH, STEPS, &raw const options, y, BATCH)
+            });
+            run(2, &mut |values| elman_sequential_get_weight(network, 0, ELMAN_WEIGHT_KERNEL, values, 2));
+            run(11, &mut |values| elman_sequential_get_parameters(network, values, 11));
+
+            let mut stream = null_mut();
+            done(elman_stream_new(network, BATCH, &raw mut stream));
+            run(BATCH, &mut |y| elman_stream_run(stream, xs, x_len, STEPS, y, BATCH));
+            run(BATCH * 2, &mut |state| elman_stream_get_state(stream, state, BATCH * 2));
+            elman_stream_free(stream);
+
+            let mut tape = null_mut();
+            let (flag, options) = (elman_bool(0), null());
+            done(elman_tape_new(network, BATCH, STEPS, &raw mut tape));
+            run(BATCH, &mut |y| {
+                elman_tape_forward(tape, xs, x_len, BATCH, STEPS, options, flag, 0, y, BATCH)
+            });
+            run(x_len, &mut |dx| elman_tape_backward(tape, [1.0; BATCH].as_ptr(), BATCH, dx, x_len));
+            run(11, &mut |values| elman_tape_get_gradients(tape, values, 11));
+            run(STEPS, &mut |norms| elman_tape_gradient_norms(tape, 0, norms, STEPS));
+            elman_tape_free(tape);
+            elman_sequential_free(network);
+
+            done(elman_simple_rnn_cell_new(config.as_ptr(), 1, 7, &raw mut cell));
+            let h = [0.5f32; BATCH * 2];
+            run(BATCH * 2, &mut |next| {
+                elman_simple_rnn_cell_step(cell, xs, BATCH, h.as_ptr(), h.len(), BATCH, next, h.len())
+            });
+            elman_simple_rnn_cell_free(cell);
+        }
+        written
+    }
+
+    /// Whatever was there before: what `malloc` gave, zeros, or NaNs.
+    #[test]
+    fn outputs_need_not_be_initialised() {
+        let filled = |value: f32| {
+            outputs(|len| {
+                let mut array = unwritten(len);
+                array.iter_mut().for_each(|place| {
+                    place.write(value);
+                });
+                array
+            })
+        };
+        let expected = filled(0.0);
+        assert_eq!(expected.iter().filter(|value| value.is_finite()).count(), expected.len());
+        assert_eq!(filled(f32::NAN), expected);
+        assert_eq!(outputs(unwritten), expected);
+    }
+
+    /// The block that makes memory count as written leaves it as it is.
+    #[test]
+    fn a_slice_of_an_output_holds_what_was_there() {
+        let mut array = [1.5f32, f32::NAN, -0.0];
+        let before = array.map(f32::to_bits);
+        let output = Output::new("y", array.as_mut_ptr(), array.len()).unwrap();
+        // SAFETY: an array of this function, which uses it no other way until the slice is gone.
+        let slice = unsafe { output.slice() };
+        assert_eq!(slice.iter().map(|value| value.to_bits()).collect::<Vec<_>>(), before);
     }
 }

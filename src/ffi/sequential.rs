@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use super::arrays::{Arrays, Element, Given};
 use super::boundary::boundary;
+use super::cancellation::uncancelled;
 use super::config::{elman_simple_rnn_config, read_config};
 use super::enums::{elman_activation, elman_bool, elman_merge_mode, elman_weight};
 use super::options::elman_run_options;
-use super::raw::{Input, Output, Place, at_least_one, check_pointer, free, path, shared};
+use super::raw::{Bytes, Input, Output, Place, at_least_one, check_pointer, free, path, shared};
 use super::status::{ELMAN_STATUS_LENGTH_MISMATCH, Failure, elman_status};
 use crate::layers::{Bidirectional, Dense, Dropout, Embedding, Layer, Masking};
 use crate::process::{ForkLock, ReadGuard, WriteGuard};
@@ -24,8 +25,8 @@ use crate::sequential::Sequential;
 /// Threads: functions that take it const may run on any number of threads at once; the others need it alone. A trainer's
 /// step waits for those that run, and those that begin wait for it.
 ///
-/// Fork: a child process may go on with a network that other threads were reading at the fork. One that another thread's
-/// trainer was changing is UNSUPPORTED there, and may be freed.
+/// Fork: a child process may go on with a network that other threads were reading at the fork. One that another
+/// thread's trainer was changing is UNSUPPORTED there, and may be freed.
 pub struct elman_sequential(Arc<ForkLock<Sequential>>);
 
 /// What a child process is told whose parent was changing the network.
@@ -104,8 +105,8 @@ pub unsafe extern "C" fn elman_sequential_new(
 /// Adds an embedding: token ids 0 to vocabulary - 1 become rows of `size` features. First layer only, and the network's
 /// input_size must be 1. With mask_zero the layers above skip the steps whose token is 0, as in Keras.
 ///
-/// Fails with INVALID_ARGUMENT (a zero size, not the first layer, the network is built already); the network is
-/// unchanged then.
+/// Fails with INVALID_ARGUMENT (a zero size, not the first layer, an input_size other than 1, the network is
+/// built already); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -123,8 +124,9 @@ pub unsafe extern "C" fn elman_sequential_add_embedding(
 
 /// Adds a recurrent layer; its input must be a sequence, so the recurrent layer below must have return_sequences set.
 ///
-/// Fails with INVALID_ARGUMENT (a zero size, a rate outside 0 to 1, an unknown enum value, a flag other than 0 and 1,
-/// softmax, an impossible place, the network is built already); the network is unchanged then.
+/// Fails with INVALID_ARGUMENT (a zero size, a rate outside 0 to 1, an unknown enum value, a flag other than
+/// 0 and 1, softmax, an initializer's number outside its range or a matrix for a bias, an impossible place,
+/// the network is built already); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -136,8 +138,9 @@ pub unsafe extern "C" fn elman_sequential_add_simple_rnn(
     unsafe { add(network, || Ok(read_config(config)?.into())) }
 }
 
-/// Adds a recurrent layer that runs in both directions, each with weights of its own, and joins the two outputs; the
-/// configuration is both halves'.
+/// Adds a recurrent layer that runs in both directions, each with weights of its own, and joins the two
+/// outputs; the configuration is both halves'. As in Keras its masked steps give zeros, whatever
+/// zero_output_for_mask says.
 ///
 /// Fails like elman_sequential_add_simple_rnn, and with INVALID_ARGUMENT where the configuration has go_backwards set.
 ///
@@ -160,8 +163,8 @@ pub unsafe extern "C" fn elman_sequential_add_bidirectional(
 /// Adds a fully connected layer of `units` outputs with a bias: on the last output, or on every step where it is given a
 /// sequence.
 ///
-/// Fails with INVALID_ARGUMENT (units is 0, an unknown activation, the network is built already); the network is
-/// unchanged then.
+/// Fails with INVALID_ARGUMENT (units is 0, an unknown activation, an impossible place, the network is built
+/// already); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -177,7 +180,8 @@ pub unsafe extern "C" fn elman_sequential_add_dense(
 /// Adds dropout between layers: in training, inputs become zero with probability `rate` and the others are scaled by
 /// 1 / (1 - rate). It does nothing in predict and run.
 ///
-/// Fails with INVALID_ARGUMENT (a rate outside 0 to 1, the network is built already); the network is unchanged then.
+/// Fails with INVALID_ARGUMENT (a rate outside 0 to 1, an impossible place, the network is built already);
+/// the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -189,9 +193,11 @@ pub unsafe extern "C" fn elman_sequential_add_dropout(
     unsafe { add(network, || Ok(Dropout::new(rate).into())) }
 }
 
-/// Adds masking: the layers above skip the steps whose features all equal `mask_value`, as in Keras.
+/// Adds masking: the recurrent layers above skip the steps whose features all equal `mask_value`, as in
+/// Keras. First layer only; elman_sequential_build fails where no recurrent layer is above it.
 ///
-/// Fails with INVALID_ARGUMENT (a NaN or an infinity, the network is built already); the network is unchanged then.
+/// Fails with INVALID_ARGUMENT (a NaN or an infinity, the network is built already), UNSUPPORTED (not the
+/// first layer); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -220,8 +226,9 @@ unsafe fn add(
 /// Gives every weight its initial value; no more layers can be added afterwards. The weights depend on nothing but the
 /// layers and seed: they are the same ones on every machine. Building again initialises anew.
 ///
-/// Fails with INVALID_ARGUMENT (no layers, or sizes that overflow), OUT_OF_MEMORY, UNSUPPORTED (ELMAN_ISA names something
-/// unknown or not available here).
+/// Fails with INVALID_ARGUMENT (no layers, or an initializer's number outside its range), OUT_OF_MEMORY,
+/// UNSUPPORTED (ELMAN_ISA names something unknown or not available here, or masking without a recurrent layer
+/// above it); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -416,10 +423,11 @@ pub unsafe extern "C" fn elman_sequential_drop_weights(network: *mut elman_seque
     })
 }
 
-/// How many threads one predict or run may use, the caller's among them: 1 unless set, 0 for one for each processor. There
-/// are never more than processors that the calling thread may use (its affinity mask, a container's quota), for the new
-/// threads inherit them. A call whose threads keep it waiting, because their processors are somebody else's, goes on alone
-/// for a while. The results have the same bits.
+/// How many threads one predict, run or training step may use, and one pass of a tape that is made
+/// afterwards, the caller's among them: 1 unless set, 0 for one for each processor. There are never more than
+/// processors that the calling thread may use (its affinity mask, a container's quota), for the new threads
+/// inherit them. A call whose threads keep it waiting, because their processors are somebody else's, goes on
+/// alone for a while. The results have the same bits.
 ///
 /// Fails with INVALID_ARGUMENT above 1024, UNSUPPORTED where the system starts no threads.
 ///
@@ -432,13 +440,14 @@ pub unsafe extern "C" fn elman_sequential_set_threads(
     boundary(|| {
         // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
         let mut network = unsafe { changing(network) }?;
-        network.set_threads(threads)?;
+        // How many cores there are is asked of files, too.
+        uncancelled(|| network.set_threads(threads))?;
         Ok(())
     })
 }
 
 /// How many floats predict and run give for `batch` rows of `steps`: batch x steps x features where the last layer gives
-/// a sequence, else batch x features.
+/// a sequence, else batch x features; twice as many behind ELMAN_MERGE_MODE_NONE.
 ///
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (a zero size, an overflowed product).
 ///
@@ -607,13 +616,22 @@ unsafe fn run<T: Element>(
     })
 }
 
-/// Writes layers and weights to a file in elman's safetensors layout, replacing what is there. path is nul-terminated:
-/// on Unix any bytes, elsewhere UTF-8.
+/// Writes layers and weights to a file in elman's safetensors layout. path is nul-terminated: on Unix any bytes,
+/// elsewhere UTF-8.
 ///
-/// Fails with NOT_BUILT, IO, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
+/// The file is there complete or not at all: it is written beside path under another name (.elman-*.tmp), flushed to the
+/// disk and renamed. A file that was there before stays whole if anything fails; its mode and owner are kept, but not its
+/// hard links, access lists and extended attributes. Symbolic links are followed. What is there and no regular file (a
+/// directory, a FIFO, a device), or may not be written, is left alone: IO.
+///
+/// A file that can be written and not be replaced (a mount point, in a directory that takes no new files, of another
+/// owner) is written in place. That is not atomic: a failure leaves it damaged, and elman_last_error says so. A process
+/// that is killed while it saves leaves its unfinished file; the next save into the same directory removes it.
+///
+/// Fails with NOT_BUILT, IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
 /// (elman_sequential_drop_weights has freed the weights).
 ///
-/// Threads: any number at once on one network.
+/// Threads: any number at once on one network. pthread_cancel acts after the call, not in it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn elman_sequential_save(
     network: *const elman_sequential,
@@ -623,19 +641,52 @@ pub unsafe extern "C" fn elman_sequential_save(
         // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
         let network = unsafe { reading(network) }?;
         // SAFETY: nul-terminated: the contract at the top of the header.
-        network.save(unsafe { self::path(path) }?)?;
+        let path = unsafe { self::path(path) }?;
+        uncancelled(|| network.save(path))?;
         Ok(())
+    })
+}
+
+/// The bytes of the file that elman_sequential_save writes, for hosts without files; elman_sequential_load_bytes reads
+/// them.
+///
+/// bytes has room for `capacity` bytes; *needed is the number of bytes. To ask for the size alone, pass NULL and 0 for
+/// bytes and capacity. needed may be NULL where bytes is not.
+///
+/// Fails with NOT_BUILT, OUT_OF_MEMORY, UNSUPPORTED (elman_sequential_drop_weights has freed the weights), and with
+/// LENGTH_MISMATCH where the file needs more than capacity bytes: *needed is then set all the same, and bytes is not
+/// touched.
+///
+/// Threads: any number at once on one network.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_save_bytes(
+    network: *const elman_sequential,
+    bytes: *mut u8,
+    capacity: usize,
+    needed: *mut usize,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
+        let network = unsafe { reading(network) }?;
+        let bytes = Bytes::new(bytes, capacity, needed)?;
+        // SAFETY: valid for writes: the contract at the top of the header.
+        unsafe { bytes.put(&network.image()?) }
     })
 }
 
 /// Reads a built network from a file in elman's safetensors layout. path is as in elman_sequential_save.
 ///
+/// Files may come from strangers: every size in one is compared with the file before it is allocated. Reading takes at
+/// most six times the file's bytes. The network that comes of it takes its weights once plain and once packed, where
+/// columns are padded to a multiple of up to 16, and 2 KB a layer, of which there are at most 65,536.
+///
 /// On success *out is the new network, and yours to free.
 ///
-/// Fails with IO, BAD_FORMAT, UNSUPPORTED (a layer this library does not have, or ELMAN_ISA names something unknown or
-/// not available here), OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
+/// Fails with IO (also for what is no regular file), BAD_FORMAT (something missing, left over, there twice, of another
+/// shape or unknown), UNSUPPORTED (ELMAN_ISA names something unknown or not available here), OUT_OF_MEMORY,
+/// INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
 ///
-/// Threads: any.
+/// Threads: any. pthread_cancel acts after the call, not in it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn elman_sequential_load(
     path: *const c_char,
@@ -644,7 +695,8 @@ pub unsafe extern "C" fn elman_sequential_load(
     boundary(|| {
         let out = Place::new("out", out)?;
         // SAFETY: nul-terminated: the contract at the top of the header.
-        let network = Sequential::load(unsafe { self::path(path) }?)?;
+        let path = unsafe { self::path(path) }?;
+        let network = uncancelled(|| Sequential::load(path))?;
         // SAFETY: valid for a write: the contract at the top of the header.
         unsafe { out.put_handle(elman_sequential::new(network)) };
         Ok(())

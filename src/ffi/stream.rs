@@ -13,7 +13,8 @@ use crate::stream::{Memory, Plan, Stream};
 /// elman_stream_new_in, ended by elman_stream_free. It keeps the weights that the network had when the stream was made, and
 /// keeps them alive: the network may be changed or freed before the stream.
 ///
-/// Threads: any number of streams of one network at once; each stream in one thread at a time.
+/// Threads: any number of streams of one network at once. On one stream, functions that take it const may run
+/// on any number of threads at once; the others need it alone.
 pub struct elman_stream(Stream, Home);
 
 /// Where a stream lives.

@@ -13,7 +13,8 @@ use crate::tape::Tape;
 /// elman_tape_free. It keeps the weights that the network had when the tape was made, and keeps them alive: the network
 /// may be changed or freed before the tape.
 ///
-/// Threads: any number of tapes of one network at once; each tape in one thread at a time.
+/// Threads: any number of tapes of one network at once. On one tape, functions that take it const may run on
+/// any number of threads at once; the others need it alone.
 pub struct elman_tape(Tape);
 
 /// Makes a tape for batches of up to `batch` rows and up to `steps` steps.
@@ -42,12 +43,14 @@ pub unsafe extern "C" fn elman_tape_new(
     })
 }
 
-/// Writes the output y for the input x [batch, steps, features], as elman_sequential_run does, and records what
-/// elman_tape_backward needs. With `training` dropout is active, its masks drawn from `seed`: one seed, the same masks on
-/// every machine. `options` may be NULL.
+/// Writes the output y for the input x [batch, steps, features], as elman_sequential_run does, and records
+/// what elman_tape_backward needs. With `training` dropout is active, its masks drawn from `seed`: one seed,
+/// the same masks on every machine. `options` may be NULL. A tape keeps no states: stateful layers begin with
+/// zeros too, unless initial states are given.
 ///
-/// Fails like elman_sequential_run, and with INVALID_ARGUMENT where batch or steps exceed the tape's. The tape has no
-/// gradients then.
+/// Fails like elman_sequential_run, and with INVALID_ARGUMENT where batch or steps exceed the tape's. The
+/// last forward and backward pass stay on the tape then, unless it is OUT_OF_MEMORY: there is none after
+/// that.
 ///
 /// Threads: the tape must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -239,8 +242,8 @@ pub unsafe extern "C" fn elman_tape_gradient_norms(
 /// Scales all gradients by one factor, so that their common L2 norm is at most max_norm; *norm_before receives the norm
 /// that they had and may be NULL.
 ///
-/// Fails with INVALID_ARGUMENT (no backward pass yet, max_norm is not above 0), NOT_FINITE (a gradient is a NaN or an
-/// infinity); the gradients are unchanged then.
+/// Fails with INVALID_ARGUMENT (no backward pass yet, max_norm is not a finite number above 0), NOT_FINITE (a
+/// gradient is a NaN or an infinity); the gradients are unchanged then.
 ///
 /// Threads: the tape must not be in use by another thread.
 #[unsafe(no_mangle)]

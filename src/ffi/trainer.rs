@@ -5,9 +5,10 @@ use std::mem::offset_of;
 
 use super::arrays::{Element, Given};
 use super::boundary::boundary;
+use super::cancellation::uncancelled;
 use super::enums::unknown;
 use super::options::{Options, elman_run_options, used};
-use super::raw::{Input, Output, Place, Span, flag, free, path, shared, unshared};
+use super::raw::{Bytes, Input, Output, Place, Span, flag, free, path, shared, unshared};
 use super::sequential::elman_sequential;
 use super::sized::{fill, read_fields, size_of_given};
 use super::status::{Failure, elman_status};
@@ -89,7 +90,8 @@ pub struct elman_trainer_config {
     pub momentum: f32,
     /// Of Adam and AdamW; default 0.9.
     pub beta_1: f32,
-    /// Of Adam and AdamW; default 0, which stands for Keras's default: 0.999, and 0.9 for RMSprop's rho.
+    /// Of Adam and AdamW, and RMSprop's rho; default 0, which stands for Keras's default: 0.999, and 0.9 for
+    /// RMSprop.
     pub beta_2: f32,
     /// Of all but SGD; default 1e-7.
     pub epsilon: f32,
@@ -99,9 +101,9 @@ pub struct elman_trainer_config {
     pub clipping: elman_clipping,
     /// For the clipping.
     pub clip_limit: f32,
-    /// Times the sum of |w| over all kernels, added to the loss; default 0.
+    /// Times the sum of |w| over all kernels and recurrent kernels, added to the loss; default 0.
     pub l1: f32,
-    /// Times the sum of w^2 over all kernels, added to the loss; default 0.
+    /// Times the sum of w^2 over all kernels and recurrent kernels, added to the loss; default 0.
     pub l2: f32,
     /// 1: Nesterov's look ahead, of SGD; default 0.
     pub nesterov: u8,
@@ -144,7 +146,8 @@ pub struct elman_trainer_config {
 /// ended by elman_trainer_free. It changes the network in each step, and keeps it alive: elman_sequential_free may come
 /// before elman_trainer_free.
 ///
-/// Threads: one at a time. Other threads may use the network during a step: they and the step wait for each other.
+/// Threads: functions that take it const may run on any number of threads at once; the others need it alone.
+/// Other threads may use the network during a step: they and the step wait for each other.
 pub struct elman_trainer {
     trainer: Trainer,
     network: elman_sequential,
@@ -570,13 +573,13 @@ unsafe fn evaluate<T: Element>(
     })
 }
 
-/// Writes the training's state and its network's weights to a file, from which elman_trainer_load goes on to the same bits,
-/// replacing what is there. path is as in elman_sequential_save.
+/// Writes the training's state, and its network's layers and weights, to a file, from which elman_trainer_load goes on to
+/// the same bits. The file is replaced as elman_sequential_save does it; path is as there.
 ///
 /// Fails with IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
 /// (elman_sequential_drop_weights has freed the weights).
 ///
-/// Threads: any number at once on one trainer.
+/// Threads: any number at once on one trainer. pthread_cancel acts after the call, not in it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn elman_trainer_save(
     trainer: *const elman_trainer,
@@ -586,20 +589,47 @@ pub unsafe extern "C" fn elman_trainer_save(
         // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
         let elman_trainer { trainer, network } = unsafe { shared("trainer", trainer) }?;
         // SAFETY: nul-terminated: the contract at the top of the header.
-        trainer.save(&*network.read()?, unsafe { self::path(path) }?)?;
+        let path = unsafe { self::path(path) }?;
+        let network = network.read()?;
+        uncancelled(|| trainer.save(&network, path))?;
         Ok(())
     })
 }
 
-/// Reads what elman_trainer_save wrote: gives the network, which must be built and have the layers of the one that was
-/// trained, the weights, and makes the trainer to go on with.
+/// The bytes of the file that elman_trainer_save writes; elman_trainer_load_bytes reads them. bytes, capacity and needed
+/// are as in elman_sequential_save_bytes.
+///
+/// Fails with OUT_OF_MEMORY, UNSUPPORTED (elman_sequential_drop_weights has freed the weights), and with LENGTH_MISMATCH
+/// where the file needs more than capacity bytes: *needed is then set all the same, and bytes is not touched.
+///
+/// Threads: any number at once on one trainer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_trainer_save_bytes(
+    trainer: *const elman_trainer,
+    bytes: *mut u8,
+    capacity: usize,
+    needed: *mut usize,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
+        let elman_trainer { trainer, network } = unsafe { shared("trainer", trainer) }?;
+        let bytes = Bytes::new(bytes, capacity, needed)?;
+        // SAFETY: valid for writes: the contract at the top of the header.
+        unsafe { bytes.put(&trainer.image(&*network.read()?)?) }
+    })
+}
+
+/// Reads what elman_trainer_save wrote: gives the network the weights, and makes the trainer to go on with. The network
+/// must be built and have the layers of the one that was trained, in all that a result depends on: sizes, activations,
+/// directions, rates, everything but initialisers and unroll.
 ///
 /// On success *out is the new trainer, and yours to free.
 ///
-/// Fails with IO, BAD_FORMAT, NOT_BUILT, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be),
-/// UNSUPPORTED (elman_sequential_drop_weights has freed the weights); the network is unchanged then.
+/// Fails with IO (also for what is no regular file), BAD_FORMAT (of another network too: elman_last_error says what
+/// differs), NOT_BUILT, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
+/// (elman_sequential_drop_weights has freed the weights); the network is unchanged then.
 ///
-/// Threads: the network must not be in use by another thread.
+/// Threads: the network must not be in use by another thread. pthread_cancel acts after the call, not in it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn elman_trainer_load(
     network: *mut elman_sequential,
@@ -611,15 +641,45 @@ pub unsafe extern "C" fn elman_trainer_load(
         let network = unsafe { shared("network", network.cast_const()) }?;
         let out = Place::new("out", out)?;
         // SAFETY: nul-terminated: the contract at the top of the header.
-        let trainer = Trainer::load(&mut *network.write()?, unsafe { self::path(path) }?)?;
+        let path = unsafe { self::path(path) }?;
+        let mut changing = network.write()?;
+        let trainer = uncancelled(|| Trainer::load(&mut changing, path))?;
+        drop(changing);
         // SAFETY: valid for a write: the contract at the top of the header.
         unsafe { out.put_handle(elman_trainer { trainer, network: network.share() }) };
         Ok(())
     })
 }
 
-/// Frees a trainer; its network stays unless it is freed already. NULL is fine; a second time is not. In a child process
-/// whose parent was in a step of it, nothing happens: its memory is half changed.
+/// elman_trainer_load from memory: the `len` bytes of such a file, at any alignment. They are not needed afterwards.
+///
+/// On success *out is the new trainer, and yours to free.
+///
+/// Fails with BAD_FORMAT, NOT_BUILT, OUT_OF_MEMORY, UNSUPPORTED as elman_trainer_load does; the network is unchanged then.
+///
+/// Threads: the network must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_trainer_load_bytes(
+    network: *mut elman_sequential,
+    bytes: *const u8,
+    len: usize,
+    out: *mut *mut elman_trainer,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
+        let network = unsafe { shared("network", network.cast_const()) }?;
+        let out = Place::new("out", out)?;
+        let bytes = Input::new("bytes", bytes, len)?;
+        // SAFETY: as long as C says: the contract at the top of the header.
+        let trainer = Trainer::load_bytes(&mut *network.write()?, unsafe { bytes.slice() })?;
+        // SAFETY: valid for a write: the contract at the top of the header.
+        unsafe { out.put_handle(elman_trainer { trainer, network: network.share() }) };
+        Ok(())
+    })
+}
+
+/// Frees a trainer; its network stays unless it is freed already. NULL is fine; a second time is not. In a child
+/// process whose parent was in a step of it, nothing happens: its memory is half changed.
 ///
 /// Threads: the trainer must not be in use by another thread.
 #[unsafe(no_mangle)]

@@ -3,61 +3,41 @@
 //! Bytes come from strangers. Everything they claim is compared with what is really there before anything is
 //! allocated by their word, and what a reader does not understand is an error, never ignored: a model that loads
 //! computes what its file says.
+//!
+//! `model` and `checkpoint` are the two kinds of file, both `safetensors` with the JSON of `layers` in its metadata;
+//! `json` reads the JSON of strangers; `file` opens and replaces files.
 
 #![forbid(unsafe_code)]
 
 mod checkpoint;
+mod file;
+mod json;
+mod layers;
+mod model;
 mod safetensors;
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, ErrorKind, IntoInnerError};
-use std::path::{Path, PathBuf};
-use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt;
 
-use crate::error::{Error, Result};
+pub(crate) use safetensors::Image;
 
-/// The bytes of a file.
-fn read_file(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|source| Error::Io { path: path.into(), source })
+use crate::error::Error;
+
+fn bad(message: impl fmt::Display) -> Error {
+    Error::BadFormat(message.to_string())
 }
 
-/// Writes a file so that at `path` there is always either what was there before or all of the new bytes.
-///
-/// They go to a new file in the same directory, are flushed to the disk, and then take the name `path` in one step.
-/// When anything fails the new file is removed. Where `path` is a symbolic link, the link is replaced.
-fn replace_file(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
-    let failed = |source| Error::Io { path: path.into(), source };
-    if path.file_name().is_none() {
-        return Err(failed(io::Error::new(ErrorKind::InvalidInput, "the path does not end in a file name")));
+/// What is an invalid argument in a program is a bad format in a file.
+fn as_bad_format(error: Error) -> Error {
+    match error {
+        Error::InvalidArgument(message) => Error::BadFormat(message),
+        other => other,
     }
-    let (temporary, file) = create_beside(path).map_err(failed)?;
-    let fill_and_rename = || {
-        let mut out = BufWriter::new(file);
-        write(&mut out)?;
-        let file = out.into_inner().map_err(IntoInnerError::into_error)?;
-        file.sync_all()?;
-        // Closed first: some systems do not rename an open file.
-        drop(file);
-        fs::rename(&temporary, path)
-    };
-    fill_and_rename().map_err(|source| {
-        // The failure to report is the first one; a leftover that cannot be removed does no harm.
-        let _ = fs::remove_file(&temporary);
-        failed(source)
-    })
 }
 
-/// A new file in the directory of `path`. Its short name fits wherever `path`'s own does.
-fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    loop {
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let temporary = path.with_file_name(format!(".elman-{}-{count}.tmp", process::id()));
-        match File::create_new(&temporary) {
-            // Left behind by a process that had our id and died, or another host's on a shared disk.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            outcome => return outcome.map(|file| (temporary, file)),
-        }
+/// Says in which part of a file it is.
+fn prefixed(error: Error, part: impl fmt::Display) -> Error {
+    match error {
+        Error::BadFormat(message) => Error::BadFormat(format!("{part}: {message}")),
+        other => other,
     }
 }

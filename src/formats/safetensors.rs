@@ -1,516 +1,407 @@
-//! elman's own file: one safetensors file with the configuration in its metadata. Layout version 1.
+//! The safetensors format: eight bytes with the header's length, the header in JSON, and the tensors' bytes behind it.
 //!
-//! # Layout
-//! The metadata has three entries:
-//!
-//! | key | value |
-//! |---|---|
-//! | `format` | `elman` |
-//! | `version` | `1` |
-//! | `config` | a JSON object, below |
-//!
-//! Other metadata keys are remarks, without effect. The config is `{"input_size": N, "layers": [...]}`: features a
-//! step (1 where an embedding comes first) and the layers from input to output, each one of
-//!
-//! ```json
-//! {"type": "embedding", "vocabulary": 5000, "size": 100, "mask_zero": false}
-//! {"type": "masking", "mask_value": 0.0}
-//! {"type": "simple_rnn", "units": 64, "activation": "tanh", "use_bias": true, "return_sequences": false,
-//!  "return_state": false, "go_backwards": false, "stateful": false, "zero_output_for_mask": false,
-//!  "unroll": "auto", "dropout": 0.0, "recurrent_dropout": 0.0}
-//! {"type": "bidirectional", "merge_mode": "concat", "simple_rnn": {"units": 64}}
-//! {"type": "dense", "units": 1, "activation": "linear", "use_bias": true}
-//! {"type": "dropout", "rate": 0.5}
-//! ```
-//!
-//! The values above are the defaults (Keras's), taken where a field is missing; `vocabulary`, `size`, `units` and
-//! `rate` have none. `simple_rnn` in a bidirectional layer has the fields of a `simple_rnn` layer without `type`.
-//! `activation` is `linear`, `tanh`, `relu`, `sigmoid` or, in a dense layer, `softmax`; `unroll` is `auto`, `looped`
-//! or `unrolled`; `merge_mode` is `concat`, `sum`, `mul`, `ave` or `none`. An unknown field, type or name is an
-//! error.
-//!
-//! Each weight is a tensor `layers.{i}.{name}`, `i` counting all layers from 0 and the name being
-//! [`Weight::name`](crate::Weight::name): F32, in Keras's layout and shape, so a bias has one dimension. No tensor may
-//! be missing and none may be left over.
-//!
-//! Values are taken as they are: a NaN or an infinity among the weights loads, as it may be just what somebody wants
-//! to look at. Initialisers are not kept, since the weights they made are; a loaded layer has Keras's defaults.
-//! The state of a stateful layer is not kept either.
-//!
-//! One model gives the same bytes each time it is saved: tensors stand in layer order, and nothing of the time, the
-//! place or the machine goes in.
+//! Read and written by a few lines of our own: the crate of that name takes a key that is there twice, adds up sizes
+//! unchecked, keeps metadata in an order that changes from run to run, and wants everything in memory at once.
 
-use std::collections::HashSet;
+use std::borrow::Cow;
 use std::fmt;
-use std::io::Write;
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
-use safetensors::Dtype;
-use safetensors::tensor::Metadata;
-use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
+use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
-use serde::{Deserialize, Serialize};
 
-use super::{read_file, replace_file};
+use super::json::{Json, Object, Quoted, Text};
+use super::{as_bad_format, bad, file, prefixed};
 use crate::error::{Error, Result};
-use crate::layers::{
-    Activation, Bidirectional, Dense, Dropout, Embedding, Layer, Masking, MergeMode, Shape, SimpleRnn,
-    Unroll, Variable, Variables, Weight,
-};
-use crate::memory::{AlignedVec, checked_product};
-use crate::sequential::Sequential;
+use crate::layers::Weight;
+use crate::memory::{checked_product, with_room};
 
-const FORMAT: &str = "elman";
-const VERSION: &str = "1";
+/// The longest header that the format's own readers take.
+const LONGEST_HEADER: u64 = 100_000_000;
 
-impl Sequential {
-    /// Writes the layers and their weights to a safetensors file, layout version 1.
-    ///
-    /// The file appears at `path` complete or not at all: it is written beside `path` under another name and then
-    /// renamed, and a file that was there before stays whole if anything fails. The same model always gives the same
-    /// bytes. Initialisers and the states of stateful layers are not kept.
-    ///
-    /// # Errors
-    /// [`Error::NotBuilt`], [`Error::Io`], [`Error::Unsupported`] after [`drop_weights`](Self::drop_weights).
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let network = self.whole_network("save")?;
-        let config = Config {
-            input_size: self.input_size(),
-            layers: LayerObjects(self.layers().iter().map(LayerObject::from).collect()),
-        };
-        let mut tensors = Vec::new();
-        for (layer, built) in network.layers.iter().enumerate() {
-            let variables = built.variables.0.iter();
-            tensors.extend(variables.map(|variable| (tensor_name(layer, variable.which), variable)));
-        }
-        let header = Header { config: to_json(&config)?, tensors: &tensors };
-        let mut header = to_json(&header)?;
-        // Spaces at the end of the header are the format's own way to align the data.
-        let aligned = header.len().next_multiple_of(size_of::<u64>());
-        header.extend(std::iter::repeat_n(' ', aligned - header.len()));
-        replace_file(path.as_ref(), |file| {
-            file.write_all(&(header.len() as u64).to_le_bytes())?;
-            file.write_all(header.as_bytes())?;
-            for value in tensors.iter().flat_map(|(_, variable)| variable.values()) {
-                file.write_all(&value.to_le_bytes())?;
+const METADATA: &str = "__metadata__";
+
+/// The name of a tensor.
+#[derive(Clone, Copy)]
+pub(super) enum Name {
+    /// A weight of a layer, counted from 0 over all layers.
+    Weight(usize, Weight),
+    /// What the optimizer keeps beside a weight, counted from 0.
+    Slot(usize, usize, Weight),
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Name::Weight(layer, which) => write!(formatter, "layers.{layer}.{}", which.name()),
+            Name::Slot(slot, layer, which) => {
+                write!(formatter, "slot.{slot}.layers.{layer}.{}", which.name())
             }
-            Ok(())
-        })
+        }
     }
-
-    /// Reads what [`save`](Self::save) wrote; the model comes back built.
-    ///
-    /// Anything in the file that is missing, left over, of another shape or type, or unknown is
-    /// [`Error::BadFormat`].
-    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        Self::load_bytes(&read_file(path)?).map_err(|error| match error {
-            Error::BadFormat(message) => Error::BadFormat(format!("{}: {message}", path.display())),
-            other => other,
-        })
-    }
-
-    /// [`load`](Self::load) from the bytes of a file, at any alignment.
-    pub fn load_bytes(bytes: &[u8]) -> Result<Self> {
-        let tensors = Tensors::parse(bytes)?;
-        let config = tensors.config()?;
-        let layers: Vec<Layer> = config.layers.0.into_iter().map(Layer::from).collect();
-        let found = tensors.of_layers(config.input_size, &layers)?;
-        let variables = found.into_iter().map(read_variables).collect::<Result<_>>()?;
-        Sequential::from_variables(config.input_size, layers, variables).map_err(as_bad_format)
-    }
-}
-
-pub(super) fn bad(message: impl fmt::Display) -> Error {
-    Error::BadFormat(message.to_string())
-}
-
-/// What is an invalid argument in a program is a bad format in a file.
-pub(super) fn as_bad_format(error: Error) -> Error {
-    match error {
-        Error::InvalidArgument(message) => Error::BadFormat(message),
-        other => other,
-    }
-}
-
-fn tensor_name(layer: usize, which: Weight) -> String {
-    format!("layers.{layer}.{}", which.name())
 }
 
 /// The shape in a file: Keras's, where a bias has one dimension.
-fn tensor_shape(which: Weight, shape: [usize; 2]) -> Vec<usize> {
+pub(super) fn shape_in_file(which: Weight, shape: &[usize; 2]) -> &[usize] {
     match which {
-        Weight::Bias | Weight::BackwardBias => vec![shape[1]],
-        _ => shape.to_vec(),
+        Weight::Bias | Weight::BackwardBias => &shape[1..],
+        _ => shape,
     }
 }
 
-/// Serialising our own plain structures into a string has no way to fail; if it did, it would be no format's fault.
-pub(super) fn to_json(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| Error::InvalidArgument(format!("cannot be saved: {error}")))
+/// A tensor to be written. The shape is a weight's.
+#[derive(Clone, Copy)]
+pub(super) struct Tensor<'a> {
+    pub(super) name: Name,
+    pub(super) which: Weight,
+    pub(super) shape: [usize; 2],
+    pub(super) values: &'a [f32],
 }
 
-/// The header of a file to be written. The safetensors crate keeps metadata in a hash map, in an order that changes
-/// from run to run, and wants all bytes in memory; this writes the same structure in a fixed order.
-struct Header<'a> {
-    config: String,
-    tensors: &'a [(String, &'a Variable)],
-}
-
-#[derive(Serialize)]
-struct HeaderMetadata<'a> {
-    format: &'a str,
-    version: &'a str,
-    config: &'a str,
+/// A file to be written: its header, and the arrays behind it, which are not copied.
+pub(crate) struct Image<'a> {
+    header: Vec<u8>,
+    tensors: Vec<Tensor<'a>>,
 }
 
 #[derive(Serialize)]
-struct HeaderTensor {
-    dtype: Dtype,
-    shape: Vec<usize>,
+struct TensorObject<'a> {
+    dtype: &'a str,
+    shape: &'a [usize],
     data_offsets: [usize; 2],
 }
 
-impl Serialize for Header<'_> {
+struct HeaderObject<'a> {
+    metadata: &'a [(&'a str, &'a str)],
+    tensors: &'a [Tensor<'a>],
+}
+
+struct MetadataObject<'a>(&'a [(&'a str, &'a str)]);
+
+impl Serialize for MetadataObject<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
+    }
+}
+
+impl Serialize for HeaderObject<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(1 + self.tensors.len()))?;
-        let metadata = HeaderMetadata { format: FORMAT, version: VERSION, config: &self.config };
-        map.serialize_entry("__metadata__", &metadata)?;
+        map.serialize_entry(METADATA, &MetadataObject(self.metadata))?;
         let mut start = 0;
-        for (name, variable) in self.tensors {
-            let end = start + size_of_val(variable.values());
-            let shape = tensor_shape(variable.which, variable.shape);
-            map.serialize_entry(
-                name,
-                &HeaderTensor { dtype: Dtype::F32, shape, data_offsets: [start, end] },
-            )?;
+        for Tensor { name, which, shape, values } in self.tensors {
+            let end = start + size_of_val(*values);
+            let shape = shape_in_file(*which, shape);
+            let object = TensorObject { dtype: "F32", shape, data_offsets: [start, end] };
+            map.serialize_entry(&format_args!("{name}"), &object)?;
             start = end;
         }
         map.end()
     }
 }
 
-/// A parsed file: the header, and the bytes it speaks about.
-pub(super) struct Tensors<'a> {
-    metadata: Metadata,
-    data: &'a [u8],
+impl<'a> Image<'a> {
+    pub(super) fn new(metadata: &[(&str, &str)], tensors: Vec<Tensor<'a>>) -> Result<Self> {
+        let mut header = Text::default();
+        serde_json::to_writer(&mut header, &HeaderObject { metadata, tensors: &tensors })
+            .and_then(|()| {
+                // Spaces at the end of the header are the format's own way to align the data.
+                let spaces = header.0.len().next_multiple_of(size_of::<u64>()) - header.0.len();
+                header.write_all(&b"       "[..spaces]).map_err(serde_json::Error::io)
+            })
+            .map_err(|_| Error::OutOfMemory { bytes: header.0.capacity() })?;
+        Ok(Self { header: header.0, tensors })
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn len(&self) -> usize {
+        let data: usize = self.tensors.iter().map(|tensor| size_of_val(tensor.values)).sum();
+        size_of::<u64>() + self.header.len() + data
+    }
+
+    pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        /// Few calls, and no more than the stack has room for.
+        const VALUES_AT_A_TIME: usize = 1024;
+        out.write_all(&(self.header.len() as u64).to_le_bytes())?;
+        out.write_all(&self.header)?;
+        let mut bytes = [0; VALUES_AT_A_TIME * size_of::<f32>()];
+        for values in self.tensors.iter().flat_map(|tensor| tensor.values.chunks(VALUES_AT_A_TIME)) {
+            for (to, value) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
+                *to = value.to_le_bytes();
+            }
+            out.write_all(&bytes[..size_of_val(values)])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = Text(with_room(self.len())?);
+        // It has room for all.
+        self.write(&mut bytes).map_err(|_| Error::OutOfMemory { bytes: self.len() })?;
+        Ok(bytes.0)
+    }
+
+    pub(super) fn save(&self, path: &Path) -> Result<()> {
+        file::replace(path, &|out| self.write(out)).map_err(|source| Error::Io { path: path.into(), source })
+    }
 }
 
-/// A weight whose type and shape were found to be right, with its bytes.
-struct Found<'a> {
-    which: Weight,
-    shape: [usize; 2],
-    bytes: &'a [u8],
+/// Where a file's bytes come from: a file, or memory.
+pub(super) struct Source<R> {
+    reader: R,
+    len: u64,
+    /// Empty where the bytes are in memory.
+    path: PathBuf,
 }
 
-impl<'a> Tensors<'a> {
-    /// Splits a file by hand and leaves only the header to the safetensors crate: its own reader adds up sizes from
-    /// the file unchecked, and its errors do not carry them.
-    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self> {
-        let total = bytes.len();
-        let Some((size, rest)) = bytes.split_first_chunk() else {
+impl Source<File> {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let (reader, len) = file::open(path).map_err(|source| Error::Io { path: path.into(), source })?;
+        Ok(Self { reader, len, path: path.into() })
+    }
+}
+
+impl<'a> Source<Cursor<&'a [u8]>> {
+    pub(super) fn of(bytes: &'a [u8]) -> Self {
+        Self { reader: Cursor::new(bytes), len: bytes.len() as u64, path: PathBuf::new() }
+    }
+}
+
+impl<R: Read + Seek> Source<R> {
+    fn read(&mut self, to: &mut [u8]) -> Result<()> {
+        self.reader.read_exact(to).map_err(|source| Error::Io { path: self.path.clone(), source })
+    }
+
+    /// The text of the header. What it says is not looked at yet.
+    pub(super) fn header(&mut self) -> Result<String> {
+        let total = self.len;
+        let Some(rest) = total.checked_sub(size_of::<u64>() as u64) else {
             return Err(bad(format_args!(
                 "{total} bytes are too few for a safetensors file: it begins with 8"
             )));
         };
-        let size = u64::from_le_bytes(*size);
-        let header_and_data = usize::try_from(size).ok().and_then(|size| rest.split_at_checked(size));
-        let Some((header, data)) = header_and_data else {
+        let mut size = [0; size_of::<u64>()];
+        self.read(&mut size)?;
+        let size = u64::from_le_bytes(size);
+        if size > rest {
             return Err(bad(format_args!(
-                "the header should have {size} bytes, and only {} follow its length: not a safetensors file, or \
-                 truncated",
-                rest.len()
-            )));
-        };
-        let metadata: Metadata = serde_json::from_slice(header)
-            .map_err(|error| bad(format_args!("safetensors header of {size} bytes: {error}")))?;
-        if metadata.data_len() != data.len() {
-            return Err(bad(format_args!(
-                "the tensors should have {} bytes together, got {}: truncated, or something was appended",
-                metadata.data_len(),
-                data.len()
+                "the header should have {size} bytes, and only {rest} follow its length: not a safetensors file, or \
+                 truncated"
             )));
         }
-        Ok(Self { metadata, data })
+        if size > LONGEST_HEADER {
+            return Err(bad(format_args!(
+                "the header has {size} bytes, and safetensors files have at most {LONGEST_HEADER}"
+            )));
+        }
+        // At most 100 MB.
+        let size = size as usize;
+        let mut header = with_room(size)?;
+        header.resize(size, 0);
+        self.read(&mut header)?;
+        String::from_utf8(header)
+            .map_err(|error| bad(format_args!("safetensors header of {size} bytes: {error}")))
     }
 
-    /// The value of a metadata key.
-    pub(super) fn metadata_entry(&self, key: &str) -> Result<&str> {
-        let value = self.metadata.metadata().as_ref().and_then(|metadata| metadata.get(key));
-        value
-            .map(String::as_str)
-            .ok_or_else(|| bad(format_args!("not an elman file: the metadata has no \"{key}\"")))
-    }
-
-    fn config(&self) -> Result<Config> {
-        let get = |key| self.metadata_entry(key);
-        for (key, expected) in [("format", FORMAT), ("version", VERSION)] {
-            let value = get(key)?;
-            if value != expected {
-                return Err(bad(format_args!("\"{key}\" should be \"{expected}\", got \"{value}\"")));
+    /// Reads values that lie at this place in the file.
+    pub(super) fn floats(&mut self, at: u64, to: &mut [f32]) -> Result<()> {
+        const VALUES_AT_A_TIME: usize = 1024;
+        let sought = self.reader.seek(SeekFrom::Start(at));
+        sought.map_err(|source| Error::Io { path: self.path.clone(), source })?;
+        let mut bytes = [0; VALUES_AT_A_TIME * size_of::<f32>()];
+        for values in to.chunks_mut(VALUES_AT_A_TIME) {
+            let bytes = &mut bytes[..size_of_val(values)];
+            self.read(bytes)?;
+            for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
+                *value = f32::from_le_bytes(*bytes);
             }
         }
-        serde_json::from_str(get("config")?).map_err(|error| bad(format_args!("config: {error}")))
+        Ok(())
     }
 
-    /// Finds the weights of all layers. Nothing is allocated by the config's sizes: each is compared first with a
-    /// tensor that is really there, and only then used to reckon the next layer's.
-    fn of_layers(&self, input_size: usize, layers: &[Layer]) -> Result<Vec<Vec<Found<'a>>>> {
-        let mut input = Shape { features: input_size, sequence: true };
-        let mut names = HashSet::new();
-        let mut found = Vec::new();
-        for (index, layer) in layers.iter().enumerate() {
-            layer.validate().map_err(|error| match error {
-                Error::InvalidArgument(message) => bad(format_args!("config: layers.{index}: {message}")),
-                other => other,
-            })?;
-            let mut of_layer = Vec::new();
-            for (which, shape) in layer.variable_shapes(input.features) {
-                let name = tensor_name(index, which);
-                of_layer.push(Found { which, shape, bytes: self.bytes(&name, &tensor_shape(which, shape))? });
-                names.insert(name);
+    /// Says in a message which file is meant.
+    pub(super) fn named(&self, error: Error) -> Error {
+        match error {
+            Error::BadFormat(message) if self.path != Path::new("") => {
+                Error::BadFormat(format!("{}: {message}", self.path.display()))
             }
-            found.push(of_layer);
-            input = layer.output_shape(index, input).map_err(as_bad_format)?;
-        }
-        let surplus = self.metadata.offset_keys().into_iter().find(|name| !names.contains(name));
-        match surplus {
-            Some(name) => Err(bad(format_args!(
-                "tensor \"{name}\" belongs to no weight of the {} layers",
-                layers.len()
-            ))),
-            None => Ok(found),
+            other => other,
         }
     }
 
-    /// The bytes of a tensor of this name, F32 and of this shape.
-    pub(super) fn bytes(&self, name: &str, shape: &[usize]) -> Result<&'a [u8]> {
-        let Some(info) = self.metadata.info(name) else {
-            return Err(bad(format_args!("tensor \"{name}\" of shape {shape:?} is missing")));
+    pub(super) fn tensors<'a>(&self, header: &'a str) -> Result<Tensors<'a>> {
+        Tensors::parse(header, self.len)
+    }
+}
+
+/// What a header says of its tensors: no two overlap, and together they are all of the data.
+pub(super) struct Tensors<'a> {
+    metadata: Object<'a>,
+    /// The metadata among them.
+    objects: Object<'a>,
+    /// Which of them nobody has asked for.
+    left: Vec<bool>,
+    /// Where the data begins in the file.
+    data: u64,
+}
+
+/// What a header says of one tensor.
+struct Said<'a> {
+    dtype: Cow<'a, str>,
+    shape: Json<'a>,
+    offsets: [usize; 2],
+}
+
+impl<'a> Said<'a> {
+    fn read(name: &str, mut object: Json<'a>) -> Result<Self> {
+        let object = object.object()?;
+        let get = |key| {
+            let value = object.get(key);
+            value.ok_or_else(|| bad(format_args!("tensor {} has no \"{key}\"", Quoted(name))))
         };
-        if info.dtype != Dtype::F32 {
-            return Err(bad(format_args!("tensor \"{name}\" should be F32, got {}", info.dtype)));
+        if let Some((key, _)) =
+            object.iter().find(|(key, _)| !["dtype", "shape", "data_offsets"].contains(key))
+        {
+            return Err(bad(format_args!("tensor {}: unknown key {}", Quoted(name), Quoted(key))));
         }
-        if info.shape != shape {
+        let mut offsets = [0; 2];
+        let mut count = 0;
+        get("data_offsets")?.list(|json| {
+            let offset = json.size()?;
+            if let Some(place) = offsets.get_mut(count) {
+                *place = offset;
+            }
+            count += 1;
+            Ok(())
+        })?;
+        if count != 2 || offsets[0] > offsets[1] {
             return Err(bad(format_args!(
-                "tensor \"{name}\" should have the shape {shape:?}, got {:?}",
-                info.shape
+                "tensor {}: \"data_offsets\" should be its begin and its end",
+                Quoted(name)
             )));
         }
-        let (start, end) = info.data_offsets;
-        self.data.get(start..end).ok_or_else(|| {
-            bad(format_args!("tensor \"{name}\" lies at {start}..{end} of {} bytes", self.data.len()))
+        Ok(Self { dtype: get("dtype")?.string()?, shape: get("shape")?, offsets })
+    }
+
+    /// Whether the shape is this one; else in words, what it is.
+    fn check_shape(&self, expected: &[usize]) -> Result<std::result::Result<(), String>> {
+        let mut rank = 0;
+        let mut first = [0; 4];
+        self.shape.clone().list(|json| {
+            let dim = json.size()?;
+            if let Some(place) = first.get_mut(rank) {
+                *place = dim;
+            }
+            rank += 1;
+            Ok(())
+        })?;
+        Ok(match first.get(..rank) {
+            Some(shape) if shape == expected => Ok(()),
+            Some(shape) => Err(format!("{shape:?}")),
+            None => Err(format!("{rank} dimensions")),
         })
     }
 }
 
-fn read_variables(found: Vec<Found<'_>>) -> Result<Variables> {
-    let read = |Found { which, shape, bytes }: Found<'_>| {
-        let mut values = AlignedVec::zeroed(checked_product(which.name(), &shape)?)?;
-        for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
-            *value = f32::from_le_bytes(*bytes);
-        }
-        Ok(Variable { which, shape, values })
-    };
-    found.into_iter().map(read).collect::<Result<_>>().map(Variables)
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Config {
-    input_size: usize,
-    layers: LayerObjects,
-}
-
-/// A list that says which of its layers was wrong.
-#[derive(Serialize)]
-#[serde(transparent)]
-struct LayerObjects(Vec<LayerObject>);
-
-impl<'de> Deserialize<'de> for LayerObjects {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct List;
-
-        impl<'de> Visitor<'de> for List {
-            type Value = LayerObjects;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a list of layers")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(
-                self,
-                mut list: A,
-            ) -> std::result::Result<LayerObjects, A::Error> {
-                let mut layers = Vec::new();
-                loop {
-                    let at = |error| A::Error::custom(format_args!("layers.{}: {error}", layers.len()));
-                    match list.next_element().map_err(at)? {
-                        Some(layer) => layers.push(layer),
-                        None => return Ok(LayerObjects(layers)),
-                    }
-                }
-            }
-        }
-
-        deserializer.deserialize_seq(List)
+impl<'a> Tensors<'a> {
+    fn parse(header: &'a str, file: u64) -> Result<Self> {
+        let in_header = |error| prefixed(error, format_args!("safetensors header of {} bytes", header.len()));
+        let mut json = Json::new(header);
+        let objects = json.object().map_err(in_header)?;
+        json.end().map_err(in_header)?;
+        let metadata = objects.get(METADATA).unwrap_or(Json::new("{}")).object().map_err(in_header)?;
+        metadata.iter().try_for_each(|(_, mut value)| value.string().map(|_| ())).map_err(in_header)?;
+        let mut left = with_room(objects.iter().count())?;
+        left.extend(objects.iter().map(|(name, _)| name != METADATA));
+        // What was read lies in the file: the sum fits.
+        let data = size_of::<u64>() as u64 + header.len() as u64;
+        let tensors = Self { metadata, objects, left, data };
+        tensors.check_places(file - data)?;
+        Ok(tensors)
     }
-}
 
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-enum LayerObject {
-    Embedding {
-        vocabulary: usize,
-        size: usize,
-        #[serde(default)]
-        mask_zero: bool,
-    },
-    Masking {
-        #[serde(default)]
-        mask_value: f32,
-    },
-    SimpleRnn(RnnObject),
-    Bidirectional {
-        #[serde(default)]
-        merge_mode: MergeMode,
-        simple_rnn: RnnObject,
-    },
-    Dense {
-        units: usize,
-        #[serde(default = "linear")]
-        activation: Activation,
-        #[serde(default = "yes")]
-        use_bias: bool,
-    },
-    Dropout {
-        rate: f32,
-    },
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RnnObject {
-    units: usize,
-    #[serde(default)]
-    activation: Activation,
-    #[serde(default = "yes")]
-    use_bias: bool,
-    #[serde(default)]
-    return_sequences: bool,
-    #[serde(default)]
-    return_state: bool,
-    #[serde(default)]
-    go_backwards: bool,
-    #[serde(default)]
-    stateful: bool,
-    #[serde(default)]
-    zero_output_for_mask: bool,
-    #[serde(default)]
-    unroll: Unroll,
-    #[serde(default)]
-    dropout: f32,
-    #[serde(default)]
-    recurrent_dropout: f32,
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn linear() -> Activation {
-    Activation::Linear
-}
-
-impl From<&Layer> for LayerObject {
-    fn from(layer: &Layer) -> Self {
-        // Every field by name, here and below, so that a new one cannot be forgotten.
-        match *layer {
-            Layer::Embedding(Embedding { vocabulary, size, mask_zero, embeddings_initializer: _ }) => {
-                LayerObject::Embedding { vocabulary, size, mask_zero }
+    /// Tensor lies behind tensor, without a gap, to the end of the data.
+    fn check_places(&self, data: u64) -> Result<()> {
+        let mut places = with_room(self.left.len())?;
+        for (name, object) in self.objects.iter().filter(|(name, _)| *name != METADATA) {
+            places.push(Said::read(name, object)?.offsets);
+        }
+        places.sort_unstable();
+        let mut end = 0;
+        for [start, next] in places {
+            if start != end {
+                return Err(bad(format_args!(
+                    "tensors overlap or leave a gap: one ends at {end}, the next begins at {start}"
+                )));
             }
-            Layer::Masking(Masking { mask_value }) => LayerObject::Masking { mask_value },
-            Layer::SimpleRnn(layer) => LayerObject::SimpleRnn(layer.into()),
-            Layer::Bidirectional(Bidirectional { layer, merge_mode }) => {
-                LayerObject::Bidirectional { merge_mode, simple_rnn: layer.into() }
-            }
-            Layer::Dense(Dense {
-                units,
-                activation,
-                use_bias,
-                kernel_initializer: _,
-                bias_initializer: _,
-            }) => LayerObject::Dense { units, activation, use_bias },
-            Layer::Dropout(Dropout { rate }) => LayerObject::Dropout { rate },
+            end = next;
+        }
+        if end as u64 != data {
+            return Err(bad(format_args!(
+                "the tensors should have {end} bytes together, got {data}: truncated, or something was appended"
+            )));
+        }
+        Ok(())
+    }
+
+    /// How many tensors there are, and the metadata, where that is there.
+    pub(super) fn count(&self) -> usize {
+        self.left.len()
+    }
+
+    /// The value of a metadata key.
+    pub(super) fn metadata_entry(&self, key: &str) -> Result<Cow<'a, str>> {
+        match self.metadata.get(key) {
+            Some(mut value) => value.string(),
+            None => Err(bad(format_args!("not an elman file: the metadata has no \"{key}\""))),
         }
     }
-}
 
-impl From<LayerObject> for Layer {
-    fn from(object: LayerObject) -> Self {
-        match object {
-            LayerObject::Embedding { vocabulary, size, mask_zero } => {
-                Embedding::new(vocabulary, size).mask_zero(mask_zero).into()
-            }
-            LayerObject::Masking { mask_value } => Masking::new(mask_value).into(),
-            LayerObject::SimpleRnn(object) => SimpleRnn::from(object).into(),
-            LayerObject::Bidirectional { merge_mode, simple_rnn } => {
-                Bidirectional::new(simple_rnn.into()).merge_mode(merge_mode).into()
-            }
-            LayerObject::Dense { units, activation, use_bias } => {
-                Dense::new(units).activation(activation).use_bias(use_bias).into()
-            }
-            LayerObject::Dropout { rate } => Dropout::new(rate).into(),
+    /// Checks that a metadata key has this value.
+    pub(super) fn expect(&self, key: &str, expected: &str) -> Result<()> {
+        let value = self.metadata_entry(key)?;
+        if value == expected {
+            Ok(())
+        } else {
+            Err(bad(format_args!("\"{key}\" should be \"{expected}\", got {}", Quoted(&value))))
         }
     }
-}
 
-impl From<SimpleRnn> for RnnObject {
-    fn from(layer: SimpleRnn) -> Self {
-        let SimpleRnn {
-            units,
-            activation,
-            use_bias,
-            return_sequences,
-            return_state,
-            go_backwards,
-            stateful,
-            zero_output_for_mask,
-            unroll,
-            dropout,
-            recurrent_dropout,
-            kernel_initializer: _,
-            recurrent_initializer: _,
-            bias_initializer: _,
-        } = layer;
-        Self {
-            units,
-            activation,
-            use_bias,
-            return_sequences,
-            return_state,
-            go_backwards,
-            stateful,
-            zero_output_for_mask,
-            unroll,
-            dropout,
-            recurrent_dropout,
+    /// Where in the file the values of a weight's tensor lie, which is F32 and of this shape.
+    pub(super) fn find(&mut self, name: Name, which: Weight, shape: [usize; 2]) -> Result<u64> {
+        let name = name.to_string();
+        let shape = shape_in_file(which, &shape);
+        let Some((at, object)) = self.objects.find(&name) else {
+            return Err(bad(format_args!("tensor \"{name}\" of shape {shape:?} is missing")));
+        };
+        let said = Said::read(&name, object)?;
+        if said.dtype != "F32" {
+            return Err(bad(format_args!("tensor \"{name}\" should be F32, got {}", Quoted(&said.dtype))));
         }
+        if let Err(got) = said.check_shape(shape)? {
+            return Err(bad(format_args!("tensor \"{name}\" should have the shape {shape:?}, got {got}")));
+        }
+        let [start, end] = said.offsets;
+        let bytes = checked_product(&name, shape).map_err(as_bad_format)? * size_of::<f32>();
+        if end - start != bytes {
+            return Err(bad(format_args!(
+                "tensor \"{name}\" of shape {shape:?} should have {bytes} bytes, got {}",
+                end - start
+            )));
+        }
+        self.left[at] = false;
+        Ok(self.data + start as u64)
     }
-}
 
-impl From<RnnObject> for SimpleRnn {
-    fn from(object: RnnObject) -> Self {
-        SimpleRnn::new(object.units)
-            .activation(object.activation)
-            .use_bias(object.use_bias)
-            .return_sequences(object.return_sequences)
-            .return_state(object.return_state)
-            .go_backwards(object.go_backwards)
-            .stateful(object.stateful)
-            .zero_output_for_mask(object.zero_output_for_mask)
-            .unroll(object.unroll)
-            .dropout(object.dropout)
-            .recurrent_dropout(object.recurrent_dropout)
+    /// No tensor is left over that nobody has asked for.
+    pub(super) fn finish(&self, whose: impl fmt::Display) -> Result<()> {
+        match self.objects.iter().zip(&self.left).find(|(_, left)| **left) {
+            Some(((name, _), _)) => {
+                Err(bad(format_args!("tensor {} belongs to no weight of {whose}", Quoted(name))))
+            }
+            None => Ok(()),
+        }
     }
 }

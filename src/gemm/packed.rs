@@ -151,7 +151,8 @@ impl PackedMatrix {
     /// Whether the walk over the panels may be plain for `rows` rows: the matrix stays in the second-level cache, and
     /// either few rows pass over a panel or its terms stay in the first.
     pub(super) fn is_small(&self, rows: usize) -> bool {
-        const SECOND_CACHE: usize = 1 << 20;
+        // Miri takes seconds for a megabyte, and has to see the walk over large matrices too.
+        const SECOND_CACHE: usize = if cfg!(miri) { 4 << 10 } else { 1 << 20 };
         self.bytes() <= SECOND_CACHE && (rows <= 8 || self.terms <= self.kernels.terms_in_cache)
     }
 

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::PackedMatrix;
 use crate::dispatch::{Block, Finish, Function};
+use crate::memory::extent;
 
 /// The left-hand rows of a product.
 #[derive(Clone, Copy)]
@@ -60,9 +61,7 @@ impl<'a> Rows<'a> {
     /// Whether every row has `terms` floats.
     pub(super) fn hold(&self, terms: usize) -> bool {
         match *self {
-            Rows::Strided { values, stride, count } => {
-                count == 0 || (count - 1) * stride + terms <= values.len()
-            }
+            Rows::Strided { values, stride, count } => extent(count, stride, terms) <= values.len(),
             Rows::Scattered { values, offsets } => {
                 offsets.iter().all(|&offset| offset <= values.len() && terms <= values.len() - offset)
             }
@@ -76,6 +75,9 @@ const ROWS_BYTES: usize = 512 << 10;
 const ROWS_LEAST: usize = 256;
 
 /// `c = init + rows·matrix`, whole vectors written, rows of `c` being `c_stride` apart.
+///
+/// # Panics
+/// Where an array is too small.
 pub(crate) fn multiply(
     rows: Rows<'_>,
     matrix: &PackedMatrix,
@@ -90,8 +92,10 @@ pub(crate) fn multiply(
     loop {
         let (here, rest) = rows.split_at(most);
         if let Some(block) = block_of(here, matrix, init, c, c_stride) {
-            // SAFETY: `block_of` checked that every row has `terms` floats, that `c` has whole vectors at each row, and that
-            // the bias, which a shared reference keeps apart from `c`, is as wide.
+            // SAFETY: `walk` reads `terms` floats of every row and the initial values as wide as `c`, and
+            // writes whole vectors of every row of `c`: `block_of` found all of them inside their arrays.
+            // Rows and bias are borrowed shared and `c` is not, so they are apart. There is no step after
+            // this one.
             unsafe { walk(matrix, block, &[here.count()], None, 0) };
         }
         if rest.count() == 0 {
@@ -120,7 +124,7 @@ pub(crate) fn block_of(
     }
     let width = matrix.padded_columns();
     assert!(rows.hold(matrix.terms()), "a row lies outside its array");
-    assert!(width <= c_stride && (count - 1) * c_stride + width <= c.len(), "output too small");
+    assert!(width <= c_stride && extent(count, c_stride, width) <= c.len(), "output too small");
     let (a, offsets, a_stride) = match rows {
         Rows::Strided { values, stride, .. } => (values.as_ptr(), std::ptr::null(), stride),
         Rows::Scattered { values, offsets } => (values.as_ptr(), offsets.as_ptr(), 0),
@@ -138,6 +142,9 @@ pub(crate) fn block_of(
 
 /// Turns sums into states in place: `c = function(c + h·matrix)` for `count` rows of `h` and `c`, `stride` apart; tiny
 /// states become zero.
+///
+/// # Panics
+/// Where an array is too small.
 pub(crate) fn recur(
     matrix: &PackedMatrix,
     function: Function,
@@ -152,7 +159,7 @@ pub(crate) fn recur(
     let width = matrix.padded_columns();
     let rows = Rows::Strided { values: h, stride, count };
     assert!(rows.hold(matrix.terms()), "a state lies outside its array");
-    assert!(width <= stride && (count - 1) * stride + width <= c.len(), "rows too short");
+    assert!(width <= stride && extent(count, stride, width) <= c.len(), "rows too short");
     let c = c.as_mut_ptr();
     let block = Block {
         a: h.as_ptr(),
@@ -163,8 +170,9 @@ pub(crate) fn recur(
         c_stride: stride,
         ..matrix.block()
     };
-    // SAFETY: the asserts: every row of `h` has `terms` floats and every row of `c` whole vectors; `h` is borrowed
-    // apart from `c`.
+    // SAFETY: `walk` reads `terms` floats of every row of `h`, and reads and writes whole vectors of every
+    // row of `c`: the asserts found all of them inside their arrays. `h` is borrowed shared and `c` is not,
+    // so they are apart. There is no step after this one.
     unsafe { walk(matrix, block, &[count], Some(function), 0) };
 }
 
@@ -175,8 +183,9 @@ pub(crate) fn recur(
 /// that a step starts on the weights that the last one left in the cache.
 ///
 /// # Safety
-/// As `kernels::tile::steps` for all columns of the matrix, padded to whole vectors; `block` must come from
-/// [`PackedMatrix::block`].
+/// As `kernels::tile::steps` for all columns of the matrix, padded to whole vectors: the rows of every step
+/// must lie inside their arrays. What would follow the last step need not be there. `block` must come from
+/// [`PackedMatrix::block`] of this matrix, whose panels its pointer may read all of.
 #[inline(always)]
 pub(crate) unsafe fn walk(
     matrix: &PackedMatrix,
@@ -194,8 +203,9 @@ pub(crate) unsafe fn walk(
         // Steps of several rows, then those of one.
         let several = if most == 1 { 0 } else { counts.iter().take_while(|&&count| count > 1).count() };
         let (counts, lone) = counts.split_at(several);
-        // SAFETY: the caller's promise; the kernels are those that this process may run. The last step's rows are the next
-        // one's, whose sums lie behind them.
+        // SAFETY: the caller's promise for the steps of several rows and for those of one; the kernels are
+        // those that this process may run. The two `add` are computed only where a step of one row follows:
+        // its states are the last step's results and its sums lie behind them, both inside `c`.
         unsafe {
             if let Some(last) = counts.last() {
                 kernels.steps_of(matrix.padded_columns(), most)(&block, counts);
@@ -220,7 +230,7 @@ pub(crate) unsafe fn walk(
         return;
     }
     for (step, &rows) in counts.iter().enumerate() {
-        // SAFETY: the caller's promise for this step.
+        // SAFETY: the caller's promise for this step, whose rows are at `block.c`.
         unsafe {
             panels(matrix, &block, rows, in_registers, (first + step) % 2 == 1, &(0..matrix.panel_count()));
             if let Some(function) = state
@@ -228,14 +238,22 @@ pub(crate) unsafe fn walk(
             {
                 (kernels.apply_state)(function, block.c, rows, matrix.padded_columns(), block.c_stride);
             }
-            block.a = block.c;
-            block.offsets = std::ptr::null();
-            block.a_stride = block.c_stride;
-            // The next step's sums follow, or this was the last step and the address is not used.
-            block.c = block.c.add(rows * block.c_stride);
         }
-        block.init = block.c;
+        follow(&mut block, rows);
     }
+}
+
+/// Moves `block` on by a step of `rows` rows: they are the next step's rows, and its sums lie behind them.
+/// After the last step nothing needs to be there, so the address is computed without a claim that it is
+/// inside the array.
+#[inline(always)]
+fn follow(block: &mut Block, rows: usize) {
+    block.a = block.c;
+    block.offsets = std::ptr::null();
+    block.a_stride = block.c_stride;
+    block.c = block.c.wrapping_add(rows * block.c_stride);
+    block.init = block.c;
+    block.init_stride = block.c_stride;
 }
 
 /// [`walk`] over the panels that fall to one of several members; `meet` is called after every step and returns when all
@@ -260,8 +278,9 @@ pub(crate) unsafe fn walk_share(
     let columns = (share.end * kernels.panel()).min(matrix.padded_columns()).saturating_sub(column);
     let in_registers = state == Some(Function::Tanh);
     for (step, &rows) in counts.iter().enumerate() {
-        // SAFETY: the caller's promise; a member writes its own columns of a step's sums, and reads the states of the
-        // step before, which all members have finished.
+        // SAFETY: the caller's promise for this step, whose rows are at `block.c`. A member writes the
+        // columns of its own panels and no others, and reads the states of the step before, which all members
+        // have finished. It has `column` columns before its own, so they begin inside the first row.
         unsafe {
             panels(matrix, &block, rows, in_registers, (first + step) % 2 == 1, &share);
             if let Some(function) = state
@@ -269,14 +288,9 @@ pub(crate) unsafe fn walk_share(
             {
                 (kernels.apply_state)(function, block.c.add(column), rows, columns, block.c_stride);
             }
-            meet();
-            block.a = block.c;
-            block.offsets = std::ptr::null();
-            block.a_stride = block.c_stride;
-            // The next step's sums follow, or this was the last step and the address is not used.
-            block.c = block.c.add(rows * block.c_stride);
         }
-        block.init = block.c;
+        meet();
+        follow(&mut block, rows);
     }
 }
 
@@ -305,7 +319,8 @@ unsafe fn walk_plainly(matrix: &PackedMatrix, block: &mut Block, counts: &[usize
                 kernels.steps_of(width.min(columns - column), rows)
             };
             let panels = if abreast { kernels.abreast } else { 1 };
-            // SAFETY: the caller's promise, for the columns of these panels.
+            // SAFETY: the caller's promise, for the columns of these panels: `column` is one of the matrix,
+            // so `init` and `c` have it in their first row.
             unsafe {
                 block.c = c.add(column);
                 block.init = init.add(column);
@@ -314,17 +329,15 @@ unsafe fn walk_plainly(matrix: &PackedMatrix, block: &mut Block, counts: &[usize
             block.b = block.b.wrapping_add(panels * block.panel_stride);
             column += panels * width;
         }
-        // SAFETY: the caller's promise; the next step's sums follow, or this was the last step and the address is not
-        // used.
-        unsafe {
-            if let Some(function) = state
-                && !in_registers
-            {
-                (kernels.apply_state)(function, c, rows, columns, block.c_stride);
-            }
-            block.a = c;
-            c = c.add(rows * block.c_stride);
+        if let Some(function) = state
+            && !in_registers
+        {
+            // SAFETY: the caller's promise: `c` has whole vectors at each of this step's rows.
+            unsafe { (kernels.apply_state)(function, c, rows, columns, block.c_stride) };
         }
+        block.a = c;
+        // After the last step nothing needs to be there.
+        c = c.wrapping_add(rows * block.c_stride);
         block.offsets = std::ptr::null();
         block.a_stride = block.c_stride;
         block.init_stride = block.c_stride;
@@ -366,6 +379,8 @@ unsafe fn panels(
     for group in 0..groups {
         let (index, steps) = at(group);
         let panel = matrix.panel(index);
+        // From the pointer to all panels: a lone row goes on into those that follow.
+        let b = block.b.wrapping_add(panel.column * block.terms);
         let next = if group + 1 < groups && rows > 8 { matrix.panel(at(group + 1).0).values } else { &[] };
         let mut part = *block;
         let mut done = 0;
@@ -374,11 +389,11 @@ unsafe fn panels(
             let ahead = panel.values.get((done + part.terms) * panel.width..).unwrap_or_default();
             let ahead = if ahead.is_empty() { next } else { ahead };
             (part.ahead, part.ahead_len) = (ahead.as_ptr(), ahead.len().min(part.terms * panel.width));
-            // SAFETY: `done` terms into the rows and the panel, `column` columns into output and initial values: all
-            // inside what the caller vouched for.
+            part.b = b.wrapping_add(done * panel.width);
+            // SAFETY: `done` is a term and `column` a column of the matrix: the rows' array has more than
+            // `done` floats, and the first row of output and initial values more than `column`.
             unsafe {
                 part.a = block.a.add(done);
-                part.b = panel.values.as_ptr().add(done * panel.width);
                 part.c = block.c.add(panel.column);
                 (part.init, part.init_stride) = if done == 0 {
                     (block.init.add(panel.column), block.init_stride)
@@ -389,8 +404,152 @@ unsafe fn panels(
             done += part.terms;
             let last = done == block.terms;
             part.finish = if last && tanh_state { Finish::TanhState } else { Finish::Keep };
-            // SAFETY: as above; the kernels are those that this process may run.
+            // SAFETY: the caller's promise for these terms and columns; `b` is where the panel's term `done`
+            // begins, and the panels taken together with it follow without a gap. The kernels are those that
+            // this process may run.
             unsafe { steps(&part, &[rows]) };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::available_kernels;
+
+    /// What stands where nothing may be written.
+    const CANARY: f32 = -77.0;
+
+    /// Some floats around 0, the same each time.
+    fn floats(count: usize, seed: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 37 + seed * 11) % 64) as f32 / 64.0 - 0.5).collect()
+    }
+
+    /// Rows and matrix of a product, and where its sums start, row by row without gaps.
+    struct Product {
+        a: Vec<f32>,
+        b: Vec<f32>,
+        init: Vec<f32>,
+        sizes: [usize; 3],
+    }
+
+    impl Product {
+        fn new(rows: usize, terms: usize, columns: usize) -> Self {
+            Self {
+                a: floats(rows * terms, 1),
+                b: floats(terms * columns, 2),
+                init: floats(rows * columns, 3),
+                sizes: [rows, terms, columns],
+            }
+        }
+
+        /// In `f64`, and no value's error is more than the last number.
+        fn expected(&self, row: usize, column: usize) -> (f64, f64) {
+            let [_, terms, columns] = self.sizes;
+            let product =
+                |k: usize| f64::from(self.a[row * terms + k]) * f64::from(self.b[k * columns + column]);
+            let sum: f64 = (0..terms).map(product).sum();
+            (f64::from(self.init[row * columns + column]) + sum, 1e-6 * (terms + 1) as f64)
+        }
+
+        /// Checks rows `stride` apart, of which `padded` floats are whole vectors.
+        fn check(&self, what: &str, c: &[f32], [stride, padded]: [usize; 2], function: fn(f64) -> f64) {
+            let [rows, _, columns] = self.sizes;
+            for row in 0..rows {
+                for (column, &got) in c[row * stride..].iter().take(columns).enumerate() {
+                    let (sum, error) = self.expected(row, column);
+                    let wanted = function(sum);
+                    assert!(
+                        (f64::from(got) - wanted).abs() <= error,
+                        "{what}: [{row}, {column}] {got} {wanted}"
+                    );
+                }
+                let gap = c[row * stride..].iter().take(stride).skip(padded);
+                assert!(gap.into_iter().all(|&it| it == CANARY), "{what}: written behind row {row}");
+            }
+        }
+    }
+
+    /// Rows, terms and columns: one of each, the edges of vectors and panels, several panels, lone rows over
+    /// several panels at once, a matrix beyond the second-level cache, and more rows than go together.
+    fn sizes() -> Vec<[usize; 3]> {
+        let mut sizes = vec![[ROWS_LEAST + 3, 2, 3], [300, 1, 1]];
+        // Miri is some thousand times slower.
+        let rows: &[usize] = if cfg!(miri) { &[1, 2, 7] } else { &[1, 2, 3, 7, 9] };
+        for &rows in rows {
+            for columns in [1, 4, 15, 16, 17, 33, 64, 65] {
+                sizes.extend([1, 9].map(|terms| [rows, terms, columns]));
+            }
+        }
+        let large = if cfg!(miri) { [[1, 20, 130], [2, 20, 130]] } else { [[1, 530, 530], [12, 530, 530]] };
+        sizes.extend(large);
+        sizes
+    }
+
+    /// The output ends with its last row's last vector, where the next row would begin beyond it.
+    #[test]
+    fn a_product_stays_inside_arrays_that_end_with_its_last_row() {
+        for kernels in available_kernels() {
+            for [rows, terms, columns] in sizes() {
+                let it = Product::new(rows, terms, columns);
+                let what = format!("{kernels:?} {:?}", it.sizes);
+                let matrix = PackedMatrix::new(kernels, terms, columns, &it.b).expect("small");
+                let padded = matrix.padded_columns();
+                let stride = padded + 5;
+                let mut c = vec![CANARY; extent(rows, stride, padded)];
+                for (row, init) in it.init.chunks(columns).enumerate() {
+                    c[row * stride..][..columns].copy_from_slice(init);
+                }
+                let offsets: Vec<usize> = (0..rows).map(|row| row * terms).collect();
+                let scattered = Rows::Scattered { values: &it.a, offsets: &offsets };
+                for a in [Rows::Strided { values: &it.a, stride: terms, count: rows }, scattered] {
+                    let mut c = c.clone();
+                    multiply(a, &matrix, Init::Output, &mut c, stride);
+                    it.check(&what, &c, [stride, padded], |sum| sum);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn states_stay_inside_arrays_that_end_with_their_last_row() {
+        type Case = (Function, fn(f64) -> f64);
+        let functions: [Case; 4] = [
+            (Function::Linear, |sum| sum),
+            (Function::Tanh, f64::tanh),
+            (Function::Relu, |sum| sum.max(0.0)),
+            (Function::Sigmoid, |sum| 1.0 / (1.0 + (-sum).exp())),
+        ];
+        for kernels in available_kernels() {
+            for [rows, units, _] in sizes().into_iter().filter(|[_, _, columns]| *columns == 16) {
+                for units in [units, 16, 70] {
+                    let it = Product::new(rows, units, units);
+                    let matrix = PackedMatrix::new(kernels, units, units, &it.b).expect("small");
+                    let padded = matrix.padded_columns();
+                    let stride = padded + 3;
+                    let mut h = vec![CANARY; extent(rows, stride, units)];
+                    let mut c = vec![CANARY; extent(rows, stride, padded)];
+                    for row in 0..rows {
+                        h[row * stride..][..units].copy_from_slice(&it.a[row * units..][..units]);
+                        c[row * stride..][..units].copy_from_slice(&it.init[row * units..][..units]);
+                    }
+                    for (function, exact) in functions {
+                        let mut c = c.clone();
+                        recur(&matrix, function, &h, &mut c, rows, stride);
+                        it.check(&format!("{kernels:?} {function:?}"), &c, [stride, padded], exact);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sizes whose product wraps around must not look small.
+    #[test]
+    fn what_overflows_fits_in_no_array() {
+        let values = [0.0; 8];
+        let rows = Rows::Strided { values: &values, stride: usize::MAX / 2 + 1, count: 3 };
+        assert!(!rows.hold(4));
+        assert_eq!(extent(3, usize::MAX / 2 + 1, 4), usize::MAX);
+        assert_eq!((extent(0, 9, 4), extent(1, 9, 4), extent(3, 9, 4)), (0, 4, 22));
     }
 }

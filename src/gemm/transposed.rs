@@ -71,6 +71,23 @@ impl Copies {
         Self { a: AlignedVec::empty(), b: AlignedVec::empty() }
     }
 
+    /// Room for a product with `rows` rows of results and `columns` columns; `packs`: of terms that are
+    /// parts.
+    pub(crate) fn reserve(
+        &mut self,
+        kernels: &KernelSet,
+        rows: usize,
+        columns: usize,
+        packs: bool,
+    ) -> Result<()> {
+        let padded = columns.next_multiple_of(kernels.lanes);
+        self.b.reserve_rows(padded, TERMS)?;
+        if rows >= PACK_FROM || packs {
+            self.a.reserve_rows(rows.div_ceil(tile_rows(kernels, padded)), TERMS * TILE_STRIDE)?;
+        }
+        Ok(())
+    }
+
     /// Floats that it holds.
     pub(crate) fn len(&self) -> usize {
         self.a.len() + self.b.len()
@@ -78,7 +95,10 @@ impl Copies {
 }
 
 /// `c[f - start, u] = Σ_n a[n, f] · b[n, u]` for f in `features` and `columns` columns, in the order of n; rows of `c` are
-/// `c_stride` apart and whole vectors are written.
+/// `c_stride` apart and whole vectors are written. There is [room](Copies::reserve) for the copies.
+///
+/// # Panics
+/// Where an array is too small, or the factors have different numbers of terms.
 pub(crate) fn multiply_over_rows(
     kernels: &KernelSet,
     (a, features): (Terms<'_>, Range<usize>),
@@ -86,20 +106,17 @@ pub(crate) fn multiply_over_rows(
     c: &mut [f32],
     c_stride: usize,
     copies: &mut Copies,
-) -> Result<()> {
+) {
     let (count, rows) = (a.count(), features.len());
     let padded = columns.next_multiple_of(kernels.lanes);
     assert!(b.count() == count && a.hold(features.end) && b.hold(columns), "the factors do not fit");
-    assert!(padded <= c_stride && rows * c_stride <= c.len(), "output too small");
+    assert!(padded <= c_stride && rows.saturating_mul(c_stride) <= c.len(), "output too small");
     c[..rows * c_stride].fill(0.0);
     let panel = kernels.panel();
-    // Of the widest panel: a narrower one could have higher tiles.
-    let tile_rows = kernels.outer_rows[padded.min(panel) / kernels.lanes - 1];
+    let tile_rows = tile_rows(kernels, padded);
     let pack = rows >= PACK_FROM || matches!(a, Terms::Parts { .. });
-    copies.b.reserve_scratch(TERMS * padded)?;
-    if pack {
-        copies.a.reserve_scratch(rows.div_ceil(tile_rows) * TERMS * TILE_STRIDE)?;
-    }
+    let packed = if pack { rows.div_ceil(tile_rows) * TERMS * TILE_STRIDE } else { 0 };
+    assert!(TERMS * padded <= copies.b.len() && packed <= copies.a.len(), "no room for the copies");
     for first in (0..count).step_by(TERMS) {
         let terms = first..count.min(first + TERMS);
         if pack {
@@ -131,13 +148,21 @@ pub(crate) fn multiply_over_rows(
                 c: c[column..].as_mut_ptr(),
                 c_stride,
             };
-            // SAFETY: the asserts: every row of `a` has `features.end` floats and every row of `c` `padded` ones; or
-            // `pack_tiles` has just written all tiles. The panel has `terms` rows of `width` floats, just written by
-            // `pack_panels`; `c` is borrowed apart from both. The kernels are this process's, and so are `tile_rows`.
+            // SAFETY: `outer` reads `rows` floats of each term from `a`: each has them behind
+            // `features.start`, as the assert found, or `pack_tiles` has just written `a_stride` for each
+            // term of each tile. It reads the panel, `terms` rows of `width` floats that `pack_panels` has
+            // just written, and reads and writes `width` floats behind `column` at each row of `c`: whole
+            // vectors of `padded`, which the assert found inside the rows. Each pointer is taken from all
+            // that lies behind it in its array, and is only moved forwards. `c` is borrowed apart from the
+            // factors. The kernels are those that this process may run, and `tile_rows` is theirs.
             unsafe { (kernels.outer)(&outer) };
         }
     }
-    Ok(())
+}
+
+/// Rows of a tile, for `padded` columns: of the widest panel, since a narrower one could have higher tiles.
+fn tile_rows(kernels: &KernelSet, padded: usize) -> usize {
+    kernels.outer_rows[padded.min(kernels.panel()) / kernels.lanes - 1]
 }
 
 /// Floats from term to term of a packed tile: the highest tile, so that eight can be copied at once.
@@ -183,6 +208,45 @@ fn pack_panels(
             let (to, rest) = to.split_at_mut(from.len());
             to.copy_from_slice(from);
             rest.fill(0.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::available_kernels;
+
+    #[test]
+    fn a_product_over_rows_is_the_sum_over_rows() {
+        // Miri is some thousand times slower.
+        let [most, some, wide] = if cfg!(miri) { [3, 3, 18] } else { [PACK_FROM + 3, 9, 66] };
+        for kernels in available_kernels() {
+            for [terms, rows, columns] in [[1, 1, 1], [5, 7, 17], [TERMS + 2, some, wide], [3, most, 5]] {
+                let a: Vec<f32> = (0..terms * rows).map(|i| (i % 23) as f32 - 11.0).collect();
+                let b: Vec<f32> = (0..terms * columns).map(|i| (i % 19) as f32 - 9.0).collect();
+                let stride = columns.next_multiple_of(kernels.lanes) + 2;
+                let mut c = vec![-77.0; rows * stride];
+                let in_order = |values, stride| Terms::Rows(Rows::Strided { values, stride, count: terms });
+                let order: Vec<[u32; 2]> = (0..terms as u32).map(|n| [0, n]).collect();
+                let part = [Rows::Strided { values: &a, stride: rows, count: terms }];
+                for a_terms in [in_order(&a, rows), Terms::Parts { parts: &part, order: &order }] {
+                    let (a_terms, b_terms) = ((a_terms, 0..rows), (in_order(&b, columns), columns));
+                    let mut copies = Copies::empty();
+                    let packs = matches!(a_terms.0, Terms::Parts { .. });
+                    copies.reserve(kernels, rows, columns, packs).expect("small");
+                    multiply_over_rows(kernels, a_terms, b_terms, &mut c, stride, &mut copies);
+                    for (f, u) in (0..rows).flat_map(|f| (0..columns).map(move |u| (f, u))) {
+                        // Whole numbers below 2^24: exact in any order.
+                        let sum: f32 = (0..terms).map(|n| a[n * rows + f] * b[n * columns + u]).sum();
+                        assert_eq!(
+                            c[f * stride + u],
+                            sum,
+                            "{kernels:?} {terms} {rows} {columns}: [{f}, {u}]"
+                        );
+                    }
+                }
+            }
         }
     }
 }

@@ -7,7 +7,8 @@ use crate::simd::Simd;
 /// zero, as everywhere a state is stored.
 ///
 /// # Safety
-/// `values` must be valid for reading and writing `columns` floats rounded up to whole vectors at each row.
+/// Each row must begin in the array that `values` points into, which must be valid there for reading and
+/// writing `columns` floats rounded up to whole vectors.
 #[inline(always)]
 pub(crate) unsafe fn apply<S: Simd, const STATE: bool>(
     s: S,
@@ -23,7 +24,7 @@ pub(crate) unsafe fn apply<S: Simd, const STATE: bool>(
         };
         ($f:expr, $stored:expr) => {
             for row in 0..rows {
-                // SAFETY: a row of the caller's.
+                // SAFETY: where a row begins, which is in the caller's array.
                 let row = unsafe { values.add(row * stride) };
                 for i in (0..columns).step_by(S::LANES) {
                     // SAFETY: i < columns, so the vector lies inside the row rounded up to whole vectors.

@@ -65,15 +65,17 @@ pub(crate) fn even_split(rows: usize, most: usize) -> impl Iterator<Item = std::
 /// Carries out `outer`, whose panel has at most `WIDTH` vectors.
 ///
 /// # Safety
-/// Every pointer of `outer` must be valid for what its field says: `a` for `rows` floats at each term (packed: `a_stride`
-/// floats for each term of each tile), `b` for `terms`
-/// times `vectors` vectors, `c` for as many vectors at each of `rows` rows, overlapping nothing else.
+/// Every pointer of `outer` must be valid for what its field says: `a` for `rows` floats at each term
+/// (packed: `a_stride` floats, at least a tile's rows, for each term of each tile), `b` for `terms` times
+/// `vectors` vectors, `c` for `vectors` vectors at each of `rows` rows, overlapping nothing else. There is at
+/// least one term.
 #[inline(always)]
 pub(crate) unsafe fn outer<S: Simd, const WIDTH: usize>(s: S, outer: &Outer) {
     macro_rules! panel {
         ($($nv:literal)*) => {
             match outer.vectors {
-                // SAFETY: the caller's promise. The condition is a constant: no panel is wider.
+                // SAFETY: the caller's promise; `NV` is the panel's vectors. The condition is a constant: no
+                // panel is wider.
                 $($nv if $nv <= WIDTH => unsafe { panel::<S, $nv>(s, outer) },)*
                 _ => unreachable!("a panel of {} vectors", outer.vectors),
             }
@@ -93,9 +95,10 @@ unsafe fn panel<S: Simd, const NV: usize>(s: S, outer: &Outer) {
         macro_rules! tile {
             ($($mr:literal)*) => {
                 match tile.len() {
-                    // SAFETY: the tile's rows are rows of `c`, and `a` is where its floats begin; the rest is the
-                    // caller's promise. The condition is a constant: it drops tiles that this arm's registers cannot
-                    // hold.
+                    // SAFETY: the tile's rows are rows of `c`, and `a` is where its floats of the first term
+                    // begin: inside that term's floats, or at the tile's own where they are packed. The rest
+                    // is the caller's promise. The condition is a constant: it drops tiles that this arm's
+                    // registers cannot hold.
                     $($mr if $mr <= most_rows(S::ACCUMULATORS, NV) => unsafe {
                         self::tile::<S, $mr, NV>(s, outer, outer.a.add(a), outer.c.add(tile.start * outer.c_stride))
                     },)*
@@ -113,7 +116,10 @@ unsafe fn panel<S: Simd, const NV: usize>(s: S, outer: &Outer) {
 /// As [`outer`]; `a` is the tile's first float of the first term, `c` its first row.
 #[inline(always)]
 unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(s: S, outer: &Outer, a: *const f32, c: *mut f32) {
-    // SAFETY: for the whole block: the tile has MR rows of `c` and as many floats of every term, k stays below `terms`.
+    // SAFETY: the tile has MR rows of `c` and MR floats of every term, and k stays below `terms`, so every
+    // address that is read or written is one that the caller vouched for. `b` moves on by one term after
+    // each: after the last one it is at the end of what the caller vouched for, where it may be and is not
+    // read.
     unsafe {
         let Outer { offsets, a_stride, terms, c_stride, .. } = *outer;
         let mut sums = [[s.splat(0.0); NV]; MR];
@@ -224,4 +230,54 @@ fn total<S: Simd>(s: S, parts: &[S::V; 4]) -> f32 {
         half /= 2;
     }
     lanes[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::Portable;
+
+    fn check<S: Simd>(s: S) {
+        for (rows, columns) in [(1, 1), (3, 15), (2, 16), (2, 33)] {
+            let padded = usize::next_multiple_of(columns, SQUARE_LANES);
+            let stride = padded + 3;
+            // They end with the last row's last vector.
+            let len = (rows - 1) * stride + padded;
+            let g: Vec<f32> = (0..len).map(|i| (i % 13) as f32 - 6.0).collect();
+            let h: Vec<f32> = (0..len).map(|i| (i % 7) as f32 / 8.0 - 0.25).collect();
+            let derivatives: [(Function, fn(f32) -> f32); 4] = [
+                (Function::Linear, |_| 1.0),
+                (Function::Tanh, |y| 1.0 - y * y),
+                (Function::Sigmoid, |y| y * (1.0 - y)),
+                (Function::Relu, |y| if y > 0.0 { 1.0 } else { 0.0 }),
+            ];
+            for (function, derivative) in derivatives {
+                let (mut passed, mut squares) = (g.clone(), vec![0.0; 2 * rows]);
+                let [to, from, sums] = [passed.as_mut_ptr(), h.as_ptr().cast_mut(), squares.as_mut_ptr()];
+                // SAFETY: all arrays have `padded` floats at each row, or two, and are three.
+                unsafe { through(s, function, to, from, rows, columns, stride, sums) };
+                for row in 0..rows {
+                    let here = row * stride..row * stride + padded;
+                    // Small whole numbers over 64: every product and sum is exact.
+                    for i in here.clone() {
+                        assert_eq!(passed[i], g[i] * derivative(h[i]), "{function:?} at {i}");
+                    }
+                    let sum: f32 = g[here].iter().map(|g| g * g).sum();
+                    assert_eq!(squares[2 * row..][..2], [sum, 0.0]);
+                }
+                let gaps = (0..len).filter(|i| i % stride >= padded);
+                assert!(gaps.into_iter().all(|i| passed[i] == g[i]), "written between rows");
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_pass_through_by_the_derivative() {
+        check(Portable);
+        #[cfg(target_arch = "x86_64")]
+        {
+            crate::simd::Avx2::new().into_iter().for_each(check);
+            crate::simd::Avx512::new().into_iter().for_each(check);
+        }
+    }
 }

@@ -105,7 +105,7 @@ unsafe fn product<S: Simd, const NV: usize, const WIDTH: usize, const LONE: bool
     place: Place,
 ) {
     if LONE {
-        // SAFETY: the caller's promise; there is one row.
+        // SAFETY: row 0 of the one row that the caller promises with `LONE`.
         unsafe { rows_of_tile::<S, 1, NV, WIDTH>(s, block, place, 0) };
         return;
     }
@@ -178,8 +178,10 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize, co
     row: usize,
 ) {
     let Block { terms, segments, .. } = *block;
-    // SAFETY: row + r is a row of the block, k stays below `terms`, and vector v lies inside the
-    // panels, so every address is one that the caller vouched for.
+    // SAFETY: row + r is a row of the block, k stays below `terms`, and vector v lies inside the panels, so
+    // every address that is read or written is one that the caller vouched for, and so is every one on the
+    // way: a row's first float, and the first vector of a row or term. What is fetched ahead is not read, and
+    // its address is computed by `wrapping_add`.
     unsafe {
         let Place { offsets, a_stride, init_stride, .. } = place;
         let mut a = [place.a; MR];
@@ -299,7 +301,8 @@ unsafe fn term<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize>(
     block: &Block,
     k: usize,
 ) {
-    // SAFETY: the caller's promise.
+    // SAFETY: `k` is a term, which each row of `a` has, and each panel a vector for every v: the caller's
+    // promise. Term k begins k times the panel's width behind the panel's first.
     unsafe {
         // A constant, so that the terms of an unrolled loop are one address and displacements.
         let b = block.b.add(k * if NV < WIDTH { NV } else { WIDTH } * S::LANES);
@@ -321,7 +324,8 @@ unsafe fn term<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize>(
 /// the first, which takes as long as a small row's product.
 ///
 /// # Safety
-/// As [`product`] for each step; `counts` never grows from one step to the next.
+/// As [`product`] for each step; `counts` never grows from one step to the next. What would follow the last
+/// step need not be there.
 #[inline(always)]
 pub(crate) unsafe fn steps<S: Simd, const NV: usize, const WIDTH: usize, const LONE: bool>(
     s: S,
@@ -341,15 +345,15 @@ pub(crate) unsafe fn steps<S: Simd, const NV: usize, const WIDTH: usize, const L
         place.rows = rows;
         // Read again in every step, so that what is made of it is made in the branch that needs it: a lone row's kernel would
         // prepare for all branches what takes a tenth of a step of 64 units.
-        // SAFETY: a field of the block.
+        // SAFETY: a reference's own field: readable, aligned and initialised.
         let terms = unsafe { std::ptr::read_volatile(&raw const block.terms) };
-        // SAFETY: the caller's promise for this step.
+        // SAFETY: the caller's promise for this step, whose rows are at `place`.
         unsafe { product::<S, NV, WIDTH, LONE>(s, &Block { terms, ..*block }, place) };
         place.a = place.c;
         place.offsets = std::ptr::null();
         place.a_stride = block.c_stride;
-        // SAFETY: the next step's sums follow, or this was the last step and the pointer is not used.
-        place.c = unsafe { place.c.add(rows * block.c_stride) };
+        // After the last step nothing needs to be there.
+        place.c = place.c.wrapping_add(rows * block.c_stride);
         place.init = place.c;
     }
 }

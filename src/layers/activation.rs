@@ -5,7 +5,7 @@
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Activation {
-    /// `x`.
+    /// `x`; a recurrent layer's state is 0 below 2^-100, with this as with every activation.
     Linear,
     /// The hyperbolic tangent, at most 2 ULP from the exact value. Keras's default for recurrent layers.
     #[default]

@@ -21,7 +21,8 @@ pub enum MergeMode {
     None,
 }
 
-/// Keras's Bidirectional around a [`SimpleRnn`]: a forward half and a backward half of the same configuration.
+/// Keras's Bidirectional around a [`SimpleRnn`]: a forward half and a backward half of the same
+/// configuration. As in Keras its masked steps give zeros.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bidirectional {
     pub(crate) layer: SimpleRnn,

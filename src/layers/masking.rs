@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result};
 
-/// Masks each step whose features all equal `mask_value`, as Keras's Masking layer does.
+/// Masks each step whose features all equal `mask_value`, as Keras's Masking layer does. First layer only,
+/// below a recurrent one that skips the steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Masking {
     pub(crate) mask_value: f32,

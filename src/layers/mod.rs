@@ -38,7 +38,7 @@ use crate::error::{Error, Result};
 pub enum Layer {
     /// Token ids to vectors; first layer only.
     Embedding(Embedding),
-    /// Marks steps to be skipped.
+    /// Marks steps to be skipped; first layer only.
     Masking(Masking),
     /// A recurrent layer.
     SimpleRnn(SimpleRnn),
@@ -126,7 +126,13 @@ impl Layer {
             Layer::Embedding(_) => Err(Error::InvalidArgument(format!(
                 "an embedding must be the first layer, got it as layer {index}"
             ))),
-            Layer::Masking(_) => needs_sequence(input),
+            Layer::Masking(_) if index == 0 => Ok(input),
+            // In Keras it masks what the layers below it give; here it reads the model's own input.
+            Layer::Masking(_) => needs_sequence(input).and_then(|_| {
+                Err(Error::Unsupported(format!(
+                    "a masking layer must be the first layer, got it as layer {index}"
+                )))
+            }),
             Layer::SimpleRnn(layer) => {
                 needs_sequence(Shape { features: layer.units, sequence: layer.return_sequences })
             }

@@ -8,23 +8,26 @@ use crate::error::{Error, Result};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Unroll {
-    /// The one measured to be faster for the layer's shape; the summary says which.
+    /// Unrolled, which is never slower: the results are the same, and one call carries many steps.
     #[default]
     Auto,
-    /// One kernel call a step.
+    /// Each step by itself.
     Looped,
-    /// Several steps inside one kernel call.
+    /// Many steps at a time: inside one kernel call where the layer is small.
     Unrolled,
 }
 
 /// `h_t = act(x_t·W + b + h_{t-1}·U)`: Keras's SimpleRNN, and its SimpleRNNCell's configuration.
+///
+/// Where a state would be smaller than 2^-100 it is 0, whatever the activation: a fading state must not drift
+/// into the subnormal numbers, which take a hundred times as long. Keras's `return_state` has no method:
+/// final states are asked for in a call, by [`RunOptions::final_state`](crate::RunOptions::final_state).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SimpleRnn {
     pub(crate) units: usize,
     pub(crate) activation: Activation,
     pub(crate) use_bias: bool,
     pub(crate) return_sequences: bool,
-    pub(crate) return_state: bool,
     pub(crate) go_backwards: bool,
     pub(crate) stateful: bool,
     pub(crate) zero_output_for_mask: bool,
@@ -55,7 +58,6 @@ impl SimpleRnn {
             activation: Activation::Tanh,
             use_bias: true,
             return_sequences: false,
-            return_state: false,
             go_backwards: false,
             stateful: false,
             zero_output_for_mask: false,
@@ -75,13 +77,13 @@ impl SimpleRnn {
         use_bias: bool,
         /// Give every step's output rather than the last one's.
         return_sequences: bool,
-        /// Give the final state too.
-        return_state: bool,
         /// Walk the time axis from its end; outputs stay in processing order.
         go_backwards: bool,
-        /// Keep the last state as the next call's initial state.
+        /// Keep the last state as the next call's initial state, until
+        /// [`reset_states`](crate::Sequential::reset_states).
         stateful: bool,
-        /// Masked steps emit zeros rather than the previous output.
+        /// Masked steps emit zeros rather than the previous output; in a
+        /// [`Bidirectional`](super::Bidirectional) layer they do in any case.
         zero_output_for_mask: bool,
         /// Which driver walks the steps.
         unroll: Unroll,

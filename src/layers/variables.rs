@@ -50,6 +50,28 @@ impl Weight {
         }
     }
 
+    /// The number that the random stream of its initial values has; see [`stream`](Self::stream). Part of
+    /// what a seed means: a number never changes, and a new kind takes one that no other has.
+    const fn number(self) -> u64 {
+        match self {
+            Weight::Kernel => 0,
+            Weight::RecurrentKernel => 1,
+            Weight::Bias => 2,
+            Weight::Embedding => 3,
+            Weight::BackwardKernel => 4,
+            Weight::BackwardRecurrentKernel => 5,
+            Weight::BackwardBias => 6,
+        }
+    }
+
+    /// The random stream that this weight of layer `layer` starts from: no two weights of a model share one,
+    /// and none depends on how many kinds there are. The first seven kinds of all layers have the streams
+    /// below 2^48; the next seven would have those from 2^48 to 2^49, and so on.
+    const fn stream(self, layer: u64) -> u64 {
+        const TOGETHER: u64 = 7;
+        (self.number() / TOGETHER) << 48 | (layer * TOGETHER + self.number() % TOGETHER)
+    }
+
     /// The backward half's twin.
     pub(crate) fn backward(self) -> Self {
         match self {
@@ -70,6 +92,23 @@ impl Weight {
         }
     }
 }
+
+// Checked where it is compiled: every kind stands in `ALL` at its place, and no two have one number.
+const _: () = {
+    let mut i = 0;
+    while i < Weight::ALL.len() {
+        assert!(Weight::ALL[i] as usize == i, "Weight::ALL is not in the order of the kinds");
+        let mut other = 0;
+        while other < i {
+            assert!(
+                Weight::ALL[i].number() != Weight::ALL[other].number(),
+                "two weights share a random stream"
+            );
+            other += 1;
+        }
+        i += 1;
+    }
+};
 
 /// One weight array, row-major.
 #[derive(Debug)]
@@ -119,14 +158,14 @@ impl Variable {
 pub(crate) struct Variables(pub(crate) Vec<Variable>);
 
 impl Variables {
-    /// Initialises a layer's weights. `stream` numbers the layer, so that no two layers share random numbers.
-    pub(crate) fn initialized(layer: &Layer, input: usize, seed: u64, stream: u64) -> Result<Self> {
+    /// Initialises a layer's weights. `layer_number` is its place in the model, so that no two layers share
+    /// random numbers.
+    pub(crate) fn initialized(layer: &Layer, input: usize, seed: u64, layer_number: u64) -> Result<Self> {
         let make = |(which, shape): (Weight, [usize; 2])| {
             let mut values = AlignedVec::zeroed(checked_product(which.name(), &shape)?)?;
             let initializer: Initializer = layer.initializer(which);
             initializer.validate(which, shape)?;
-            let stream = stream * Weight::ALL.len() as u64 + which as u64;
-            initializer.fill(which, shape, seed, stream, &mut values)?;
+            initializer.fill(which, shape, seed, which.stream(layer_number), &mut values)?;
             Ok(Variable { which, shape, values })
         };
         layer.variable_shapes(input).into_iter().map(make).collect::<Result<_>>().map(Self)
@@ -167,5 +206,48 @@ impl Variables {
             Ok(Variable { values: AlignedVec::copy_of(source)?, ..*variable })
         };
         self.0.iter().map(copy).collect::<Result<_>>().map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::{Bidirectional, Dense, Embedding, SimpleRnn};
+
+    const RANDOM: Initializer = Initializer::RandomUniform { low: -1.0, high: 1.0 };
+
+    /// The numbers that the weights of every seed are drawn by. None may ever change.
+    #[test]
+    fn random_streams_are_numbered_for_good() {
+        let streams = |layer| Weight::ALL.map(|weight| weight.stream(layer));
+        assert_eq!(streams(0), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(streams(1), [7, 8, 9, 10, 11, 12, 13]);
+        assert_eq!(streams(16_000), [0, 1, 2, 3, 4, 5, 6].map(|kind| 112_000 + kind));
+    }
+
+    /// The first value of every kind of weight, in the first layer and in another: a seed keeps its weights.
+    #[test]
+    fn a_seed_keeps_its_weights() {
+        let rnn = SimpleRnn::new(2).kernel_initializer(RANDOM).recurrent_initializer(RANDOM);
+        let rnn = rnn.bias_initializer(RANDOM);
+        let first = |layer: Layer, number| -> Vec<u32> {
+            let made = Variables::initialized(&layer, 1, 42, number).expect("small");
+            made.0.iter().map(|variable| variable.values()[0].to_bits()).collect()
+        };
+        let embedding = Embedding::new(2, 2).embeddings_initializer(RANDOM);
+        let dense = Dense::new(2).kernel_initializer(RANDOM).bias_initializer(RANDOM);
+        let made = [
+            first(embedding.into(), 0),
+            first(Bidirectional::new(rnn).into(), 0),
+            first(rnn.into(), 5),
+            first(dense.into(), 6),
+        ];
+        let expected = [
+            vec![0xbee6_e688],
+            vec![0xbf4c_e0b0, 0x3f50_8d30, 0xbc33_fe00, 0xbf72_bdb2, 0x3f6d_6f22, 0x3f49_4df4],
+            vec![0x3f70_d7e8, 0x3ea3_a5f4, 0xbd94_1780],
+            vec![0x3e50_b698, 0xbf51_c9b8],
+        ];
+        assert_eq!(made, expected);
     }
 }

@@ -11,11 +11,12 @@ use crate::error::{Error, Result};
 /// Numbers that all bits zero make a zero of.
 ///
 /// # Safety
-/// All bits zero are a value of the type, and it needs no more than [`ALIGNMENT`].
-pub(crate) unsafe trait Number: Copy {}
-// SAFETY: 0.0 is all bits zero.
+/// All bits zero are a value of the type, its size is a power of two up to a cache line's, [`ALIGNMENT`], and
+/// it needs no more alignment than that.
+pub(crate) unsafe trait Number: Copy + Send + Sync {}
+// SAFETY: 0.0 is all bits zero, in 4 bytes that are aligned to 4.
 unsafe impl Number for f32 {}
-// SAFETY: 0 is all bits zero.
+// SAFETY: 0 is all bits zero, in at most 8 bytes that are aligned to their number.
 unsafe impl Number for usize {}
 
 /// A boxed slice of numbers, 64-byte aligned, made of zeros; its memory is its own, or lent.
@@ -30,9 +31,9 @@ pub(crate) struct Aligned<T: Number> {
 /// The vector of everything that a kernel reads or writes.
 pub(crate) type AlignedVec = Aligned<f32>;
 
-// SAFETY: the vector owns its memory alone (or has it lent for itself alone), and numbers may be sent and shared.
+// SAFETY: the vector owns its memory alone (or has it lent for itself alone), and a `Number` may be sent.
 unsafe impl<T: Number> Send for Aligned<T> {}
-// SAFETY: as above; shared access only reads.
+// SAFETY: shared access only reads, and a `Number` may be shared.
 unsafe impl<T: Number> Sync for Aligned<T> {}
 
 /// Bytes that a buffer of `bytes` is moved by from where the allocator puts it: another multiple of a cache line for each
@@ -61,10 +62,10 @@ impl<T: Number> Aligned<T> {
         let skipped = colour(len.saturating_mul(size_of::<T>())) / size_of::<T>();
         let whole = len.checked_add(skipped).and_then(Self::layout);
         let layout = whole.ok_or(Error::OutOfMemory { bytes: usize::MAX })?;
-        // SAFETY: the layout is not empty, since len > 0.
+        // SAFETY: the layout is not empty, since len > 0 and a `Number` has a size.
         let start = unsafe { alloc_zeroed(layout) }.cast::<T>();
         match NonNull::new(start) {
-            // SAFETY: the allocation has `skipped` numbers and `len` more.
+            // SAFETY: the allocation has `skipped` numbers and `len` more, so this is inside it.
             Some(start) => Ok(Self { start: unsafe { start.add(skipped) }, len, skipped, lent: false }),
             None => Err(Error::OutOfMemory { bytes: layout.size() }),
         }
@@ -76,7 +77,7 @@ impl<T: Number> Aligned<T> {
     /// `start` is a multiple of [`ALIGNMENT`] and valid for writing `len` numbers, and nobody else touches them as long
     /// as the vector lives.
     pub(crate) unsafe fn lent(start: NonNull<T>, len: usize) -> Self {
-        // SAFETY: valid for writing: the caller's duty; all bits zero are a number.
+        // SAFETY: aligned and valid for writing `len` numbers: the caller's duty.
         unsafe { start.write_bytes(0, len) };
         Self { start, len, skipped: 0, lent: true }
     }
@@ -93,13 +94,21 @@ impl<T: Number> Aligned<T> {
         Ok(copy)
     }
 
-    /// Makes room for at least `len` elements. The contents are zeros or leftovers afterwards: this is for scratch.
+    /// Makes room for at least `len` elements. The contents are zeros or leftovers afterwards: this is for
+    /// scratch. Where that fails nothing is left: the old memory is given back first, so that a buffer never
+    /// takes both.
     pub(crate) fn reserve_scratch(&mut self, len: usize) -> Result<()> {
         if self.len < len {
             *self = Self::empty();
             *self = Self::zeroed(len)?;
         }
         Ok(())
+    }
+
+    /// [`reserve_scratch`](Self::reserve_scratch) for rows `stride` apart.
+    pub(crate) fn reserve_rows(&mut self, rows: usize, stride: usize) -> Result<()> {
+        let len = rows.checked_mul(stride).ok_or(Error::OutOfMemory { bytes: usize::MAX })?;
+        self.reserve_scratch(len)
     }
 
     fn layout(len: usize) -> Option<Layout> {
@@ -114,7 +123,9 @@ impl<T: Number> Drop for Aligned<T> {
             && !self.lent
             && let Some(layout) = Self::layout(self.len + self.skipped)
         {
-            // SAFETY: allocated in `zeroed` with this same layout, `skipped` numbers before `start`, and not freed before.
+            // SAFETY: `start` lies `skipped` numbers into its allocation, so `sub` gives the allocation's own
+            // pointer, which `zeroed` got from the allocator with this same layout, and which is freed here
+            // alone.
             unsafe { dealloc(self.start.sub(self.skipped).as_ptr().cast(), layout) }
         }
     }
@@ -124,14 +135,16 @@ impl<T: Number> Deref for Aligned<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: `start` is valid for `len` initialised elements (dangling and aligned where len is 0).
+        // SAFETY: `start` is aligned and valid for `len` numbers, which are initialised: zeros, or what was
+        // written over them (dangling and aligned where len is 0). They are one allocation, whose layout says
+        // that they are no more than isize::MAX bytes, and nobody writes while `self` is borrowed.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 
 impl<T: Number> DerefMut for Aligned<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        // SAFETY: as in `deref`, and `&mut self` makes the access unique.
+        // SAFETY: as in `deref`, and `&mut self` makes the access unique: the memory is this vector's alone.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 }

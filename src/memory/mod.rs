@@ -2,11 +2,13 @@
 //!
 //! Everything a kernel reads or writes lives in an [`AlignedVec`]: 64-byte aligned, so no vector load of ours
 //! crosses a cache line, and allocated fallibly, since its size comes from the caller. Row strides are padded to
-//! whole vectors ([`row_stride`]), so kernels need no scalar tails.
+//! whole vectors ([`row_stride`]), so kernels need no scalar tails. What counts rows or steps is a [`List`].
 
 mod aligned;
+mod list;
 
 pub(crate) use aligned::{Aligned, AlignedVec};
+pub(crate) use list::{Few, List, refill};
 
 use crate::error::{Error, Result};
 
@@ -23,13 +25,28 @@ pub(crate) fn product(dims: &[usize]) -> Option<usize> {
     (count <= isize::MAX as usize / size_of::<f32>()).then_some(count)
 }
 
+/// Floats from the first of `count` rows to the end of the last, rows of `width` being `stride` apart. What
+/// overflows is longer than any array.
+#[inline]
+pub(crate) fn extent(count: usize, stride: usize, width: usize) -> usize {
+    match count.checked_sub(1) {
+        None => 0,
+        Some(before) => before.saturating_mul(stride).saturating_add(width),
+    }
+}
+
 /// `len` zeros in a plain vector, allocated fallibly.
 pub(crate) fn zeros(len: usize) -> Result<Vec<f32>> {
     let mut values = Vec::new();
-    values
-        .try_reserve_exact(len)
-        .map_err(|_| Error::OutOfMemory { bytes: len.saturating_mul(size_of::<f32>()) })?;
-    values.resize(len, 0.0);
+    refill(&mut values, len, 0.0)?;
+    Ok(values)
+}
+
+/// An empty vector with room for `len` elements, allocated fallibly.
+pub(crate) fn with_room<T>(len: usize) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    let bytes = len.saturating_mul(size_of::<T>());
+    values.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { bytes })?;
     Ok(values)
 }
 

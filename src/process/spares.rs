@@ -22,9 +22,11 @@ impl<T> Spares<T> {
         self.free().find_map(|mut list| list.pop())
     }
 
-    /// Keeps one for whoever takes next; where all lists are locked it is dropped.
+    /// Keeps one for whoever takes next; where all lists are locked, or there is no memory for a longer one, it is dropped.
     pub(crate) fn give(&self, spare: T) {
-        if let Some(mut list) = self.free().next() {
+        if let Some(mut list) = self.free().next()
+            && list.try_reserve(1).is_ok()
+        {
             list.push(spare);
         }
     }

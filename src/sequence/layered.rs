@@ -17,8 +17,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::parallel::Held;
 use super::pipeline::{Chunk, LayerLane, Walk};
 use super::scratch::Buffer;
-use crate::error::Result;
 use crate::gemm::Rows;
+use crate::memory::{Few, List};
 
 /// Into how many chunks the steps are cut: the pipeline fills and drains in one chunk's time for each thread above the
 /// first, and every chunk costs a hand-over.
@@ -28,55 +28,42 @@ pub(super) const CHUNKS: usize = 16;
 pub(super) const LAYERS_FROM: usize = 3 << 20;
 
 /// Runs `lanes`, the layers of a stage, over all chunks of `walk`. `buffers` are those of the input rows, and for each
-/// layer two that its rows are handed over in and one that they arrive in.
+/// layer two that its rows are handed over in and one that they arrive in; there is
+/// [room](super::pipeline::reserve) for them.
 pub(super) fn run(
     team: &mut Held,
     walk: &Walk<'_>,
-    lanes: Vec<LayerLane<'_>>,
-    (offsets, gathered, handed): (&mut Vec<usize>, &mut Buffer, &mut Vec<[Buffer; 3]>),
+    lanes: Few<LayerLane<'_>>,
+    (offsets, gathered, handed): (&mut List<usize>, &mut Buffer, &mut List<[Buffer; 3]>),
     sink: &mut (dyn FnMut(Chunk<'_>) + Send),
-) -> Result<()> {
-    let mut spans = Vec::new();
-    let mut first = 0;
-    while let Some(span) = walk.span(first) {
-        first += span.counts.len();
-        spans.push(span);
-    }
-    let strides: Vec<usize> = lanes.iter().map(|lane| lane.step.stride()).collect();
-    let costs: Vec<usize> = lanes.iter().map(|lane| lane.step.cost()).collect();
-    let most = spans.iter().map(|span| span.rows).max().unwrap_or(0);
-    if handed.len() < lanes.len() {
-        handed.resize_with(lanes.len(), Default::default);
-    }
-    for (pair, stride) in handed.iter_mut().zip(&strides) {
-        for buffer in pair {
-            buffer.0.reserve_scratch(most * stride)?;
-        }
-    }
+) {
+    let strides: Few<usize> = lanes.iter().map(|lane| lane.step.stride()).collect();
+    let costs: Few<usize> = lanes.iter().map(|lane| lane.step.cost()).collect();
     // The order of the members' work leaves every lock free when it is taken; the locks say so to the compiler.
     let front = Mutex::new((offsets, gathered));
-    let lanes: Vec<_> = lanes.into_iter().map(Mutex::new).collect();
-    let handed: Vec<_> = handed.iter_mut().map(|pair| pair.each_mut().map(Mutex::new)).collect();
+    let lanes: Few<_> = lanes.into_iter().map(Mutex::new).collect();
+    let handed: Few<_> = handed.iter_mut().map(|pair| pair.each_mut().map(Mutex::new)).collect();
     let sink = Mutex::new(sink);
     // By member: how many chunks are done.
-    let done: Vec<_> = (0..lanes.len()).map(|_| Apart(AtomicUsize::new(0))).collect();
+    let done: Few<_> = (0..lanes.len()).map(|_| Apart(AtomicUsize::new(0))).collect();
     let others = |members: usize| {
         let cost = |member: usize| costs[share(&costs, member, members)].iter().sum::<usize>() as f64;
         let own = (0..members).map(cost).find(|&cost| cost > 0.0).unwrap_or(1.0);
         costs.iter().sum::<usize>() as f64 / own - 1.0
     };
     team.run(others, &|member, members, barrier| {
-        let mut groups: Vec<_> = (0..members).map(|member| share(&costs, member, members)).collect();
+        let mut groups: Few<_> = (0..members).map(|member| share(&costs, member, members)).collect();
         groups.retain(|group| !group.is_empty());
         let Some(group) = groups.get(member) else { return };
-        let mut held: Vec<_> = lanes[group.clone()].iter().map(locked).collect();
-        for (chunk, span) in spans.iter().enumerate() {
+        let mut held: Few<_> = lanes[group.clone()].iter().map(locked).collect();
+        let (mut chunk, mut first) = (0, 0);
+        while let Some(span) = walk.span(first) {
             let (mut front_held, mut taken);
             let mut input = match group.start.checked_sub(1) {
                 None => {
                     front_held = locked(&front);
                     let (offsets, gathered) = &mut *front_held;
-                    walk.input(span, offsets, gathered)
+                    walk.input(&span, offsets, gathered)
                 }
                 Some(layer) => {
                     let len = span.rows * strides[layer];
@@ -87,7 +74,7 @@ pub(super) fn run(
                 }
             };
             for lane in &mut held {
-                input = lane.again().run(walk, span, input, None);
+                input = lane.again().run(walk, &span, input, None);
             }
             if group.end == lanes.len() {
                 locked(&sink)(Chunk { first: span.first, counts: span.counts, rows: input });
@@ -96,11 +83,12 @@ pub(super) fn run(
                 barrier.wait_for(|| done[member + 1].0.load(Ordering::Acquire) + 2 > chunk);
                 locked(&handed[group.end - 1][chunk % 2]).0[..len].copy_from_slice(&input.row(0)[..len]);
             }
-            done[member].0.store(chunk + 1, Ordering::Release);
+            chunk += 1;
+            first += span.counts.len();
+            done[member].0.store(chunk, Ordering::Release);
             barrier.changed();
         }
     });
-    Ok(())
 }
 
 /// A counter in a cache line of its own.

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::layers::{BuiltLayer, Embedding, Layer, MergeMode, Packed, PackedRnn, Shape, Weight};
+use crate::layers::{BuiltLayer, Embedding, Layer, MergeMode, Packed, PackedDense, PackedRnn, Shape, Weight};
 
 /// Layers that follow each other chunk by chunk, or one Bidirectional layer.
 #[derive(Clone, Debug)]
@@ -39,19 +39,11 @@ impl Network {
             return Err(Error::InvalidArgument("a model needs at least one layer".into()));
         };
         let (input, output) = (first.input, last.output);
-        let recurrent = |layer: &&Arc<BuiltLayer>| matches!(layer.packed, Packed::Rnn(_) | Packed::Both(_));
         if let Some(at) = layers.iter().position(|layer| matches!(layer.layer, Layer::Masking(_)))
-            && !layers[at..].iter().any(|layer| recurrent(&layer))
+            && !layers[at..].iter().any(|layer| layer.packed.is_recurrent())
         {
             return Err(Error::Unsupported(format!(
                 "layer {at} (masking) has no recurrent layer above it that would skip the masked steps"
-            )));
-        }
-        // It reads the model's own input, and only the first one found.
-        if let Some(at) = layers.iter().skip(1).position(|layer| matches!(layer.layer, Layer::Masking(_))) {
-            return Err(Error::Unsupported(format!(
-                "a masking layer must be the first layer, got it as layer {}",
-                at + 1
             )));
         }
         let mut network =
@@ -116,14 +108,8 @@ impl Network {
 
     /// Every direction of every recurrent layer, in order, with the index of its layer: the order of states.
     pub(crate) fn recurrent(&self) -> impl Iterator<Item = (usize, &PackedRnn)> {
-        self.layers.iter().enumerate().flat_map(|(i, layer)| {
-            let halves = match &layer.packed {
-                Packed::Rnn(rnn) => [Some(rnn), None],
-                Packed::Both(both) => [Some(&both[0]), Some(&both[1])],
-                Packed::Plain | Packed::Dense(_) => [None, None],
-            };
-            halves.into_iter().flatten().map(move |rnn| (i, rnn))
-        })
+        let layers = self.layers.iter().enumerate();
+        layers.flat_map(|(i, layer)| layer.packed.directions().map(move |rnn| (i, rnn)))
     }
 
     /// Whether the output is the two halves of a Bidirectional layer, one array behind the other.
@@ -132,11 +118,10 @@ impl Network {
         matches!(last, Some(Layer::Bidirectional(both)) if both.merge_mode == MergeMode::None)
     }
 
-    /// Whether every recurrent layer is a Bidirectional one.
+    /// Whether every recurrent layer has two directions.
     pub(super) fn is_bidirectional(&self) -> bool {
-        let mut packed = self.layers.iter().map(|layer| &layer.packed);
-        !packed.clone().any(|packed| matches!(packed, Packed::Rnn(_)))
-            && packed.any(|packed| matches!(packed, Packed::Both(_)))
+        let mut directions = self.layers.iter().map(|layer| layer.packed.directions().count());
+        directions.clone().all(|count| count != 1) && directions.any(|count| count == 2)
     }
 
     /// Floats of state a row.
@@ -146,11 +131,49 @@ impl Network {
 
     /// Multiply-adds that one row and step costs.
     pub(crate) fn work_a_step(&self) -> usize {
-        let dense = self.layers.iter().filter_map(|layer| match &layer.packed {
-            Packed::Dense(dense) => Some(dense.kernel.terms() * dense.kernel.columns()),
-            _ => None,
-        });
-        let rnn = self.recurrent().map(|(_, rnn)| (rnn.kernel.terms() + rnn.units()) * rnn.units());
-        rnn.chain(dense).sum()
+        self.layers.iter().map(|layer| layer.packed.work_a_step()).sum()
+    }
+}
+
+/// Whoever adds a kind of layer says here, and wherever a match names all kinds, what it does: none is passed
+/// over in silence.
+impl Packed {
+    /// The directions of a recurrent layer.
+    pub(super) fn directions(&self) -> impl Iterator<Item = &PackedRnn> {
+        let halves = match self {
+            Packed::Rnn(rnn) => [Some(rnn), None],
+            Packed::Both(both) => [Some(&both[0]), Some(&both[1])],
+            Packed::Plain | Packed::Dense(_) => [None, None],
+        };
+        halves.into_iter().flatten()
+    }
+
+    pub(super) fn is_recurrent(&self) -> bool {
+        self.directions().next().is_some()
+    }
+
+    /// What a layer above the last recurrent one computes row by row; `None` where it hands rows through as
+    /// they are.
+    ///
+    /// # Panics
+    /// For a recurrent layer.
+    pub(super) fn row_wise(&self) -> Option<&PackedDense> {
+        match self {
+            Packed::Dense(dense) => Some(dense),
+            Packed::Plain => None,
+            Packed::Rnn(_) | Packed::Both(_) => unreachable!("a recurrent layer above the last one"),
+        }
+    }
+
+    /// Multiply-adds that one row and step costs.
+    fn work_a_step(&self) -> usize {
+        let rnn =
+            |rnn: &PackedRnn| rnn.kernel.terms().saturating_add(rnn.units()).saturating_mul(rnn.units());
+        match self {
+            Packed::Plain => 0,
+            Packed::Rnn(half) => rnn(half),
+            Packed::Both(both) => both.iter().map(rnn).sum(),
+            Packed::Dense(dense) => dense.kernel.terms().saturating_mul(dense.kernel.columns()),
+        }
     }
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::network::{Network, Stage};
 use super::parallel::{self, Held, Threads};
 use super::scratch::{Buffer, Lane};
-use super::work::Work;
+use super::work::{Bounds, Work};
 use super::{layered, looped, unrolled};
 use crate::dispatch::{Function, KernelSet, kernels};
 use crate::error::Result;
 use crate::gemm::{Init, Rows, multiply, recur};
 use crate::layers::{Activation, BuiltLayer, Packed, PackedDense, PackedRnn};
-use crate::memory::{AlignedVec, LINE, row_stride};
+use crate::memory::{AlignedVec, LINE, List, extent, row_stride};
 
 /// What a chunk's buffers may take together, so that they stay in the second-level cache beside the weights.
 const CHUNK_BYTES: usize = 512 << 10;
@@ -98,8 +98,78 @@ pub(super) struct Buffers<'a> {
     pub(super) help: Help<'a>,
 }
 
+/// Whether layers are worth running on different threads over `total` rows: several are recurrent, and there
+/// is much to do.
+fn runs_by_layers(layers: &[Arc<BuiltLayer>], half: Option<usize>, total: usize) -> bool {
+    let steps = layers.iter().map(|layer| Step::of(&layer.packed, half));
+    let recurrent = steps.clone().filter(|step| matches!(step, Step::Rnn(_))).count();
+    let cost: usize = steps.map(|step| step.cost()).sum();
+    recurrent > 1 && cost.saturating_mul(total) >= layered::LAYERS_FROM
+}
+
+/// The rows of a chunk, at most, where a stage has `total` rows in all; it never falls as these numbers rise.
+/// `by_layers`: where its layers run on different threads.
+fn chunk_rows(layers: &[Arc<BuiltLayer>], batch: usize, total: usize, by_layers: bool) -> usize {
+    let bytes: usize = layers.iter().map(|layer| row_stride(layer.output.features) * size_of::<f32>()).sum();
+    let target = match by_layers {
+        true => total / layered::CHUNKS,
+        false if batch == 1 => (CHUNK_BYTES_OF_ONE / bytes.max(1)).max(CHUNK_ROWS),
+        false => (CHUNK_BYTES / bytes.max(1)).max(CHUNK_ROWS),
+    };
+    target.min(total).max(batch)
+}
+
+/// Columns of the input rows that a stage copies side by side, where that pays.
+fn gathered_columns(layers: &[Arc<BuiltLayer>], half: Option<usize>) -> Option<usize> {
+    let first_kernel = layers.iter().find_map(|layer| match Step::of(&layer.packed, half) {
+        Step::Rnn(rnn) => Some(&rnn.kernel),
+        Step::Dense(dense) => Some(&dense.kernel),
+        Step::Skip => None,
+    });
+    first_kernel.filter(|kernel| kernel.columns() >= GATHER_FROM).map(|kernel| kernel.terms())
+}
+
+/// Takes the room that [`run`] needs for a batch within `bounds`, whether or not other threads help.
+pub(super) fn reserve(
+    network: &Network,
+    stage: &Stage,
+    half: Option<usize>,
+    lane: &mut Lane,
+    bounds: &Bounds,
+    by_layers: bool,
+) -> Result<()> {
+    let layers = &network.layers[stage.layers.clone()];
+    let Lane { chunks, offsets, gathered, handed } = lane;
+    let &Bounds { batch, total, .. } = bounds;
+    let by_layers = by_layers && runs_by_layers(layers, half, total);
+    // Which of the two it will be is not known yet: others may have the team.
+    let handed_rows = if by_layers { chunk_rows(layers, batch, total, true) } else { 0 };
+    let most = chunk_rows(layers, batch, total, false).max(handed_rows);
+    chunks.grow_with(network.layers.len(), Buffer::default)?;
+    if by_layers {
+        handed.grow_with(layers.len(), Default::default)?;
+    }
+    let mut lanes = 0;
+    for (layer, chunk) in layers.iter().zip(&mut chunks[stage.layers.clone()]) {
+        let step = Step::of(&layer.packed, half);
+        let carried = if matches!(step, Step::Rnn(_)) { batch } else { 0 };
+        chunk.0.reserve_rows(carried.saturating_add(most), step.stride())?;
+        if by_layers && !matches!(step, Step::Skip) {
+            for buffer in &mut handed[lanes] {
+                buffer.0.reserve_rows(handed_rows, step.stride())?;
+            }
+            lanes += 1;
+        }
+    }
+    offsets.make_room(most)?;
+    match gathered_columns(layers, half) {
+        Some(columns) => gathered.0.reserve_rows(most, row_stride(columns)),
+        None => Ok(()),
+    }
+}
+
 /// Runs a stage over all steps, `half` saying which direction where it is a Bidirectional layer, and hands every
-/// chunk of outputs to `sink`.
+/// chunk of outputs to `sink`. There is [room](reserve) for it.
 pub(super) fn run(
     network: &Network,
     stage: &Stage,
@@ -108,45 +178,23 @@ pub(super) fn run(
     work: &Work,
     buffers: Buffers<'_>,
     sink: &mut (dyn FnMut(Chunk<'_>) + Send),
-) -> Result<()> {
+) {
     let layers = &network.layers[stage.layers.clone()];
     let Buffers { lane, states, help } = buffers;
     let Lane { chunks, offsets, gathered, handed } = lane;
-    chunks.resize_with(network.layers.len(), Buffer::default);
     let chunks = &mut chunks[stage.layers.clone()];
-    let recurrent =
-        layers.iter().filter(|layer| matches!(Step::of(&layer.packed, half), Step::Rnn(_))).count();
-    let cost: usize = layers.iter().map(|layer| Step::of(&layer.packed, half).cost()).sum();
+    let total = work.total();
     let mut held = match &help {
-        &Help::Threads(threads, all) if recurrent > 1 && cost * work.total() >= layered::LAYERS_FROM => {
+        &Help::Threads(threads, all) if runs_by_layers(layers, half, total) => {
             threads.team(all).map(|team| (team, parallel::wake_timeout(all)))
         }
         _ => None,
     };
     // Alone, small chunks are a loss; but as long as this call has the team, those that it woke stay for the next.
     let team = held.as_mut().and_then(|(team, timeout)| (team.workers(*timeout) > 0).then_some(team));
-    let bytes: usize = layers.iter().map(|layer| row_stride(layer.output.features) * size_of::<f32>()).sum();
-    let target = match &team {
-        Some(_) => work.total() / layered::CHUNKS,
-        None if work.batch == 1 => (CHUNK_BYTES_OF_ONE / bytes.max(1)).max(CHUNK_ROWS),
-        None => (CHUNK_BYTES / bytes.max(1)).max(CHUNK_ROWS),
-    };
-    let most = target.min(work.total()).max(work.batch);
-    for (layer, chunk) in layers.iter().zip(chunks.iter_mut()) {
-        let step = Step::of(&layer.packed, half);
-        let carried = if matches!(step, Step::Rnn(_)) { work.batch } else { 0 };
-        chunk.0.reserve_scratch((carried + most) * step.stride())?;
-    }
+    let most = chunk_rows(layers, work.batch, total, team.is_some());
     // Rows that lie a power of two apart compete for the same few cache ways, and each is read once for every panel.
-    let first_kernel = layers.iter().find_map(|layer| match Step::of(&layer.packed, half) {
-        Step::Rnn(rnn) => Some(&rnn.kernel),
-        Step::Dense(dense) => Some(&dense.kernel),
-        Step::Skip => None,
-    });
-    let gather = first_kernel.filter(|kernel| kernel.columns() >= GATHER_FROM).map(|kernel| kernel.terms());
-    if let Some(columns) = gather {
-        gathered.0.reserve_scratch(most * row_stride(columns))?;
-    }
+    let gather = gathered_columns(layers, half);
     let walk = Walk { source, work, reversed: half.map_or(stage.reversed, |half| half == 1), most, gather };
     if let Some(team) = team {
         let lanes = lanes_of(layers, half, chunks, states).collect();
@@ -154,7 +202,7 @@ pub(super) fn run(
     }
     let mut columns = match help {
         Help::Columns(team) => Some(team),
-        _ => None,
+        Help::Nobody | Help::Threads(..) => None,
     };
     let mut first = 0;
     while let Some(span) = walk.span(first) {
@@ -165,7 +213,6 @@ pub(super) fn run(
         sink(Chunk { first, counts: span.counts, rows: input });
         first += span.counts.len();
     }
-    Ok(())
 }
 
 /// The layers that compute, with their buffers.
@@ -225,7 +272,7 @@ impl<'a> Walk<'a> {
     pub(super) fn input<'b>(
         &self,
         span: &Span<'_>,
-        offsets: &'b mut Vec<usize>,
+        offsets: &'b mut List<usize>,
         gathered: &'b mut Buffer,
     ) -> Rows<'b>
     where
@@ -322,7 +369,8 @@ impl<'a> Step<'a> {
             (Packed::Rnn(rnn), _) => Step::Rnn(rnn),
             (Packed::Both(both), Some(half)) => Step::Rnn(&both[half]),
             (Packed::Dense(dense), _) => Step::Dense(dense),
-            (Packed::Plain | Packed::Both(_), _) => Step::Skip,
+            // A Bidirectional layer is a stage of its own, run half by half.
+            (Packed::Plain, _) | (Packed::Both(_), None) => Step::Skip,
         }
     }
 
@@ -388,7 +436,7 @@ fn apply(
     stride: usize,
 ) {
     let padded = columns.next_multiple_of(kernels.lanes);
-    assert!(count == 0 || (padded <= stride && (count - 1) * stride + padded <= y.len()), "rows too short");
+    assert!(padded <= stride && extent(count, stride, padded) <= y.len(), "rows too short");
     // SAFETY: the assert; the kernels are this process's.
     unsafe { (kernels.apply)(function, y.as_mut_ptr(), count, columns, stride) }
 }
@@ -397,7 +445,8 @@ fn apply(
 /// functions, and the bits, that the layers use (a layer's stored state is besides zero below 2^-100).
 ///
 /// # Errors
-/// [`Error::Unsupported`](crate::Error::Unsupported) when `ELMAN_ISA` cannot be carried out.
+/// [`Error::Unsupported`](crate::Error::Unsupported) when `ELMAN_ISA` cannot be carried out;
+/// [`Error::OutOfMemory`](crate::Error::OutOfMemory), of softmax alone.
 pub fn activate(activation: Activation, values: &mut [f32]) -> Result<()> {
     let kernels = kernels()?;
     let function = match activation {

@@ -1,14 +1,16 @@
 //! One call: rows shared out, stages one after another, outputs put where the caller wants them.
 
+use std::sync::Arc;
+
 use super::network::{Network, Stage};
 use super::parallel::{self, Threads};
 use super::pipeline::{self, Buffers, Chunk, Help, Map, SHARED_FROM, Source, fully_connected};
 use super::scratch::{Buffer, Lane, Scratch, ScratchPool, Whole};
-use super::work::{Mask, Work};
+use super::work::{Bounds, Mask, Work};
 use crate::error::{Error, Result};
 use crate::gemm::Rows;
-use crate::layers::{Layer, MergeMode, Packed};
-use crate::memory::row_stride;
+use crate::layers::{Bidirectional, BuiltLayer, Layer, MergeMode, Packed};
+use crate::memory::{List, row_stride};
 
 /// What padding means to outputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +60,25 @@ pub(super) struct Inputs<'a> {
 }
 
 impl<'a> Inputs<'a> {
+    /// What there is to read, checked against the network.
+    pub(super) fn read(&self, network: &'a Network) -> Result<Given<'a>> {
+        let (values, map) = values_of(network, self.input)?;
+        // Without a recurrent layer nothing skips a step.
+        if network.recurrent().next().is_none() {
+            return Ok(Given { values, map, mask: Mask::default() });
+        }
+        let masking = network.layers.iter().find_map(|layer| match &layer.layer {
+            Layer::Masking(masking) => Some((values, network.input.features, masking.mask_value)),
+            _ => None,
+        });
+        let tokens = match self.input {
+            Input::Tokens(ids) if network.embedding().is_some_and(|(layer, _)| layer.mask_zero) => Some(ids),
+            Input::Tokens(_) | Input::Floats(_) => None,
+        };
+        let mask = Mask { given: self.mask, lengths: self.lengths, tokens, features: masking };
+        Ok(Given { values, map, mask })
+    }
+
     /// Of some rows of `steps` steps of `features` floats.
     pub(super) fn of_rows(&self, rows: &std::ops::Range<usize>, steps: usize, features: usize) -> Self {
         let places = rows.start * steps..rows.end * steps;
@@ -72,20 +93,40 @@ impl<'a> Inputs<'a> {
     }
 }
 
-/// Some rows of a call.
+/// What a call reads, checked: where its values lie, and which steps are used.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'a> {
+    values: &'a [f32],
+    map: Map<'a>,
+    pub(super) mask: Mask<'a>,
+}
+
+/// Some rows of a call, and room for all that is computed for them.
 struct Part<'a> {
-    inputs: Inputs<'a>,
+    given: Given<'a>,
     rows: std::ops::Range<usize>,
     output: &'a mut [f32],
     scratch: Scratch,
-    outcome: Result<()>,
+}
+
+/// What all parts of a call have in common.
+#[derive(Clone, Copy)]
+struct Common<'a> {
+    network: &'a Network,
+    /// Rows of the whole batch.
+    batch: usize,
+    steps: usize,
+    padding: Padding,
+    /// Of the whole batch.
+    initial_state: Option<&'a [f32]>,
 }
 
 /// Rows a thread below which a large layer's columns are shared rather than rows, and a part's rows cost more than
 /// their share of all.
 const ROWS_A_THREAD: usize = 8;
 
-/// Carries out a call.
+/// Carries out a call: room for all of its parts is taken first, and then nothing can fail, so a call that is
+/// refused has written nothing.
 pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call: Call<'_>) -> Result<()> {
     let Call { batch, steps, padding, initial_state, final_state, output, .. } = call;
     if let (Input::Tokens(ids), Some((embedding, _))) = (call.input, network.embedding()) {
@@ -112,49 +153,47 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
         None => by_rows,
     };
     let inputs = Inputs { input: call.input, mask: call.mask, lengths: call.lengths };
+    let common = Common { network, batch, steps, padding, initial_state };
     let row_len = output.len() / batch;
     let mut rest = output;
     let mut parts = (0..count).map(|i| {
         let rows = batch * i / count..batch * (i + 1) / count;
         let (mine, others) = std::mem::take(&mut rest).split_at_mut(rows.len() * row_len);
         rest = others;
-        let inputs = inputs.of_rows(&rows, steps, network.input.features);
-        Part { inputs, rows, output: mine, scratch: pool.take(), outcome: Ok(()) }
+        let given = inputs.of_rows(&rows, steps, network.input.features).read(network)?;
+        let mut part = Part { given, rows, output: mine, scratch: pool.take() };
+        let bounds = Bounds::new(part.rows.len(), steps, &part.given.mask);
+        part.scratch.reserve(network, bounds, count == 1 && helpers > 1 && !shares_columns)?;
+        Ok(part)
     });
-    let run_part = |part: &mut Part<'_>, help: Help<'_>| {
-        part.outcome = run_part(network, part, batch, steps, padding, initial_state, help);
+    let mut final_state = final_state;
+    let mut finish = |part: Part<'_>| {
+        if let Some(states) = final_state.as_deref_mut() {
+            collect_states(network, &part, batch, states);
+        }
+        pool.give(part.scratch);
     };
-    // One part needs no list: such a call allocates nothing.
-    let (mut one, mut many);
-    let parts: &mut [Part<'_>] = if count == 1 {
-        one = parts.next();
+    if count > 1 {
+        let mut parts = List::collected(parts)?;
+        let run_part = |part: &mut Part<'_>| part.run(common, Help::Nobody);
+        match &mut few_team {
+            Some(team) => parallel::share_out(team, &mut parts, run_part),
+            None => threads.for_each(work, &mut parts, run_part),
+        }
+        parts.into_iter().for_each(finish);
+    } else if let Some(part) = parts.next() {
+        // One part needs no list: such a call allocates nothing.
+        let mut part = part?;
         let mut team = if shares_columns { threads.team(work) } else { None };
-        let mut help = match &mut team {
+        let help = match &mut team {
             Some(team) => Help::Columns(team),
-            None if helpers > 1 => Help::Threads(threads, work),
+            None if helpers > 1 && !shares_columns => Help::Threads(threads, work),
             None => Help::Nobody,
         };
-        one.iter_mut().for_each(|part| run_part(part, help.again()));
-        one.as_mut_slice()
-    } else {
-        many = parts.collect::<Vec<_>>();
-        let run_part = |part: &mut Part<'_>| run_part(part, Help::Nobody);
-        match &mut few_team {
-            Some(team) => parallel::share_out(team, &mut many, run_part),
-            None => threads.for_each(work, &mut many, run_part),
-        }
-        &mut many
-    };
-    let mut final_state = final_state;
-    let mut outcome = Ok(());
-    for part in parts {
-        if let (Ok(()), Some(states)) = (&part.outcome, final_state.as_deref_mut()) {
-            collect_states(network, part, batch, states);
-        }
-        pool.give(std::mem::take(&mut part.scratch));
-        outcome = outcome.and(std::mem::replace(&mut part.outcome, Ok(())));
+        part.run(common, help);
+        finish(part);
     }
-    outcome
+    Ok(())
 }
 
 /// Whether all ids are inside the vocabulary.
@@ -171,7 +210,7 @@ pub(crate) fn check_tokens(ids: &[i32], vocabulary: usize) -> Result<()> {
 /// Copies the last states of a part's rows to their places among all rows.
 fn collect_states(network: &Network, part: &Part<'_>, batch: usize, states: &mut [f32]) {
     let mut base = 0;
-    for ((_, rnn), state) in network.recurrent().zip(&part.scratch.states) {
+    for ((_, rnn), state) in network.recurrent().zip(part.scratch.states.iter()) {
         let units = rnn.units();
         let stride = row_stride(units);
         for (rank, &row) in part.scratch.work.order.iter().enumerate() {
@@ -196,34 +235,78 @@ pub(super) fn values_of<'a>(network: &'a Network, input: Input<'a>) -> Result<(&
     }
 }
 
-/// Orders the work of `rows` rows by what is masked in the options and in the input itself.
-pub(super) fn arrange(
-    network: &Network,
-    work: &mut Work,
-    inputs: Inputs<'_>,
-    (rows, steps): (usize, usize),
-    padding: Padding,
-) -> Result<()> {
-    let Inputs { input, mask: given, lengths } = inputs;
-    let embedding = network.embedding();
-    let (values, _) = values_of(network, input)?;
-    let masking = network.layers.iter().find_map(|layer| match &layer.layer {
-        Layer::Masking(masking) => Some((values, network.input.features, masking.mask_value)),
-        _ => None,
-    });
-    let skips = network.recurrent().next().is_some();
-    let mask = Mask {
-        given,
-        lengths,
-        tokens: match input {
-            Input::Tokens(ids) if embedding.is_some_and(|(layer, _)| layer.mask_zero) => Some(ids),
-            _ => None,
-        },
-        features: masking,
-    };
-    // Without a recurrent layer nothing skips a step.
-    work.arrange(rows, steps, if skips { mask } else { Mask::default() }, padding);
-    Ok(())
+impl Scratch {
+    /// Takes the room for a batch within `bounds`; `by_layers` where layers may run on different threads.
+    fn reserve(&mut self, network: &Network, bounds: Bounds, by_layers: bool) -> Result<()> {
+        let (there, was_by_layers) = self.ready;
+        if there.cover(&bounds) && (was_by_layers || !by_layers) {
+            return Ok(());
+        }
+        self.ready = Default::default();
+        let Bounds { batch, steps, total, .. } = bounds;
+        let positions = batch.saturating_mul(steps);
+        self.work.reserve(&bounds)?;
+        self.states.grow_with(network.recurrent().count(), Buffer::default)?;
+        for ((_, rnn), state) in network.recurrent().zip(self.states.iter_mut()) {
+            state.0.reserve_rows(batch, row_stride(rnn.units()))?;
+        }
+        for (i, stage) in network.stages.iter().enumerate() {
+            let layers = &network.layers[stage.layers.clone()];
+            let output = layers.last().map_or(network.input, |layer| layer.output);
+            let is_last = i + 1 == network.stages.len();
+            // Stages write the two in turn.
+            let whole = &mut self.wholes[(i + 1) % 2];
+            if stage.both {
+                for half in 0..2 {
+                    pipeline::reserve(network, stage, Some(half), &mut self.lanes[half], &bounds, false)?;
+                    if output.sequence {
+                        let units = stage_width(network, stage, Some(half));
+                        self.halves[half].reserve(total.saturating_add(1), positions, units)?;
+                    }
+                }
+                if output.sequence && !is_last {
+                    whole.reserve(positions, positions, output.features)?;
+                }
+            } else {
+                pipeline::reserve(network, stage, None, &mut self.lanes[0], &bounds, by_layers)?;
+                let widest = widest_row(layers);
+                for buffer in &mut self.blank {
+                    buffer.0.reserve_scratch(widest)?;
+                }
+                if output.sequence && !is_last {
+                    whole.reserve(total.saturating_add(1), positions, output.features)?;
+                }
+            }
+        }
+        if !network.output.sequence {
+            for buffer in &mut self.head {
+                buffer.0.reserve_rows(batch, widest_of_head(network))?;
+            }
+        }
+        self.ready = (bounds, by_layers);
+        Ok(())
+    }
+}
+
+impl Whole {
+    fn reserve(&mut self, rows: usize, positions: usize, columns: usize) -> Result<()> {
+        self.offsets.make_room(positions)?;
+        self.values.0.reserve_rows(rows, row_stride(columns))
+    }
+}
+
+/// Floats of the longest row that a stage's layers read or give.
+fn widest_row(layers: &[Arc<BuiltLayer>]) -> usize {
+    let features = layers.iter().flat_map(|layer| [layer.input.features, layer.output.features]);
+    features.map(row_stride).max().unwrap_or(0)
+}
+
+/// Floats of a row of the head's buffers: the last states, or those of two halves, and what layers make of
+/// them.
+fn widest_of_head(network: &Network) -> usize {
+    let top = network.layers[..network.head.start].last().map_or(0, |top| 2 * top.output.features);
+    let layers = network.layers[network.head.clone()].iter().map(|layer| layer.output.features);
+    layers.chain([top]).map(row_stride).max().unwrap_or(0)
 }
 
 /// One direction of a Bidirectional layer.
@@ -232,131 +315,134 @@ struct Half<'a> {
     whole: &'a mut Whole,
     lane: &'a mut Lane,
     states: &'a mut [Buffer],
-    outcome: Result<()>,
 }
 
-fn run_part(
-    network: &Network,
-    part: &mut Part<'_>,
-    batch: usize,
-    steps: usize,
-    padding: Padding,
-    initial_state: Option<&[f32]>,
-    mut help: Help<'_>,
-) -> Result<()> {
-    let Scratch { work, lanes, states, wholes, halves, blank, head } = &mut part.scratch;
-    let rows = part.rows.len();
-    let (values, map) = values_of(network, part.inputs.input)?;
-    arrange(network, work, part.inputs, (rows, steps), padding)?;
-
-    states.resize_with(network.recurrent().count(), Buffer::default);
-    let mut base = 0;
-    for ((_, rnn), state) in network.recurrent().zip(states.iter_mut()) {
-        let (units, stride) = (rnn.units(), row_stride(rnn.units()));
-        state.0.reserve_scratch(rows * stride)?;
-        match initial_state {
-            Some(given) => {
-                for (rank, &row) in work.order.iter().enumerate() {
-                    state.0[rank * stride..][..units]
-                        .copy_from_slice(&given[base + (part.rows.start + row) * units..][..units]);
-                }
-            }
-            None => state.0[..rows * stride].fill(0.0),
-        }
-        base += batch * units;
-    }
-
-    let [before, after] = wholes;
-    let (mut before, mut after) = (before, after);
-    let mut fed_by_whole = false;
-    let mut state = 0;
-    for (i, stage) in network.stages.iter().enumerate() {
-        let source = if fed_by_whole {
-            Source { values: &before.values.0, steps, map: Map::Offsets(&before.offsets) }
-        } else {
-            Source { values, steps, map }
-        };
-        let layers = &network.layers[stage.layers.clone()];
-        let is_last = i + 1 == network.stages.len();
-        let output = layers.last().map_or(network.input, |layer| layer.output);
-        let stage_states = &mut states[state..];
-        state += layers
-            .iter()
-            .map(|layer| match &layer.packed {
-                Packed::Rnn(_) => 1,
-                Packed::Both(_) => 2,
-                _ => 0,
-            })
-            .sum::<usize>();
-        let blank_between = work.blank_between(stage.zero_output);
-        if stage.both {
-            let (first, second) = stage_states.split_at_mut(1);
-            let ([whole_0, whole_1], [lane_0, lane_1]) = (halves.each_mut(), lanes.each_mut());
-            let mut both = [
-                Half { half: 0, whole: whole_0, lane: lane_0, states: first, outcome: Ok(()) },
-                Half { half: 1, whole: whole_1, lane: lane_1, states: &mut second[..1], outcome: Ok(()) },
-            ];
-            let run_half = |it: &mut Half<'_>, help: Help<'_>| {
-                let width = stage_width(network, stage, Some(it.half));
-                let buffers = Buffers { lane: it.lane, states: it.states, help };
-                let half = Some(it.half);
-                it.outcome = if output.sequence {
-                    Keep::new(it.whole, work, width, it.half == 1, blank_between, None).and_then(
-                        |mut keep| {
-                            pipeline::run(network, stage, half, source, work, buffers, &mut |chunk| {
-                                keep.take(chunk)
-                            })
-                        },
-                    )
-                } else {
-                    pipeline::run(network, stage, half, source, work, buffers, &mut |_| {})
-                };
-            };
-            match &mut help {
-                &mut Help::Threads(threads, work) => {
-                    threads.for_each(work, &mut both, |half| run_half(half, Help::Nobody));
-                }
-                help => both.iter_mut().for_each(|half| run_half(half, help.again())),
-            }
-            both.into_iter().try_for_each(|half| half.outcome)?;
-            let Layer::Bidirectional(both) = &layers[0].layer else { continue };
-            if output.sequence {
-                let units = both.layer.units;
-                if is_last {
-                    merge_to_output(both.merge_mode, halves, units, work, part.output);
-                } else {
-                    merge_to_whole(both.merge_mode, halves, units, work, after)?;
-                }
-            }
-        } else {
-            let blank_row = blank_output(network, stage, work, blank)?;
-            let buffers = Buffers { lane: &mut lanes[0], states: stage_states, help: help.again() };
-            if !output.sequence {
-                pipeline::run(network, stage, None, source, work, buffers, &mut |_| {})?;
-            } else if is_last {
-                let mut write = Write {
-                    work,
-                    output: part.output,
-                    columns: output.features,
-                    reversed: stage.reversed,
-                    blank_between,
-                    blank: blank_row,
-                };
-                write.lead();
-                pipeline::run(network, stage, None, source, work, buffers, &mut |chunk| write.take(chunk))?;
+impl Part<'_> {
+    /// Computes the part's rows.
+    fn run(&mut self, common: Common<'_>, mut help: Help<'_>) {
+        let Common { network, steps, padding, .. } = common;
+        let rows = self.rows.len();
+        self.scratch.work.arrange(rows, steps, self.given.mask, padding);
+        self.begin_states(common);
+        let Given { values, map, .. } = self.given;
+        let Scratch { work, lanes, states, wholes, halves, blank, head, .. } = &mut self.scratch;
+        let [before, after] = wholes;
+        let (mut before, mut after) = (before, after);
+        let mut fed_by_whole = false;
+        let mut state = 0;
+        for (i, stage) in network.stages.iter().enumerate() {
+            let source = if fed_by_whole {
+                Source { values: &before.values.0, steps, map: Map::Offsets(&before.offsets) }
             } else {
-                let width = output.features;
-                let mut keep = Keep::new(after, work, width, stage.reversed, blank_between, Some(blank_row))?;
-                pipeline::run(network, stage, None, source, work, buffers, &mut |chunk| keep.take(chunk))?;
+                Source { values, steps, map }
+            };
+            let layers = &network.layers[stage.layers.clone()];
+            let is_last = i + 1 == network.stages.len();
+            let output = layers.last().map_or(network.input, |layer| layer.output);
+            let stage_states = &mut states[state..];
+            state += layers.iter().map(|layer| layer.packed.directions().count()).sum::<usize>();
+            if let Some(both) = bidirectional(stage, layers) {
+                run_halves(network, stage, source, work, (halves, lanes, stage_states), help.again());
+                match (output.sequence, is_last) {
+                    (true, true) => {
+                        merge_to_output(both.merge_mode, halves, both.layer.units, work, self.output);
+                    }
+                    (true, false) => merge_to_whole(both.merge_mode, halves, both.layer.units, work, after),
+                    (false, _) => {}
+                }
+            } else {
+                let blank_between = work.blank_between(stage.zero_output);
+                let blank = blank_output(stage, layers, work, blank);
+                let (columns, reversed) = (output.features, stage.reversed);
+                let buffers = Buffers { lane: &mut lanes[0], states: stage_states, help: help.again() };
+                let run = |sink: &mut (dyn FnMut(Chunk<'_>) + Send)| {
+                    pipeline::run(network, stage, None, source, work, buffers, sink);
+                };
+                if !output.sequence {
+                    run(&mut |_| {});
+                } else if is_last {
+                    let output = &mut *self.output;
+                    let mut write = Write { work, output, columns, reversed, blank_between, blank };
+                    write.lead();
+                    run(&mut |chunk| write.take(chunk));
+                } else {
+                    let mut keep = Keep::new(after, work, columns, reversed, blank_between, Some(blank));
+                    run(&mut |chunk| keep.take(chunk));
+                }
             }
+            std::mem::swap(&mut before, &mut after);
+            fed_by_whole = true;
         }
-        std::mem::swap(&mut before, &mut after);
-        fed_by_whole = true;
+        if !network.output.sequence {
+            run_head(network, work, states, head, self.output);
+        }
     }
-    if !network.output.sequence {
-        run_head(network, work, states, head, part.output)?;
+
+    /// The states before the first step, by rank.
+    fn begin_states(&mut self, common: Common<'_>) {
+        let Common { network, batch, initial_state, .. } = common;
+        let Scratch { work, states, .. } = &mut self.scratch;
+        let mut base = 0;
+        for ((_, rnn), state) in network.recurrent().zip(states.iter_mut()) {
+            let (units, stride) = (rnn.units(), row_stride(rnn.units()));
+            match initial_state {
+                Some(given) => {
+                    for (rank, &row) in work.order.iter().enumerate() {
+                        state.0[rank * stride..][..units]
+                            .copy_from_slice(&given[base + (self.rows.start + row) * units..][..units]);
+                    }
+                }
+                None => state.0[..self.rows.len() * stride].fill(0.0),
+            }
+            base += batch * units;
+        }
     }
-    Ok(())
+}
+
+/// The layer of a stage that is a Bidirectional one.
+fn bidirectional<'a>(stage: &Stage, layers: &'a [Arc<BuiltLayer>]) -> Option<&'a Bidirectional> {
+    match &layers.first()?.layer {
+        Layer::Bidirectional(both) if stage.both => Some(both),
+        _ => None,
+    }
+}
+
+/// Runs both directions of a Bidirectional layer, each into its own half where it gives a sequence.
+fn run_halves(
+    network: &Network,
+    stage: &Stage,
+    source: Source<'_>,
+    work: &Work,
+    (halves, lanes, states): (&mut [Whole; 2], &mut [Lane; 2], &mut [Buffer]),
+    help: Help<'_>,
+) {
+    let (first, second) = states.split_at_mut(1);
+    let ([whole_0, whole_1], [lane_0, lane_1]) = (halves.each_mut(), lanes.each_mut());
+    let mut both = [
+        Half { half: 0, whole: whole_0, lane: lane_0, states: first },
+        Half { half: 1, whole: whole_1, lane: lane_1, states: &mut second[..1] },
+    ];
+    let sequence = network.layers[stage.layers.start].output.sequence;
+    let blank_between = work.blank_between(stage.zero_output);
+    let run_half = |it: &mut Half<'_>, help: Help<'_>| {
+        let half = Some(it.half);
+        let buffers = Buffers { lane: it.lane, states: it.states, help };
+        if sequence {
+            let width = stage_width(network, stage, half);
+            let mut keep = Keep::new(it.whole, work, width, it.half == 1, blank_between, None);
+            pipeline::run(network, stage, half, source, work, buffers, &mut |chunk| keep.take(chunk));
+        } else {
+            pipeline::run(network, stage, half, source, work, buffers, &mut |_| {});
+        }
+    };
+    match help {
+        Help::Threads(threads, work) => {
+            threads.for_each(work, &mut both, |half| run_half(half, Help::Nobody));
+        }
+        mut help @ (Help::Nobody | Help::Columns(_)) => {
+            both.iter_mut().for_each(|half| run_half(half, help.again()));
+        }
+    }
 }
 
 fn stage_width(network: &Network, stage: &Stage, half: Option<usize>) -> usize {
@@ -369,32 +455,27 @@ fn stage_width(network: &Network, stage: &Stage, half: Option<usize>) -> usize {
 /// What a stage gives for a masked step before any other: zeros out of the last recurrent layer (of this stage, or a
 /// Bidirectional below it), through the dense layers above it.
 fn blank_output<'a>(
-    network: &Network,
     stage: &Stage,
+    layers: &[Arc<BuiltLayer>],
     work: &Work,
     blank: &'a mut [Buffer; 2],
-) -> Result<&'a [f32]> {
-    let layers = &network.layers[stage.layers.clone()];
-    let recurrent = layers.iter().rposition(|layer| matches!(layer.packed, Packed::Rnn(_)));
-    let features = layers.iter().flat_map(|layer| [layer.input.features, layer.output.features]);
-    let widest = features.map(row_stride).max().unwrap_or(0);
-    for buffer in blank.iter_mut() {
-        buffer.0.reserve_scratch(widest)?;
-        buffer.0.fill(0.0);
-    }
+) -> &'a [f32] {
+    let recurrent = layers.iter().rposition(|layer| layer.packed.is_recurrent());
+    blank.iter_mut().for_each(|buffer| buffer.0.fill(0.0));
     let [mut x, mut y] = blank.each_mut();
     if work.is_full() {
-        return Ok(&x.0);
+        return &x.0;
     }
+    debug_assert!(!stage.both, "its blank rows are zeros");
     for layer in &layers[recurrent.map_or(0, |at| at + 1)..] {
-        if let Packed::Dense(dense) = &layer.packed {
+        if let Some(dense) = layer.packed.row_wise() {
             let terms = dense.kernel.terms();
             let input = Rows::Strided { values: &x.0, stride: terms, count: 1 };
             fully_connected(dense, input, 1, &mut y.0, row_stride(dense.kernel.columns()));
             std::mem::swap(&mut x, &mut y);
         }
     }
-    Ok(&x.0)
+    &x.0
 }
 
 /// Writes the rows of chunks into the caller's sequence.
@@ -485,7 +566,7 @@ struct Keep<'a> {
 }
 
 impl<'a> Keep<'a> {
-    /// Room for every row, and for a blank one (zeros unless given).
+    /// There is room for every row, and for a blank one (zeros unless given).
     fn new(
         whole: &'a mut Whole,
         work: &'a Work,
@@ -493,11 +574,10 @@ impl<'a> Keep<'a> {
         reversed: bool,
         blank_between: bool,
         blank: Option<&[f32]>,
-    ) -> Result<Self> {
+    ) -> Self {
         let stride = row_stride(columns);
         let total = work.total();
         whole.stride = stride;
-        whole.values.0.reserve_scratch((total + 1) * stride)?;
         whole.offsets.clear();
         whole.offsets.resize(work.batch * work.steps, total * stride);
         let last = &mut whole.values.0[total * stride..][..columns];
@@ -506,7 +586,7 @@ impl<'a> Keep<'a> {
             None => last.fill(0.0),
         }
         let (values, offsets) = (&mut whole.values.0[..], &mut whole.offsets[..]);
-        Ok(Self { work, values, offsets, stride, columns, reversed, blank_between, used: 0 })
+        Self { work, values, offsets, stride, columns, reversed, blank_between, used: 0 }
     }
 
     fn take(&mut self, chunk: Chunk<'_>) {
@@ -580,17 +660,10 @@ fn merge_to_output(mode: MergeMode, halves: &[Whole; 2], units: usize, work: &Wo
     }
 }
 
-fn merge_to_whole(
-    mode: MergeMode,
-    halves: &[Whole; 2],
-    units: usize,
-    work: &Work,
-    whole: &mut Whole,
-) -> Result<()> {
+fn merge_to_whole(mode: MergeMode, halves: &[Whole; 2], units: usize, work: &Work, whole: &mut Whole) {
     let ends = &work.ends;
     let columns = if mode == MergeMode::Concat { 2 * units } else { units };
     whole.stride = row_stride(columns);
-    whole.values.0.reserve_scratch(work.batch * work.steps * whole.stride)?;
     whole.offsets.clear();
     for row in 0..work.batch {
         for time in 0..work.steps {
@@ -600,24 +673,12 @@ fn merge_to_whole(
             whole.offsets.push(to);
         }
     }
-    Ok(())
 }
 
 /// The layers above the last step.
-fn run_head(
-    network: &Network,
-    work: &Work,
-    states: &[Buffer],
-    head: &mut [Buffer; 2],
-    output: &mut [f32],
-) -> Result<()> {
-    let Some(top) = network.layers[..network.head.start].last() else { return Ok(()) };
+fn run_head(network: &Network, work: &Work, states: &[Buffer], head: &mut [Buffer; 2], output: &mut [f32]) {
+    let Some(top) = network.layers[..network.head.start].last() else { return };
     let layers = &network.layers[network.head.clone()];
-    let widest = layers.iter().map(|layer| row_stride(layer.output.features)).max().unwrap_or(0);
-    let widest = widest.max(row_stride(2 * top.output.features));
-    for buffer in head.iter_mut() {
-        buffer.0.reserve_scratch(work.batch * widest)?;
-    }
     let [mut x, mut y] = head.each_mut();
     let mut stride = row_stride(top.output.features);
     let reversed = network.stages.last().is_some_and(|stage| stage.reversed);
@@ -650,14 +711,16 @@ fn run_head(
                     );
                 }
             }
-            _ => {}
+            Layer::Embedding(_) | Layer::Masking(_) | Layer::Dense(_) | Layer::Dropout(_) => {
+                unreachable!("only a recurrent layer turns a sequence into its last step")
+            }
         }
     }
     if matches!(&top.layer, Layer::Bidirectional(both) if both.merge_mode == MergeMode::None) {
-        return Ok(());
+        return;
     }
     for layer in layers {
-        if let Packed::Dense(dense) = &layer.packed {
+        if let Some(dense) = layer.packed.row_wise() {
             let input = Rows::Strided { values: &x.0, stride, count: work.batch };
             stride = row_stride(dense.kernel.columns());
             fully_connected(dense, input, work.batch, &mut y.0, stride);
@@ -668,7 +731,6 @@ fn run_head(
     for (row, to) in output.chunks_exact_mut(columns).enumerate() {
         to.copy_from_slice(&x.0[row * stride..][..columns]);
     }
-    Ok(())
 }
 
 fn copy_or_zero(to: &mut [f32], from: Option<&[f32]>) {

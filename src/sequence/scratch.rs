@@ -1,7 +1,7 @@
 //! Everything that changes while a network runs, held apart from the network and used again.
 
-use super::work::Work;
-use crate::memory::AlignedVec;
+use super::work::{Bounds, Work};
+use crate::memory::{AlignedVec, List};
 use crate::process::Spares;
 
 /// A whole sequence in memory, between stages.
@@ -11,7 +11,7 @@ pub(super) struct Whole {
     pub(super) values: Buffer,
     pub(super) stride: usize,
     /// For each row of the batch and position, `[batch, steps]`: where its output begins in `values`.
-    pub(super) offsets: Vec<usize>,
+    pub(super) offsets: List<usize>,
 }
 
 /// An aligned buffer that starts empty.
@@ -28,14 +28,14 @@ impl Default for Buffer {
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     /// By layer: the rows of a chunk.
-    pub(super) chunks: Vec<Buffer>,
+    pub(super) chunks: List<Buffer>,
     /// Where the rows of a chunk begin in the input.
-    pub(super) offsets: Vec<usize>,
+    pub(super) offsets: List<usize>,
     /// The rows of a chunk of the input side by side, where that pays.
     pub(super) gathered: Buffer,
     /// By layer, where another thread runs the layer above: what it gave for a chunk and for the one before, and what of it
     /// has arrived.
-    pub(super) handed: Vec<[Buffer; 3]>,
+    pub(super) handed: List<[Buffer; 3]>,
 }
 
 /// The buffers of one run.
@@ -45,7 +45,7 @@ pub(crate) struct Scratch {
     /// What a walk over the chunks needs; the halves of a Bidirectional layer may walk at the same time.
     pub(super) lanes: [Lane; 2],
     /// By direction of a recurrent layer: the last state of each rank.
-    pub(super) states: Vec<Buffer>,
+    pub(super) states: List<Buffer>,
     /// What the stage before gave, and what this one gives.
     pub(super) wholes: [Whole; 2],
     /// The halves of a Bidirectional layer.
@@ -54,6 +54,8 @@ pub(crate) struct Scratch {
     pub(super) blank: [Buffer; 2],
     /// The rows of the head.
     pub(super) head: [Buffer; 2],
+    /// What there is room for, and whether layers may run on different threads.
+    pub(super) ready: (Bounds, bool),
 }
 
 /// Scratch that is not in use.
@@ -66,7 +68,7 @@ impl ScratchPool {
         self.0.take().unwrap_or_default()
     }
 
-    /// Keeps it for the next call.
+    /// Keeps it for the next call, unless there is no memory for the list.
     pub(crate) fn give(&self, scratch: Scratch) {
         self.0.give(scratch);
     }

@@ -83,7 +83,11 @@ impl Plan {
                         "layer {i} has go_backwards: it begins at the end of a sequence, and a stream has none"
                     )));
                 }
-                _ => {}
+                Layer::SimpleRnn(_)
+                | Layer::Embedding(_)
+                | Layer::Masking(_)
+                | Layer::Dense(_)
+                | Layer::Dropout(_) => {}
             }
         }
         let recurrent = network.recurrent().next().is_some();
@@ -271,7 +275,7 @@ impl Streaming {
         let columns = row_stride(plan.columns);
         let (body, repeated) = self.repeated();
         let layers = &network.layers[..network.head.start];
-        let Some(top) = layers.iter().rposition(|layer| matches!(layer.packed, Packed::Rnn(_))) else {
+        let Some(top) = layers.iter().rposition(|layer| layer.packed.is_recurrent()) else {
             return;
         };
         let below: usize = layers[..top].iter().map(|layer| buffer_len(layer, &plan)).sum();
@@ -288,7 +292,7 @@ impl Streaming {
             for layer in &layers[top + 1..] {
                 let (buffer, others) = std::mem::take(&mut rest).split_at_mut(buffer_len(layer, &plan));
                 rest = others;
-                if let Packed::Dense(dense) = &layer.packed {
+                if let Some(dense) = layer.packed.row_wise() {
                     let stride = row_stride(dense.kernel.columns());
                     fully_connected(dense, x, 1, buffer, stride);
                     x = Rows::Strided { values: buffer, stride, count: 1 };
@@ -371,7 +375,7 @@ fn states(network: &Network, plan: Plan) -> impl Iterator<Item = (usize, usize)>
     network.layers[..network.head.start].iter().filter_map(move |layer| {
         let here = at;
         at += buffer_len(layer, &plan);
-        matches!(layer.packed, Packed::Rnn(_)).then_some((layer.output.features, here))
+        layer.packed.is_recurrent().then_some((layer.output.features, here))
     })
 }
 
@@ -691,7 +695,7 @@ fn run_head(
     for layer in &network.layers[network.head.clone()] {
         let (buffer, others) = rest.split_at_mut(plan.batch * row_stride(layer.output.features));
         rest = others;
-        if let Packed::Dense(dense) = &layer.packed {
+        if let Some(dense) = layer.packed.row_wise() {
             x = dense_rows(dense, buffer, x.rows(plan.batch), plan.batch);
         }
     }

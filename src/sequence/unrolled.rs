@@ -56,11 +56,12 @@ pub(super) fn block_of(
     let all: usize = counts.iter().sum();
     let &most = counts.first()?;
     let width = matrix.padded_columns();
-    assert!(width <= stride && distance + all * stride <= rows.len(), "rows too short");
-    assert!(most * stride <= distance, "the first step's rows exceed the states before it");
+    let needed = all.saturating_mul(stride).saturating_add(distance);
+    assert!(width <= stride && needed <= rows.len(), "rows too short");
+    assert!(most.saturating_mul(stride) <= distance, "the first step's rows exceed the states before it");
     assert!(counts.is_sorted_by(|a, b| a >= b), "rows cannot come back");
     let a = rows.as_mut_ptr();
-    // SAFETY: distance <= rows.len().
+    // SAFETY: `distance` is at most `rows.len()`, the assert, so this is in `rows` or at its end.
     let c = unsafe { a.add(distance) };
     Some(Block { a, a_stride: stride, init: c, init_stride: stride, c, c_stride: stride, ..matrix.block() })
 }

@@ -1,6 +1,8 @@
 //! Which rows run at which steps.
 
 use super::Padding;
+use crate::error::{Error, Result};
+use crate::memory::List;
 
 /// The order of a batch's work: rows by number of steps, the longest first, and each row's steps without masked ones.
 #[derive(Debug, Default)]
@@ -9,17 +11,46 @@ pub(super) struct Work {
     pub(super) steps: usize,
     pub(super) padding: Padding,
     /// By rank: the row of the batch.
-    pub(super) order: Vec<usize>,
+    pub(super) order: List<usize>,
     /// By rank: how many steps the row has.
-    pub(super) lengths: Vec<usize>,
+    pub(super) lengths: List<usize>,
     /// By compact step: how many ranks have it.
-    pub(super) counts: Vec<usize>,
+    pub(super) counts: List<usize>,
     /// By rank, `starts[rank]..starts[rank + 1]`: the times of its steps. Empty where every row has every step.
-    times: Vec<u32>,
-    starts: Vec<usize>,
+    times: List<u32>,
+    starts: List<usize>,
     /// By row of the batch: where walking backwards begins, exclusive.
-    pub(super) ends: Vec<usize>,
+    pub(super) ends: List<usize>,
     masked: bool,
+}
+
+/// What is known of a batch before its masks are read: at most so much has to be kept of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Bounds {
+    pub(super) batch: usize,
+    pub(super) steps: usize,
+    /// Steps of all rows.
+    pub(super) total: usize,
+    /// Whether steps may be masked.
+    pub(super) masked: bool,
+}
+
+impl Bounds {
+    /// Of `rows` rows.
+    pub(super) fn new(rows: usize, steps: usize, mask: &Mask<'_>) -> Self {
+        // Sizes that overflow cannot be reserved either.
+        let all = rows.saturating_mul(steps);
+        let total = mask.lengths.map_or(all, |lengths| lengths.iter().sum());
+        Self { batch: rows, steps, total, masked: !mask.is_empty() }
+    }
+
+    /// Whether the room for `self` is enough for `other`.
+    pub(super) fn cover(&self, other: &Self) -> bool {
+        other.batch <= self.batch
+            && other.steps <= self.steps
+            && other.total <= self.total
+            && (self.masked || !other.masked)
+    }
 }
 
 /// Which steps of a row are used, `[batch, steps]`; any test may be missing.
@@ -53,7 +84,25 @@ impl Mask<'_> {
 }
 
 impl Work {
-    /// Orders a batch. Allocates only where a larger one was never seen.
+    /// Room for a batch.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where steps may be masked and have numbers above 32 bits.
+    pub(super) fn reserve(&mut self, bounds: &Bounds) -> Result<()> {
+        let &Bounds { batch, steps, total, masked } = bounds;
+        for list in [&mut self.order, &mut self.lengths, &mut self.ends] {
+            list.make_room(batch)?;
+        }
+        if !masked {
+            return self.counts.make_room(steps);
+        }
+        countable(steps)?;
+        self.counts.make_room(steps.max(batch))?;
+        self.times.make_room(total)?;
+        self.starts.make_room(steps.max(batch).saturating_add(2))
+    }
+
+    /// Orders a batch that there is [room](Self::reserve) for.
     pub(super) fn arrange(&mut self, batch: usize, steps: usize, mask: Mask<'_>, padding: Padding) {
         (self.batch, self.steps, self.padding, self.masked) = (batch, steps, padding, !mask.is_empty());
         self.order.clear();
@@ -88,8 +137,9 @@ impl Work {
         self.starts.clear();
         self.lengths.extend(self.order.iter().map(|&row| by_row[row]));
         self.starts.push(0);
-        for &row in &self.order {
-            self.times.extend(used(row).map(|time| time as u32));
+        for &row in self.order.iter() {
+            // In 32 bits: see `reserve`.
+            used(row).for_each(|time| self.times.push(time as u32));
             self.starts.push(self.times.len());
         }
         self.counts.clear();
@@ -109,7 +159,7 @@ impl Work {
 
     /// Bytes of the lists.
     pub(super) fn bytes(&self) -> usize {
-        let lists = [&self.order, &self.lengths, &self.counts, &self.starts, &self.ends];
+        let lists: [&[usize]; 5] = [&self.order, &self.lengths, &self.counts, &self.starts, &self.ends];
         lists.iter().map(|list| list.len() * size_of::<usize>()).sum::<usize>()
             + self.times.len() * size_of::<u32>()
     }
@@ -167,5 +217,37 @@ impl Work {
     pub(super) fn ends_blank(&self, rank: usize, reversed: bool, zero_output: bool) -> bool {
         let Some(last) = self.lengths[rank].checked_sub(1) else { return true };
         zero_output && self.padding == Padding::Keras && self.span(rank, last, reversed).0 + 1 != self.steps
+    }
+}
+
+/// Whether the steps of a masked batch can be listed.
+fn countable(steps: usize) -> Result<()> {
+    match u32::try_from(steps) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Error::Unsupported(format!(
+            "{steps} steps, some of which may be masked: at most {} are possible, and any number without a mask",
+            u32::MAX
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers of steps are listed in 32 bits, and an array with more steps is too large for a test.
+    #[test]
+    fn more_masked_steps_than_can_be_listed_are_refused() {
+        let mut work = Work::default();
+        let most = u32::MAX as usize;
+        let lengths = [7];
+        let mask = Mask { lengths: Some(&lengths), ..Mask::default() };
+        assert_eq!(
+            Bounds::new(1, most + 1, &mask),
+            Bounds { batch: 1, steps: most + 1, total: 7, masked: true }
+        );
+        let wrong = work.reserve(&Bounds::new(1, most + 1, &mask));
+        assert!(matches!(wrong, Err(Error::Unsupported(why)) if why.contains("4294967296 steps")));
+        countable(most).expect("the last one has the number 2^32 - 2");
     }
 }

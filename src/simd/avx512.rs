@@ -33,9 +33,11 @@ impl Avx512 {
     }
 }
 
-// Every method below that calls an intrinsic may do so because `self` proves the features (see `new`); that is the
-// one obligation of the blocks without a pointer.
-impl Simd for Avx512 {
+// SAFETY: a `__m512` is sixteen floats, and `loadu` and `storeu` move these sixteen, lane 0 at the address.
+// Look-ups load a table's sixteen entries and permute them in registers. A token exists only where `new`
+// found the features, or where the caller of `assume` vouches for them; that is also the one obligation of
+// the blocks without a pointer below.
+unsafe impl Simd for Avx512 {
     type V = __m512;
     type I = __m512i;
     const LANES: usize = 16;
@@ -62,7 +64,8 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn prefetch(self, at: *const f32) {
-        // SAFETY: a prefetch cannot fault.
+        // SAFETY: every x86-64 has the instruction, and it reads nothing: whatever the address, it cannot
+        // fault.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
     }
 

@@ -40,12 +40,26 @@ impl Table {
 }
 
 /// One instruction set's vector of `f32`.
-pub(crate) trait Simd: Copy {
+///
+/// # Safety
+/// Kernels compute addresses from what an implementation says, and leave no check in their loops:
+///
+/// - `LANES` is a power of two, at most 16. A row padded to whole cache lines therefore has whole vectors,
+///   and 16 floats
+///   have room for any vector.
+/// - [`load`](Self::load) reads exactly the `LANES` floats at its address, and [`store`](Self::store) writes
+///   exactly those,
+///   lane 0 first.
+/// - No other method reads or writes memory but the table that it is given, whatever the vectors hold.
+/// - `V` and `I` are plain bits: nothing happens when they are copied or go.
+/// - Where a method needs more of the CPU than the crate's target has, a value of the type exists only where
+///   the CPU has it.
+pub(crate) unsafe trait Simd: Copy {
     /// The vector.
     type V: Copy;
     /// A vector of table indices.
     type I: Copy;
-    /// Floats in a vector.
+    /// Floats in a vector: a power of two, at most 16.
     const LANES: usize;
     /// Vectors of sums that a tile may hold, the rest of the registers left for operands.
     const ACCUMULATORS: usize;

@@ -15,7 +15,9 @@ fn map_bits(a: f32x4, f: impl Fn(u32) -> u32) -> f32x4 {
     f32x4::from(a.to_array().map(|lane| f32::from_bits(f(lane.to_bits()))))
 }
 
-impl Simd for Portable {
+// SAFETY: an `f32x4` is four floats, which `load` and `store` copy as an array of four, in order. Indices
+// into tables are cut to three bits and checked. Nothing here needs more than the target has.
+unsafe impl Simd for Portable {
     type V = f32x4;
     type I = [u32; 4];
     const LANES: usize = 4;

@@ -8,7 +8,7 @@ use rand_core::{Rng, SeedableRng};
 
 use super::{Examples, Score, Trainer};
 use crate::error::{Error, Result};
-use crate::memory::{check_len, zeros};
+use crate::memory::{List, check_len, refill, zeros};
 use crate::sequence::Input;
 use crate::sequential::{RunOptions, Sequential};
 
@@ -25,14 +25,15 @@ pub struct Fit<'a> {
     pub validation: Option<Examples<'a>>,
     /// Ends the training after so many epochs without a smaller loss (on the validation rows where there are any).
     pub patience: Option<usize>,
-    /// Whether a line on the standard error shows how far it is, where that is a terminal.
+    /// Whether a line on the standard error shows how far it is, where that is a terminal. Nothing is printed
+    /// unasked.
     pub progress: bool,
 }
 
 impl Default for Fit<'_> {
-    /// Keras's: one epoch, 32 rows a step, shuffled; and a progress line.
+    /// Keras's: one epoch, 32 rows a step, shuffled; but no progress line.
     fn default() -> Self {
-        Self { epochs: 1, batch_size: 32, shuffle: true, validation: None, patience: None, progress: true }
+        Self { epochs: 1, batch_size: 32, shuffle: true, validation: None, patience: None, progress: false }
     }
 }
 
@@ -78,7 +79,7 @@ impl Sequential {
             )));
         }
         let mut gatherer = Gatherer::new(self, trainer, examples, fit.batch_size.min(rows))?;
-        let mut order: Vec<usize> = (0..rows).collect();
+        let mut order = List::collected((0..rows).map(Ok))?;
         let mut history: Vec<Epoch> = Vec::new();
         let (mut best, mut since) = (f32::INFINITY, 0);
         for number in 0..fit.epochs {
@@ -143,7 +144,9 @@ impl Gatherer {
             }
             Input::Tokens(ids) => {
                 check_len("ids", ids.len(), "rows x steps", &[batch, steps])?;
-                (Vec::new(), vec![0; most * lens[0]])
+                let mut chosen = Vec::new();
+                refill(&mut chosen, most * lens[0], 0)?;
+                (Vec::new(), chosen)
             }
         };
         Ok(Self { floats, ids, target: zeros(most * lens[1])?, weights: zeros(most * lens[2])?, lens })

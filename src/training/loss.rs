@@ -5,7 +5,7 @@
 //! it (Keras's `sum_over_batch_size`). Inside a row the arithmetic is `f64`, rounded once.
 
 use crate::error::{Error, Result};
-use crate::memory::check_len;
+use crate::memory::{check_len, refill};
 
 /// What training makes small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -92,8 +92,7 @@ impl Loss {
             return Err(no_row());
         }
         let mut total = 0.0;
-        row_gradient.clear();
-        row_gradient.resize(columns, 0.0);
+        refill(row_gradient, columns, 0.0)?;
         for row in 0..rows {
             let to = &mut gradient[row * columns..][..columns];
             let share = if mask.is_some_and(|mask| mask[row] == 0) {

@@ -5,7 +5,7 @@ use super::truncation::Walk;
 use super::{Batch, Clipping, Loss, Optimizer, OptimizerState, Schedule, Truncation};
 use crate::error::{Error, Result};
 use crate::layers::{Activation, Bidirectional, Layer, MergeMode, Weight};
-use crate::memory::{AlignedVec, check_len, zeros};
+use crate::memory::{AlignedVec, check_len, refill, zeros};
 use crate::sequence::{self, Input, Mode, Network, Threads, clip_factor, scale, sum_of_squares};
 use crate::sequential::{Padding, RunOptions, Sequential};
 
@@ -148,9 +148,11 @@ fn fitting<'a>(
 impl Pass {
     /// Room for predictions of this length.
     fn room(&mut self, len: usize) -> Result<()> {
-        if self.prediction.len() < len {
-            self.prediction = zeros(len)?;
-            self.gradient = zeros(len)?;
+        // Each by its own length: one may be there without the other.
+        for buffer in [&mut self.prediction, &mut self.gradient] {
+            if buffer.len() < len {
+                refill(buffer, len, 0.0)?;
+            }
         }
         Ok(())
     }
@@ -352,11 +354,10 @@ impl Trainer {
         let Passed { tape, prediction, gradient } = self.pass.forward(model, examples, options, mode)?;
         let network = model.network("trainer")?;
         let columns = network.output.features;
-        let mut masked = network.output.sequence && tape.used_steps(&mut self.mask);
+        let mut masked = network.output.sequence && tape.used_steps(&mut self.mask)?;
         if lead > 0 {
             if !masked {
-                self.mask.clear();
-                self.mask.resize(batch * steps, 1);
+                refill(&mut self.mask, batch * steps, 1)?;
                 masked = true;
             }
             self.mask.chunks_exact_mut(steps).for_each(|row| row[..lead].fill(0));
@@ -543,7 +544,7 @@ impl Trainer {
             };
             let call = model.checked_call(input, rows, steps, RunOptions::default(), prediction)?;
             tape.forward(network, call, Mode { logits, ..Mode::default() })?;
-            let mask = network.output.sequence && tape.used_steps(&mut used);
+            let mask = network.output.sequence && tape.used_steps(&mut used)?;
             let mask = mask.then_some(&used[..]);
             let counted = counted(mask, outputs / batch * rows);
             if counted == 0 {
@@ -573,7 +574,7 @@ impl Trainer {
         Ok(score)
     }
 
-    fn check_shape(&self, model: &Sequential) -> Result<()> {
+    pub(crate) fn check_shape(&self, model: &Sequential) -> Result<()> {
         let network = model.whole_network("trainer")?;
         let arrays = network.layers.iter().enumerate().flat_map(|(layer, built)| {
             let variables = built.variables.0.iter();

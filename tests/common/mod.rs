@@ -6,6 +6,7 @@
 pub(crate) mod arms;
 pub(crate) mod c;
 pub(crate) mod counting;
+pub(crate) mod failing;
 pub(crate) mod host;
 pub(crate) mod network;
 pub(crate) mod numbers;

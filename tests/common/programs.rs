@@ -1,10 +1,12 @@
 //! C and C++ programs, with every compiler that is here.
 //!
-//! They link with the static and the shared library that cargo has built for this very test: the library's crate types
-//! are made in one go, beside the test's own executable. So no second cargo runs, and none waits for a lock.
+//! They link with a static and a shared library that cargo builds when the first of them is asked for: the
+//! crate itself is an rlib only. The one that runs the tests holds no lock any more then. They are built as
+//! the tests are, with debug assertions, overflow checks and no link-time optimisation.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 
 use super::arms::report;
 
@@ -13,18 +15,77 @@ const COMPILERS: [(&str, &str); 3] = [("gcc", "g++"), ("clang", "clang++"), ("cc
 
 pub(crate) const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 
+/// What careful projects compile headers of others with.
+pub(crate) const STRICT: [&str; 3] = ["-Wshadow", "-Wconversion", "-Wsign-conversion"];
+
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Where cargo has put libelman.a and the shared library.
+/// A folder with libelman.a and the shared library, under the names that `make` gives them in target/c.
+/// ELMAN_LIB_DIR names another one: that of the libraries that ship, say.
 pub(crate) fn library_dir() -> PathBuf {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| shipped_libraries().unwrap_or_else(build_libraries)).clone()
+}
+
+/// What ELMAN_LIB_DIR names.
+pub(crate) fn shipped_libraries() -> Option<PathBuf> {
+    let dir = PathBuf::from(std::env::var_os("ELMAN_LIB_DIR")?);
+    Some(dir.canonicalize().unwrap_or_else(|error| panic!("ELMAN_LIB_DIR, {}: {error}", dir.display())))
+}
+
+pub(crate) fn soname() -> String {
+    format!("{}.{}", shared_library(), abi())
+}
+
+/// What the header calls the ABI's line.
+fn abi() -> String {
+    match env!("CARGO_PKG_VERSION_MAJOR") {
+        "0" => concat!("0.", env!("CARGO_PKG_VERSION_MINOR")).to_owned(),
+        major => major.to_owned(),
+    }
+}
+
+fn build_libraries() -> PathBuf {
     let test = std::env::current_exe().expect("the test knows its executable");
-    let dir = test.parent().expect("an executable lies in a directory").to_path_buf();
-    for file in ["libelman.a".to_owned(), shared_library()] {
-        assert!(dir.join(&file).exists(), "cargo has not built {file} in {}", dir.display());
+    // target/debug/deps/test
+    let target = test.ancestors().nth(3).expect("cargo puts tests three folders deep");
+    let mut cargo = Command::new(env!("CARGO"));
+    // What the test links with is here already.
+    cargo.args(["rustc", "--lib", "--crate-type", "staticlib,cdylib", "--offline", "--locked"]);
+    cargo.arg("--manifest-path").arg(root().join("Cargo.toml")).arg("--target-dir").arg(target);
+    if cfg!(target_os = "linux") {
+        cargo.args(["--", "-C"]).arg(format!("link-arg=-Wl,-soname,{}", soname()));
+    }
+    run(&mut cargo);
+
+    let (built, dir) = (target.join("debug"), target.join("debug/c"));
+    std::fs::create_dir_all(&dir).expect("cargo's folder can be written");
+    let links = [
+        ("libelman.a".to_owned(), built.join("libelman.a")),
+        (shared_library(), built.join(shared_library())),
+        (soname(), built.join(shared_library())),
+        (format!("{}.{}", shared_library(), env!("CARGO_PKG_VERSION")), built.join(shared_library())),
+    ];
+    for (name, to) in links {
+        link(&to, &dir.join(name));
     }
     dir
+}
+
+/// A test in another process may be making the same link.
+#[cfg(unix)]
+fn link(to: &Path, from: &Path) {
+    assert!(to.exists(), "cargo has not built {}", to.display());
+    if let Err(error) = std::os::unix::fs::symlink(to, from) {
+        assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists, "{}: {error}", from.display());
+    }
+}
+
+#[cfg(not(unix))]
+fn link(to: &Path, from: &Path) {
+    std::fs::copy(to, from).expect("cargo has built the libraries");
 }
 
 pub(crate) fn shared_library() -> String {
@@ -41,7 +102,8 @@ pub(crate) fn is_here(program: &str) -> bool {
     version(program).is_some()
 }
 
-/// The compilers that are here, each once though it may have two names; what is skipped is said, in the name of `suite`.
+/// The compilers that are here, each once though it may have two names; what is skipped is said, in the name
+/// of `suite`.
 pub(crate) fn compilers(suite: &str) -> Vec<(&'static str, &'static str)> {
     let mut found: Vec<(&str, &str)> = Vec::new();
     // All but the first word, which is the name that the compiler was called by.

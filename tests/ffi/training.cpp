@@ -2,6 +2,7 @@
 // tests/ffi_examples.rs builds and runs it.
 #include <array>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -149,6 +150,17 @@ void trainers(const std::string &path) {
     EXPECT(resumed.step(x, batch, steps, target) == trainer.step(x, batch, steps, target));
     EXPECT(other.get_parameters() == network.get_parameters());
     EXPECT(failure([&] { elman::trainer::load(other, path + ".missing"); }) == ELMAN_STATUS_IO);
+
+    // The same without files.
+    const std::vector<std::uint8_t> checkpoint = trainer.save_bytes(), model = network.save_bytes();
+    elman::sequential third = elman::sequential::load_bytes(model), fourth = floats();
+    EXPECT(third.get_parameters() == network.get_parameters() && third.save_bytes() == model);
+    elman::trainer again = elman::trainer::load_bytes(fourth, checkpoint);
+    EXPECT(again.save_bytes() == checkpoint);
+    EXPECT(again.step(x, batch, steps, target) == trainer.step(x, batch, steps, target));
+    elman::sequential narrow(features);
+    narrow.add_dense(1, ELMAN_ACTIVATION_LINEAR).build(1);
+    EXPECT(failure([&] { elman::trainer::load_bytes(narrow, checkpoint); }) == ELMAN_STATUS_BAD_FORMAT);
 
     const std::array<std::int32_t, 4> ids{1, 2, 0, 5};
     elman::sequential words = tokens();

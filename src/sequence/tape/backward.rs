@@ -6,14 +6,14 @@ use super::dropout::{Kind, Masks};
 use super::forward::{each_pair, first_place, mask_rows};
 use super::steps::each_place;
 use super::{
-    Back, DenseOp, Layout, Op, Part, Plan, RnnOp, Scratch, Tape, Value, add_row, dense_of, put_row, rnn_of,
-    taken,
+    Back, DenseOp, Layout, Op, Part, Plan, RnnOp, Scratch, Tape, Value, add_row, dense_of, looked_at,
+    put_row, rnn_of, taken,
 };
 use crate::dispatch::{Function, SQUARE_LANES};
 use crate::error::Result;
 use crate::gemm::{Init, PackedMatrix, Rows, multiply};
 use crate::layers::{Activation, MergeMode};
-use crate::memory::{AlignedVec, row_stride};
+use crate::memory::{AlignedVec, Few, List, extent, row_stride};
 use crate::sequence::Padding;
 
 /// Some rows on their way back.
@@ -39,7 +39,8 @@ impl Final<'_> {
 impl Tape {
     /// The way back of the last forward pass, through the same `network`. `dy` is the gradient of the output,
     /// `final_state` that of the final states, where the loss depends on them; `dx` receives the input's. Gradients are
-    /// overwritten.
+    /// overwritten. Room is taken before anything is written; where there is none, the pass can be gone back
+    /// again.
     pub(crate) fn backward(
         &mut self,
         network: &Network,
@@ -50,7 +51,14 @@ impl Tape {
         let [batch, steps] = self.sizes()?;
         self.backward_done = false;
         let final_state = Final { states: final_state, batch };
-        let Self { parts, threads, backs, sums, places, gradients, touched, active, .. } = self;
+        let states = batch * self.state_width;
+        let Self { parts, threads, backs, sums, places, gradients, touched, active, initial, .. } = self;
+        for part in &mut parts[..*active] {
+            part.reserve_backward(network, dx.is_some())?;
+        }
+        sums.reserve(network, threads, &parts[..*active], touched)?;
+        initial.make_room(states)?;
+
         sums.begin(network, places, gradients, touched);
         let mut dx = dx;
         let (row_of_dy, row_of_dx) = (dy.len() / batch, steps * network.input.features);
@@ -70,25 +78,19 @@ impl Tape {
             one = jobs.next();
             one.as_mut_slice()
         } else {
-            many = jobs.collect::<Vec<_>>();
+            many = jobs.collect::<Few<_>>();
             &mut many
         };
         for (at, back) in backs.iter().enumerate().rev() {
             threads.for_each(usize::MAX, jobs, |job| {
-                job.part.outcome = job.part.one_back(network, at, back.as_ref(), final_state, &mut job.dx);
+                job.part.one_back(network, at, back.as_ref(), final_state, &mut job.dx);
             });
-            for job in jobs.iter_mut() {
-                std::mem::replace(&mut job.part.outcome, Ok(()))?;
-            }
-            sums.make(network, threads, jobs, at, (places, gradients, touched))?;
+            sums.make(network, threads, jobs, at, (places, gradients, touched));
         }
-        let states = batch * self.state_width;
-        if self.initial.len() < states {
-            self.initial.resize(states, 0.0);
-        }
+        self.initial.resize(states, 0.0);
         for part in &self.parts[..self.active] {
             let rows = part.rows.len();
-            for op in &part.ops {
+            for op in part.ops.iter() {
                 let Op::Rnn(op) = op else { continue };
                 let units = part.values[op.output].features;
                 self.initial[batch * op.state_base + part.rows.start * units..][..rows * units]
@@ -103,7 +105,7 @@ impl Tape {
 impl Part {
     /// Takes the gradient of the output.
     fn begin_back(&mut self, dy: &[f32]) {
-        for value in &mut self.values {
+        for value in self.values.iter_mut() {
             (value.filled, value.has_ends) = (false, false);
         }
         if let Some(last) = self.values.last_mut() {
@@ -123,16 +125,15 @@ impl Part {
         back: Option<&Back>,
         final_state: Final<'_>,
         dx: &mut Option<&mut [f32]>,
-    ) -> Result<()> {
+    ) {
         let Self { rows, ops, values, plan, kept, scratch, initial, .. } = self;
-        let source = kept.source(network, plan.work.steps)?;
+        let source = kept.source(network, plan.work.steps);
         let mut to = To { first: rows.start, back, initial, final_state, dx };
         match &mut ops[at] {
             Op::Rnn(op) => op.backward(network, plan, source, values, scratch, &mut to),
             Op::Dense(op) => op.backward(network, plan, source, values, scratch, &mut to),
             Op::Expand { input, output, reversed, zero_output } => {
                 gather_expanded(&plan.work, values, [*input, *output], *reversed, *zero_output);
-                Ok(())
             }
             Op::Last { input, output, reversed, zero_output } => {
                 let gradient = taken(&mut values[*output].gradient);
@@ -147,19 +148,16 @@ impl Part {
                     }
                 }
                 values[*output].gradient = gradient;
-                Ok(())
             }
             Op::Merge { mode, inputs, output } => {
                 part(&plan.work, *mode, values, *inputs, *output);
-                Ok(())
             }
             Op::Dropout { layer, rate, input, output } => {
                 // In place: the masked gradients replace those that came in.
                 if plan.mode.training {
                     let value = &mut values[*output];
                     let mut masks = Masks::new(plan.mode.seed, *layer, Kind::Layer, 0, *rate);
-                    let mut mask = taken(&mut scratch.rows);
-                    mask.reserve_scratch(value.stride)?;
+                    let mask = &mut scratch.rows;
                     let mut n = 0;
                     let first = first_place(&plan.work, value.layout, to.first);
                     each_place(&plan.work, value.layout, |place| {
@@ -168,7 +166,6 @@ impl Part {
                         row.iter_mut().zip(&mask[..]).for_each(|(to, mask)| *to *= mask);
                         n += 1;
                     });
-                    scratch.rows = mask;
                 }
                 let from = taken(&mut values[*output].gradient);
                 let (layout, stride) = (values[*output].layout, values[*output].stride);
@@ -176,7 +173,6 @@ impl Part {
                 let rows = Rows::Strided { values: &from, stride, count };
                 hand_down(plan, source, values, *input, layout, rows, &mut to);
                 values[*output].gradient = from;
-                Ok(())
             }
         }
     }
@@ -188,7 +184,7 @@ struct To<'a, 'b, 'c> {
     first: usize,
     /// Where the operation has weights.
     back: Option<&'a Back>,
-    initial: &'a mut Vec<f32>,
+    initial: &'a mut List<f32>,
     final_state: Final<'a>,
     dx: &'b mut Option<&'c mut [f32]>,
 }
@@ -219,8 +215,8 @@ fn through(
     squares: Option<&mut [f32]>,
 ) {
     let padded = columns.next_multiple_of(SQUARE_LANES);
-    let end = count.saturating_sub(1) * stride + padded;
-    assert!(count == 0 || (padded <= stride && end <= gradient.len() && end <= h.len()), "rows too short");
+    let end = extent(count, stride, padded);
+    assert!(padded <= stride && end <= gradient.len() && end <= h.len(), "rows too short");
     let squares = squares.map_or(std::ptr::null_mut(), |squares| {
         assert!(squares.len() >= 2 * count, "no room for the squares");
         squares.as_mut_ptr()
@@ -270,7 +266,7 @@ fn hand_down(
             });
             value.filled = true;
         }
-        _ => {
+        Layout::Positions | Layout::Compact { .. } | Layout::Last => {
             let (stride, lead) = (value.stride, value.lead(work));
             let count = value.count(work);
             for (n, to) in value.gradient[lead..].chunks_exact_mut(stride).take(count).enumerate() {
@@ -295,20 +291,20 @@ impl RnnOp {
         values: &mut [Value],
         scratch: &mut Scratch,
         results: &mut To<'_, '_, '_>,
-    ) -> Result<()> {
+    ) {
         let work = &plan.work;
-        let rnn = rnn_of(&network.layers[self.layer], self.half)?;
+        let rnn = looked_at(rnn_of(&network.layers[self.layer], self.half));
         let (batch, units) = (work.batch, rnn.units());
         let mut dz = taken(&mut values[self.output].gradient);
         let output = &mut values[self.output];
-        self.through_time(rnn.function, plan, output, &mut dz, &mut scratch.rows, results)?;
+        self.through_time(rnn.function, plan, output, &mut dz, &mut scratch.rows, results);
 
         let total = work.total();
         let output = &values[self.output];
         let stride = output.stride;
         let dz_rows = Rows::Strided { values: &dz[batch * stride..], stride, count: total };
         let input = &values[self.input];
-        self.mask_input(plan, source, input, &mut scratch.masked)?;
+        self.mask_input(plan, source, input, &mut scratch.masked);
         // The states before each step, one slot up; where rows end early the slots differ in length.
         if !work.is_full() {
             scratch.previous.clear();
@@ -317,10 +313,10 @@ impl RnnOp {
                 scratch.previous.extend((base..base + count).map(|n| n * stride));
             }
         }
-        if !self.recurrent_mask.is_empty() {
+        if self.drops[1] {
             let h = plain_states(plan, output, &scratch.previous);
             let masked = &mut scratch.masked_states;
-            mask_rows(work, self.layout(), h, &self.recurrent_mask, units, masked)?;
+            mask_rows(work, self.layout(), h, &self.recurrent_mask, units, masked);
         }
 
         if is_wanted(input, source, results) {
@@ -330,9 +326,8 @@ impl RnnOp {
             let mut to =
                 if straight { taken(&mut values[self.input].gradient) } else { taken(&mut scratch.rows) };
             let lead = if straight { lead } else { 0 };
-            to.reserve_scratch(lead + total * in_stride)?;
             multiply(dz_rows, results.kernel(), Init::Bias(&plan.zeros), &mut to[lead..], in_stride);
-            if !self.input_mask.is_empty() {
+            if self.drops[0] {
                 let mut n = lead;
                 each_place(work, self.layout(), |place| {
                     let mask = &self.input_mask[place / work.steps * features..][..features];
@@ -350,12 +345,11 @@ impl RnnOp {
             }
         }
         values[self.output].gradient = dz;
-        Ok(())
     }
 
     /// The states before each step, times the recurrent mask; after [`backward`](Self::backward).
     pub(super) fn states_before<'a>(&self, plan: &Plan, output: &'a Value, scratch: &'a Scratch) -> Rows<'a> {
-        if self.recurrent_mask.is_empty() {
+        if !self.drops[1] {
             return plain_states(plan, output, &scratch.previous);
         }
         let stride = row_stride(output.features);
@@ -371,7 +365,7 @@ impl RnnOp {
         dz: &mut [f32],
         scratch: &mut AlignedVec,
         results: &mut To<'_, '_, '_>,
-    ) -> Result<()> {
+    ) {
         let Plan { work, bases, .. } = plan;
         let (batch, units, stride) = (work.batch, value.features, value.stride);
         let (base, final_state) = (self.state_base, results.final_state);
@@ -385,7 +379,6 @@ impl RnnOp {
         }
         self.squares.clear();
         self.squares.resize(2 * work.steps * batch, 0.0);
-        scratch.reserve_scratch(batch * stride)?;
         for (step, &count) in work.counts.iter().enumerate().rev() {
             let next = work.counts.get(step + 1).copied().unwrap_or(0);
             let here = (batch + bases[step]) * stride;
@@ -434,7 +427,6 @@ impl RnnOp {
                 None => to.fill(0.0),
             }
         }
-        Ok(())
     }
 
     /// `dh = dz·Uᵀ` (times the recurrent mask) for `rows` rows, added to what is there where `onto`.
@@ -452,7 +444,7 @@ impl RnnOp {
     ) {
         let zeros = Init::Bias(&plan.zeros);
         let from = Rows::Strided { values: dz, stride, count: rows };
-        if self.recurrent_mask.is_empty() {
+        if !self.drops[1] {
             let init = if onto { Init::Output } else { zeros };
             multiply(from, recurrent_back, init, dh, stride);
             return;
@@ -478,8 +470,8 @@ impl DenseOp {
         values: &mut [Value],
         scratch: &mut Scratch,
         results: &mut To<'_, '_, '_>,
-    ) -> Result<()> {
-        let (config, dense) = dense_of(&network.layers[self.layer])?;
+    ) {
+        let (config, dense) = looked_at(dense_of(&network.layers[self.layer]));
         let output = &mut values[self.output];
         let (columns, stride, layout) = (output.features, output.stride, output.layout);
         let count = output.count(&plan.work);
@@ -505,14 +497,12 @@ impl DenseOp {
         if is_wanted(input, source, results) {
             let in_stride = input.stride;
             let mut to = taken(&mut scratch.rows);
-            to.reserve_scratch(count * in_stride)?;
             multiply(dz_rows, results.kernel(), Init::Bias(&plan.zeros), &mut to, in_stride);
             let rows = Rows::Strided { values: &to, stride: in_stride, count };
             hand_down(plan, source, values, self.input, layout, rows, results);
             scratch.rows = to;
         }
         values[self.output].gradient = dz;
-        Ok(())
     }
 }
 

@@ -1,20 +1,20 @@
 //! Forward: every value of every step.
 
 use super::super::network::Network;
-use std::ops::Range;
-
 use super::super::pipeline::{Source, fully_connected};
-use super::super::run::{Call, Input, Inputs, Padding, arrange, check_tokens, merge};
+use super::super::run::{Call, Input, Inputs, Padding, check_tokens, merge};
 use super::super::unrolled::advance;
+use super::super::work::{Bounds, Mask};
 use super::dropout::{Kind, Masks};
 use super::steps::{each_place, gather};
 use super::{
-    DenseOp, Layout, Mode, Op, Part, Plan, RnnOp, Scratch, Tape, Value, dense_of, put_row, rnn_of, taken,
+    DenseOp, Layout, Mode, Op, Part, Plan, RnnOp, Scratch, Tape, Value, dense_of, looked_at, put_row, rnn_of,
+    taken,
 };
 use crate::error::{Error, Result};
 use crate::gemm::{Init, Rows, multiply, recur};
 use crate::layers::{Layer, MergeMode, SimpleRnn};
-use crate::memory::{AlignedVec, row_stride};
+use crate::memory::{AlignedVec, Few, List, row_stride};
 
 /// Rows whose sums are made at once before the recurrence eats them: enough that fetching large weights pays, few
 /// enough that the sums are still in the second-level cache.
@@ -23,7 +23,8 @@ const CHUNK_ROWS: usize = 256;
 /// Some rows of a call.
 struct Job<'a> {
     part: &'a mut Part,
-    inputs: Inputs<'a>,
+    input: Input<'a>,
+    mask: Mask<'a>,
     output: &'a mut [f32],
 }
 
@@ -40,7 +41,8 @@ struct Common<'a> {
 }
 
 impl Tape {
-    /// A checked call through `network`, whose layers are the ones this tape was made for.
+    /// A checked call through `network`, whose layers are the ones this tape was made for. Room is taken
+    /// before anything is written; where there is none, only the last pass is lost.
     pub(crate) fn forward(&mut self, network: &Network, call: Call<'_>, mode: Mode) -> Result<()> {
         let Call { input, batch, steps, mask, lengths, padding, initial_state, final_state, output } = call;
         let [most_batch, most_steps] = self.most;
@@ -64,22 +66,22 @@ impl Tape {
         let mut jobs = parts.iter_mut().enumerate().map(|(i, part)| {
             part.rows = batch * i / count..batch * (i + 1) / count;
             let inputs = inputs.of_rows(&part.rows, steps, network.input.features);
+            let mask = inputs.read(network)?.mask;
+            let bounds = Bounds::new(part.rows.len(), steps, &mask);
+            part.reserve_forward(network, inputs.input, &bounds, mode.training)?;
             let (output, others) = std::mem::take(&mut rest).split_at_mut(part.rows.len() * row_len);
             rest = others;
-            Job { part, inputs, output }
+            Ok(Job { part, input: inputs.input, mask, output })
         });
-        let run = |job: &mut Job<'_>| {
-            job.part.outcome = job.part.forward(network, job.inputs, common, job.output);
-        };
-        if count == 1 {
-            jobs.by_ref().for_each(|mut job| run(&mut job));
-        } else {
+        let run = |job: &mut Job<'_>| job.part.forward(network, (job.input, job.mask), common, job.output);
+        if count > 1 {
+            let mut jobs = jobs.collect::<Result<Few<_>>>()?;
             // Passes come in streams, so sleeping threads are always worth waking; backwards too.
-            self.threads.for_each(usize::MAX, &mut jobs.collect::<Vec<_>>(), run);
+            self.threads.for_each(usize::MAX, &mut jobs, run);
+        } else if let Some(job) = jobs.next() {
+            run(&mut job?);
         }
-        for part in parts.iter_mut() {
-            std::mem::replace(&mut part.outcome, Ok(()))?;
-        }
+        let parts = &self.parts[..count];
         if let Some(states) = final_state {
             parts.iter().for_each(|part| part.put_last_states(states, batch));
         }
@@ -92,21 +94,21 @@ impl Part {
     fn forward(
         &mut self,
         network: &Network,
-        inputs: Inputs<'_>,
+        (input, mask): (Input<'_>, Mask<'_>),
         common: Common<'_>,
         output: &mut [f32],
-    ) -> Result<()> {
+    ) {
         let Common { steps, padding, mode, .. } = common;
         let Self { rows, ops, values, plan, kept, scratch, .. } = self;
-        kept.keep(inputs.input)?;
+        kept.keep(input);
         plan.mode = mode;
-        arrange(network, &mut plan.work, inputs, (rows.len(), steps), padding)?;
+        plan.work.arrange(rows.len(), steps, mask, padding);
         plan.arranged();
-        let source = kept.source(network, steps)?;
+        let source = kept.source(network, steps);
         for op in ops.iter_mut() {
             match op {
-                Op::Rnn(op) => op.forward(network, plan, source, (common, rows.start), values, scratch)?,
-                Op::Dense(op) => op.forward(network, plan, source, values)?,
+                Op::Rnn(op) => op.forward(network, plan, source, (common, rows.start), values, scratch),
+                Op::Dense(op) => op.forward(network, plan, source, values),
                 Op::Expand { input, output, reversed, zero_output } => {
                     expand(&plan.work, values, [*input, *output], *reversed, *zero_output);
                 }
@@ -140,13 +142,12 @@ impl Part {
                 to.copy_from_slice(&from[..columns]);
             }
         }
-        Ok(())
     }
 
     /// Copies the last states to their places among those of all `batch` rows.
     fn put_last_states(&self, states: &mut [f32], batch: usize) {
         let work = &self.plan.work;
-        for op in &self.ops {
+        for op in self.ops.iter() {
             let Op::Rnn(op) = op else { continue };
             let value = &self.values[op.output];
             let (lead, units) = (value.lead(work), value.features);
@@ -166,26 +167,13 @@ impl Part {
 }
 
 /// The rates of a recurrent layer's input and recurrent dropout.
-fn rates(layer: &Layer) -> (f32, f32) {
+pub(super) fn rates(layer: &Layer) -> (f32, f32) {
     let of = |rnn: &SimpleRnn| (rnn.dropout, rnn.recurrent_dropout);
     match layer {
         Layer::SimpleRnn(rnn) => of(rnn),
         Layer::Bidirectional(both) => of(&both.layer),
-        _ => (0.0, 0.0),
+        Layer::Embedding(_) | Layer::Masking(_) | Layer::Dense(_) | Layer::Dropout(_) => (0.0, 0.0),
     }
-}
-
-/// Draws the elements `range` of a mask, or none.
-fn draw(mask: &mut AlignedVec, mut masks: Masks, rate: f32, active: bool, range: Range<usize>) -> Result<()> {
-    if active && rate > 0.0 {
-        if mask.len() != range.len() {
-            *mask = AlignedVec::zeroed(range.len())?;
-        }
-        masks.fill(range.start, mask);
-    } else {
-        *mask = AlignedVec::empty();
-    }
-    Ok(())
 }
 
 /// Rows times their sequence's mask, in padded rows: `rows.row(n)` belongs to the row of the n-th place.
@@ -196,9 +184,8 @@ pub(super) fn mask_rows(
     mask: &[f32],
     features: usize,
     masked: &mut AlignedVec,
-) -> Result<()> {
+) {
     let stride = row_stride(features);
-    masked.reserve_scratch(work.total() * stride)?;
     let mut n = 0;
     each_place(work, layout, |place| {
         let mask = &mask[place / work.steps * features..][..features];
@@ -207,7 +194,6 @@ pub(super) fn mask_rows(
         }
         n += 1;
     });
-    Ok(())
 }
 
 impl RnnOp {
@@ -220,25 +206,18 @@ impl RnnOp {
         value: &'a Value,
         masked: &'a AlignedVec,
     ) -> Rows<'a> {
-        if self.input_mask.is_empty() {
+        if !self.drops[0] {
             return self.plain_input(plan, source, value);
         }
         Rows::Strided { values: masked, stride: row_stride(value.features), count: plan.work.total() }
     }
 
     /// Prepares [`input_rows`](Self::input_rows).
-    pub(super) fn mask_input(
-        &self,
-        plan: &Plan,
-        source: Source<'_>,
-        value: &Value,
-        masked: &mut AlignedVec,
-    ) -> Result<()> {
-        if self.input_mask.is_empty() {
-            return Ok(());
+    pub(super) fn mask_input(&self, plan: &Plan, source: Source<'_>, value: &Value, masked: &mut AlignedVec) {
+        if self.drops[0] {
+            let rows = self.plain_input(plan, source, value);
+            mask_rows(&plan.work, self.layout(), rows, &self.input_mask, value.features, masked);
         }
-        let rows = self.plain_input(plan, source, value);
-        mask_rows(&plan.work, self.layout(), rows, &self.input_mask, value.features, masked)
     }
 
     fn plain_input<'a>(&'a self, plan: &Plan, source: Source<'a>, value: &'a Value) -> Rows<'a> {
@@ -266,10 +245,10 @@ impl RnnOp {
         (common, first): (Common<'_>, usize),
         values: &mut [Value],
         scratch: &mut Scratch,
-    ) -> Result<()> {
+    ) {
         let Plan { work, mode, bases, .. } = plan;
         let built = &network.layers[self.layer];
-        let rnn = rnn_of(built, self.half)?;
+        let rnn = looked_at(rnn_of(built, self.half));
         let (batch, units) = (work.batch, rnn.units());
         let mut out = taken(&mut values[self.output].rows);
         let stride = values[self.output].stride;
@@ -286,15 +265,18 @@ impl RnnOp {
         let input = &values[self.input];
         gather(work, source, input, self.layout(), &mut self.offsets);
         let (rate, recurrent_rate) = rates(&built.layer);
-        let masks = |kind, rate| Masks::new(mode.seed, self.layer, kind, self.half, rate);
         let features = input.features;
-        let drawn = masks(Kind::Input, rate);
-        let of_rows = |width| first * width..(first + batch) * width;
-        draw(&mut self.input_mask, drawn, rate, mode.training, of_rows(features))?;
-        let drawn = Masks::new(mode.seed, self.layer, Kind::Recurrent, self.half, recurrent_rate);
-        draw(&mut self.recurrent_mask, drawn, recurrent_rate, mode.training, of_rows(units))?;
-
-        self.mask_input(plan, source, input, &mut scratch.masked)?;
+        let draw = |mask: &mut [f32], kind, rate, width| {
+            let mut masks = Masks::new(mode.seed, self.layer, kind, self.half, rate);
+            masks.fill(first * width, &mut mask[..batch * width]);
+        };
+        if self.drops[0] {
+            draw(&mut self.input_mask, Kind::Input, rate, features);
+        }
+        if self.drops[1] {
+            draw(&mut self.recurrent_mask, Kind::Recurrent, recurrent_rate, units);
+        }
+        self.mask_input(plan, source, input, &mut scratch.masked);
         let rows = self.input_rows(plan, source, input, &scratch.masked);
         let mut step = 0;
         // Where the states before the chunk begin.
@@ -317,7 +299,7 @@ impl RnnOp {
                 }
             };
             multiply(input, &rnn.kernel, Init::Bias(&rnn.bias), &mut out[here..], stride);
-            if self.recurrent_mask.is_empty() {
+            if !self.drops[1] {
                 advance(rnn, &mut out[before..], stride, here - before, counts, step);
             } else {
                 let mut previous = before;
@@ -325,7 +307,6 @@ impl RnnOp {
                 for &count in counts {
                     let (states, sums) = out.split_at_mut(here);
                     let states = &states[previous..];
-                    scratch.rows.reserve_scratch(batch * stride)?;
                     for rank in 0..count {
                         let mask = &self.recurrent_mask[work.order[rank] * units..][..units];
                         let at = rank * stride;
@@ -342,7 +323,6 @@ impl RnnOp {
             before = here + (count - counts[counts.len() - 1]) * stride;
         }
         values[self.output].rows = out;
-        Ok(())
     }
 }
 
@@ -351,7 +331,7 @@ impl DenseOp {
     pub(super) fn input_rows<'a>(&'a self, plan: &Plan, source: Source<'a>, value: &'a Value) -> Rows<'a> {
         match value.layout {
             Layout::Source => Rows::Scattered { values: source.values, offsets: &self.offsets },
-            _ => Rows::Strided {
+            Layout::Compact { .. } | Layout::Positions | Layout::Last => Rows::Strided {
                 values: &value.rows[value.lead(&plan.work)..],
                 stride: value.stride,
                 count: value.count(&plan.work),
@@ -359,14 +339,8 @@ impl DenseOp {
         }
     }
 
-    fn forward(
-        &mut self,
-        network: &Network,
-        plan: &Plan,
-        source: Source<'_>,
-        values: &mut [Value],
-    ) -> Result<()> {
-        let (_, dense) = dense_of(&network.layers[self.layer])?;
+    fn forward(&mut self, network: &Network, plan: &Plan, source: Source<'_>, values: &mut [Value]) {
+        let (_, dense) = looked_at(dense_of(&network.layers[self.layer]));
         let mut out = taken(&mut values[self.output].rows);
         let (layout, stride) = (values[self.output].layout, values[self.output].stride);
         gather(&plan.work, source, &values[self.input], layout, &mut self.offsets);
@@ -378,7 +352,6 @@ impl DenseOp {
             fully_connected(dense, rows, count, &mut out, stride);
         }
         values[self.output].rows = out;
-        Ok(())
     }
 }
 
@@ -471,7 +444,7 @@ fn drop_out(
     (layer, rate, first): (usize, f32, usize),
     values: &mut [Value],
     [input, output]: [usize; 2],
-    offsets: &mut Vec<usize>,
+    offsets: &mut List<usize>,
 ) {
     let Plan { work, mode, .. } = plan;
     let mut to = taken(&mut values[output].rows);

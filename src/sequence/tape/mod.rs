@@ -33,14 +33,16 @@ use std::ops::Range;
 
 use super::network::Network;
 use super::parallel::Threads;
-use super::pipeline::Source;
-use super::run::{Input, values_of};
-use super::work::Work;
+use super::pipeline::{Map, Source};
+use super::run::Input;
+use super::work::{Bounds, Work};
 use crate::dispatch::{KernelSet, LIFT, kernels};
 use crate::error::{Error, Result};
 use crate::gemm::PackedMatrix;
-use crate::layers::{BuiltLayer, Dense, Layer, MergeMode, Packed, PackedDense, PackedRnn, Weight};
-use crate::memory::{AlignedVec, checked_product, row_stride};
+use crate::layers::{
+    Bidirectional, BuiltLayer, Dense, Layer, MergeMode, Packed, PackedDense, PackedRnn, Weight,
+};
+use crate::memory::{AlignedVec, List, checked_product, refill, row_stride};
 
 /// How a forward pass is done.
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,13 +98,15 @@ struct RnnOp {
     input: usize,
     output: usize,
     /// Where the rows of the input begin, where they do not stand in this layer's order.
-    offsets: Vec<usize>,
-    /// `[batch, features]`, empty where nothing is dropped.
+    offsets: List<usize>,
+    /// Whether the last forward pass dropped something of the input, and of the states.
+    drops: [bool; 2],
+    /// `[batch, features]`, where something is dropped.
     input_mask: AlignedVec,
     /// `[batch, units]`.
     recurrent_mask: AlignedVec,
     /// By time and row, two sums each: what the norm of `dLoss/dh_t` is made of.
-    squares: Vec<f32>,
+    squares: List<f32>,
 }
 
 #[derive(Debug)]
@@ -110,7 +114,7 @@ struct DenseOp {
     layer: usize,
     input: usize,
     output: usize,
-    offsets: Vec<usize>,
+    offsets: List<usize>,
     /// Whether the network's output is this layer's.
     last: bool,
 }
@@ -171,10 +175,10 @@ struct Plan {
     mode: Mode,
     work: Work,
     /// By compact step: the rows of all steps before it.
-    bases: Vec<usize>,
+    bases: List<usize>,
     /// Rows in the caller's order of step and row, for compact steps forwards, backwards, and for positions; empty where
     /// that is their own order.
-    orders: [Vec<usize>; 3],
+    orders: [List<usize>; 3],
     /// As wide as any layer.
     zeros: AlignedVec,
 }
@@ -183,7 +187,7 @@ struct Plan {
 #[derive(Debug)]
 struct Kept {
     x: AlignedVec,
-    ids: Vec<i32>,
+    ids: List<i32>,
     floats: usize,
 }
 
@@ -197,7 +201,7 @@ struct Scratch {
     /// Gradients on their way to another order.
     rows: AlignedVec,
     /// By compact row: where the state before it begins.
-    previous: Vec<usize>,
+    previous: List<usize>,
 }
 
 /// Some rows of a batch: a tape of their own but for the weights.
@@ -205,14 +209,13 @@ struct Scratch {
 struct Part {
     /// Of the last forward pass.
     rows: Range<usize>,
-    ops: Vec<Op>,
-    values: Vec<Value>,
+    ops: List<Op>,
+    values: List<Value>,
     plan: Plan,
     kept: Kept,
     scratch: Scratch,
     /// By recurrent direction `[rows, units]`: the gradients of the initial states.
-    initial: Vec<f32>,
-    outcome: Result<()>,
+    initial: List<f32>,
 }
 
 /// The tape of one network for batches up to a size.
@@ -220,18 +223,18 @@ struct Part {
 pub(crate) struct Tape {
     most: [usize; 2],
     threads: Threads,
-    parts: Vec<Part>,
+    parts: List<Part>,
     /// By operation, where it has weights.
-    backs: Vec<Option<Back>>,
+    backs: List<Option<Back>>,
     sums: weights::Sums,
-    places: Vec<Place>,
+    places: List<Place>,
     gradients: AlignedVec,
     /// The rows of the embedding whose gradients are not zero, in the order they were met.
-    touched: Vec<u32>,
+    touched: List<u32>,
     /// Batch and steps of the last forward pass, and how many parts had rows.
     sizes: [usize; 2],
     active: usize,
-    initial: Vec<f32>,
+    initial: List<f32>,
     state_width: usize,
     /// Set by a forward pass, and by a backward pass after it.
     forward_done: bool,
@@ -254,6 +257,11 @@ fn dense_of(layer: &BuiltLayer) -> Result<(&Dense, &PackedDense)> {
         (Layer::Dense(config), Packed::Dense(dense)) => Ok((config, dense)),
         _ => Err(Error::Unsupported("the network has changed its layers".into())),
     }
+}
+
+/// What was looked at when room was taken, before anything was computed.
+fn looked_at<T>(found: Result<T>) -> T {
+    found.unwrap_or_else(|_| unreachable!("the layers were looked at when room was taken"))
 }
 
 /// The weight of the half that `half` names.
@@ -296,7 +304,8 @@ impl Value {
 impl Tape {
     /// For batches up to `batch` and `steps`.
     pub(crate) fn new(network: &Network, threads: &Threads, batch: usize, steps: usize) -> Result<Self> {
-        let mut places = Vec::new();
+        let mut places = List::new();
+        places.make_room(network.layers.iter().map(|built| built.variables.0.len()).sum())?;
         let mut parameters = 0;
         for (layer, built) in network.layers.iter().enumerate() {
             for variable in &built.variables.0 {
@@ -313,9 +322,12 @@ impl Tape {
         let work = batch.saturating_mul(steps).saturating_mul(network.work_a_step()).saturating_mul(3);
         // Halves that are not merged lie one array behind the other, so no part of the rows is in one piece.
         let count = if network.is_unmerged() { 1 } else { threads.parts(batch, work) };
-        let parts: Vec<Part> =
-            (0..count).map(|_| Part::new(network, batch.div_ceil(count), steps)).collect::<Result<_>>()?;
-        let backs = parts[0].ops.iter().map(|op| op.back(network)).collect::<Result<_>>()?;
+        let rows = batch.div_ceil(count);
+        if count > 1 {
+            numbered(rows, steps)?;
+        }
+        let parts = List::collected((0..count).map(|_| Part::new(network, rows, steps)))?;
+        let backs = List::collected(parts[0].ops.iter().map(|op| op.back(network)))?;
         let mut tape = Self {
             most: [batch, steps],
             threads: threads.clone(),
@@ -324,10 +336,10 @@ impl Tape {
             sums: weights::Sums::default(),
             places,
             gradients: AlignedVec::zeroed(parameters)?,
-            touched: Vec::new(),
+            touched: List::new(),
             sizes: [0, 0],
             active: 0,
-            initial: Vec::new(),
+            initial: List::new(),
             state_width: network.state_width(),
             forward_done: false,
             backward_done: false,
@@ -338,7 +350,7 @@ impl Tape {
 
     /// Takes the weights of `network`, whose layers must be the ones this tape was made for.
     pub(crate) fn repack(&mut self, network: &Network) -> Result<()> {
-        for (op, back) in self.parts[0].ops.iter().zip(&mut self.backs) {
+        for (op, back) in self.parts[0].ops.iter().zip(self.backs.iter_mut()) {
             let (Some(back), Some((layer, half))) = (back, op.place()) else { continue };
             let variables = &network.layers[layer].variables;
             let values = |which| variables.get(of_half(which, half)).map(|variable| variable.values());
@@ -397,19 +409,18 @@ impl Tape {
     }
 
     /// Which steps the last forward pass used, `[batch, steps]`; false, and nothing written, where it used all.
-    pub(crate) fn used_steps(&self, used: &mut Vec<u8>) -> bool {
+    pub(crate) fn used_steps(&self, used: &mut Vec<u8>) -> Result<bool> {
         let parts = &self.parts[..self.active];
         if parts.iter().all(|part| part.plan.work.is_full()) {
-            return false;
+            return Ok(false);
         }
         let [batch, steps] = self.sizes;
-        used.clear();
-        used.resize(batch * steps, 0);
+        refill(used, batch * steps, 0)?;
         for part in parts {
             let used = &mut used[part.rows.start * steps..];
             steps::each_place(&part.plan.work, Layout::Compact { reversed: false }, |place| used[place] = 1);
         }
-        true
+        Ok(true)
     }
 
     /// By recurrent direction `[batch, units]`: the gradients of the initial states.
@@ -474,20 +485,22 @@ impl Op {
 
     /// Room for what the way back multiplies by.
     fn back(&self, network: &Network) -> Result<Option<Back>> {
-        let Some((layer, half)) = self.place() else { return Ok(None) };
         let kernels = kernels()?;
-        let built = &network.layers[layer];
         let transposed = |rows, columns| PackedMatrix::zeroed(kernels, columns, rows);
-        Ok(Some(match self {
-            Op::Rnn(_) => {
-                let units = rnn_of(built, half)?.units();
-                Back {
-                    kernel: transposed(built.input.features, units)?,
-                    recurrent: Some(transposed(units, units)?),
-                }
+        Ok(match self {
+            Op::Rnn(op) => {
+                let built = &network.layers[op.layer];
+                let units = rnn_of(built, op.half)?.units();
+                let kernel = transposed(built.input.features, units)?;
+                Some(Back { kernel, recurrent: Some(transposed(units, units)?) })
             }
-            _ => Back { kernel: transposed(built.input.features, built.output.features)?, recurrent: None },
-        }))
+            Op::Dense(op) => {
+                let built = &network.layers[op.layer];
+                let kernel = transposed(built.input.features, built.output.features)?;
+                Some(Back { kernel, recurrent: None })
+            }
+            Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } | Op::Dropout { .. } => None,
+        })
     }
 }
 
@@ -503,30 +516,117 @@ impl Part {
                 kernels: kernels()?,
                 mode: Mode::default(),
                 work: Work::default(),
-                bases: Vec::new(),
+                bases: List::new(),
                 orders: Default::default(),
                 zeros: AlignedVec::zeroed(widest)?,
             },
-            kept: Kept { x: AlignedVec::empty(), ids: Vec::new(), floats: 0 },
+            kept: Kept { x: AlignedVec::empty(), ids: List::new(), floats: 0 },
             scratch: Scratch {
                 masked: AlignedVec::empty(),
                 masked_states: AlignedVec::empty(),
                 rows: AlignedVec::empty(),
-                previous: Vec::new(),
+                previous: List::new(),
             },
-            initial: Vec::new(),
-            outcome: Ok(()),
+            initial: List::new(),
         };
         checked_product("tape", &[batch, steps, widest])?;
         part.reserve(batch, steps)?;
         Ok(part)
     }
 
+    /// Room for all that [`forward`](Self::forward) computes, and a look at the layers: it cannot fail
+    /// afterwards.
+    fn reserve_forward(
+        &mut self,
+        network: &Network,
+        input: Input<'_>,
+        bounds: &Bounds,
+        training: bool,
+    ) -> Result<()> {
+        let Self { ops, values, plan, kept, scratch, .. } = self;
+        let &Bounds { batch, total, .. } = bounds;
+        kept.reserve(input)?;
+        plan.reserve(bounds)?;
+        for op in ops.iter_mut() {
+            match op {
+                Op::Rnn(op) => {
+                    let built = &network.layers[op.layer];
+                    let units = rnn_of(built, op.half)?.units();
+                    let input = &values[op.input];
+                    op.offsets.make_room(steps::gathered(input, op.layout(), bounds))?;
+                    let (rate, recurrent_rate) = forward::rates(&built.layer);
+                    op.drops = [rate, recurrent_rate].map(|rate| training && rate > 0.0);
+                    if op.drops[0] {
+                        op.input_mask.reserve_rows(batch, input.features)?;
+                        scratch.masked.reserve_rows(total, row_stride(input.features))?;
+                    }
+                    if op.drops[1] {
+                        op.recurrent_mask.reserve_rows(batch, units)?;
+                        scratch.rows.reserve_rows(batch, values[op.output].stride)?;
+                    }
+                }
+                Op::Dense(op) => {
+                    dense_of(&network.layers[op.layer])?;
+                    let layout = values[op.output].layout;
+                    op.offsets.make_room(steps::gathered(&values[op.input], layout, bounds))?;
+                }
+                Op::Dropout { input, output, .. } => {
+                    let rows = steps::gathered(&values[*input], values[*output].layout, bounds);
+                    scratch.previous.reserve(rows)?;
+                }
+                Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Room for the way back of the last forward pass, as [`reserve_forward`](Self::reserve_forward);
+    /// `wants_dx`: whether the gradient of the input is asked for.
+    fn reserve_backward(&mut self, network: &Network, wants_dx: bool) -> Result<()> {
+        let Self { ops, values, plan, scratch, initial, .. } = self;
+        let Work { batch, steps, .. } = plan.work;
+        let total = plan.work.total();
+        // A table's gradient is made of them too.
+        let wanted =
+            |value: &Value| value.layout != Layout::Source || wants_dx || network.embedding().is_some();
+        let mut units_before = 0;
+        for op in ops.iter_mut() {
+            match op {
+                Op::Rnn(op) => {
+                    rnn_of(&network.layers[op.layer], op.half)?;
+                    let (input, output) = (&values[op.input], &values[op.output]);
+                    units_before += output.features;
+                    op.squares.make_room(batch.saturating_mul(steps).saturating_mul(2))?;
+                    scratch.rows.reserve_rows(batch, output.stride)?;
+                    if wanted(input) && !matches!(input.layout, Layout::Compact { .. }) {
+                        scratch.rows.reserve_rows(total, input.stride)?;
+                    }
+                    if !plan.work.is_full() {
+                        scratch.previous.make_room(total)?;
+                    }
+                    if op.drops[1] {
+                        scratch.masked_states.reserve_rows(total, output.stride)?;
+                    }
+                }
+                Op::Dense(op) => {
+                    dense_of(&network.layers[op.layer])?;
+                    let (input, output) = (&values[op.input], &values[op.output]);
+                    if wanted(input) {
+                        scratch.rows.reserve_rows(output.count(&plan.work), input.stride)?;
+                    }
+                }
+                Op::Dropout { output, .. } => scratch.rows.reserve_scratch(values[*output].stride)?,
+                Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } => {}
+            }
+        }
+        initial.make_room(batch.saturating_mul(units_before))
+    }
+
     /// Room for every value.
     fn reserve(&mut self, batch: usize, steps: usize) -> Result<()> {
         let too_large =
             || Error::InvalidArgument(format!("a tape of batch {batch} and {steps} steps overflows"));
-        for value in &mut self.values {
+        for value in self.values.iter_mut() {
             let rows = match value.layout {
                 Layout::Source => continue,
                 Layout::Last => batch,
@@ -539,7 +639,7 @@ impl Part {
             value.rows.reserve_scratch(len)?;
             value.gradient.reserve_scratch(len)?;
             if value.carried {
-                value.ends.reserve_scratch(batch * value.stride)?;
+                value.ends.reserve_rows(batch, value.stride)?;
             }
         }
         Ok(())
@@ -561,7 +661,8 @@ impl Part {
         let [in_ops, lists] = ops.fold([0, 0], |[a, b], [c, d]| [a + c, b + d]);
         let floats = values.chain(buffers).sum::<usize>() + in_ops + self.initial.len();
         let Plan { bases, orders, work, .. } = &self.plan;
-        let lists = lists + previous.len() + bases.len() + orders.iter().map(Vec::len).sum::<usize>();
+        let lists =
+            lists + previous.len() + bases.len() + orders.iter().map(|order| order.len()).sum::<usize>();
         floats * size_of::<f32>()
             + lists * size_of::<usize>()
             + work.bytes()
@@ -570,11 +671,15 @@ impl Part {
 }
 
 /// The operations of a network, and the values between them; value 0 is the input, the last one the output.
-fn unroll(network: &Network) -> Result<(Vec<Op>, Vec<Value>)> {
+fn unroll(network: &Network) -> Result<(List<Op>, List<Value>)> {
+    // A Bidirectional layer has the most: two directions, each written out once more, and the two merged.
+    const MOST: usize = 5;
     let layers = &network.layers;
-    let mut ops = Vec::new();
-    let mut values = vec![Value::new(Layout::Source, layers[0].input.features)];
-    let add = |values: &mut Vec<Value>, layout, features| {
+    let (mut ops, mut values) = (List::new(), List::new());
+    ops.make_room(MOST * layers.len())?;
+    values.make_room(1 + MOST * layers.len())?;
+    values.push(Value::new(Layout::Source, layers[0].input.features));
+    let add = |values: &mut List<Value>, layout, features| {
         values.push(Value::new(layout, features));
         values.len() - 1
     };
@@ -583,8 +688,14 @@ fn unroll(network: &Network) -> Result<(Vec<Op>, Vec<Value>)> {
         layers[after + 1..].iter().find_map(|layer| match &layer.layer {
             Layer::SimpleRnn(rnn) => Some(Some(rnn.go_backwards)),
             Layer::Bidirectional(_) => Some(None),
-            _ => None,
+            Layer::Embedding(_) | Layer::Masking(_) | Layer::Dense(_) | Layer::Dropout(_) => None,
         })
+    };
+    // What a layer gives that computes row by row.
+    let row_wise = |at: usize, here: Layout| match (here, next_direction(at)) {
+        (Layout::Source, Some(Some(reversed))) => Layout::Compact { reversed },
+        (Layout::Source, Some(None) | None) => Layout::Positions,
+        (Layout::Compact { .. } | Layout::Positions | Layout::Last, _) => here,
     };
     let mut state_base = 0;
     let mut at = 0;
@@ -595,33 +706,22 @@ fn unroll(network: &Network) -> Result<(Vec<Op>, Vec<Value>)> {
             Layer::Embedding(_) => values[at] = Value::new(Layout::Source, features),
             Layer::Masking(_) => {}
             Layer::Dropout(dropout) if dropout.rate == 0.0 => {}
-            Layer::Dense(_) | Layer::Dropout(_) => {
-                let layout = match (here, next_direction(i)) {
-                    (Layout::Source, Some(Some(reversed))) => Layout::Compact { reversed },
-                    (Layout::Source, _) => Layout::Positions,
-                    _ => here,
-                };
-                let output = add(&mut values, layout, features);
-                ops.push(match &built.layer {
-                    Layer::Dropout(dropout) => {
-                        Op::Dropout { layer: i, rate: dropout.rate, input: at, output }
-                    }
-                    _ => Op::Dense(Box::new(DenseOp {
-                        layer: i,
-                        input: at,
-                        output,
-                        offsets: Vec::new(),
-                        last: i + 1 == layers.len(),
-                    })),
-                });
+            Layer::Dense(_) => {
+                let output = add(&mut values, row_wise(i, here), features);
+                let (offsets, last) = (List::new(), i + 1 == layers.len());
+                ops.push(Op::Dense(Box::new(DenseOp { layer: i, input: at, output, offsets, last })));
                 at = output;
             }
-            Layer::SimpleRnn(_) | Layer::Bidirectional(_) => {
+            Layer::Dropout(dropout) => {
+                let output = add(&mut values, row_wise(i, here), features);
+                ops.push(Op::Dropout { layer: i, rate: dropout.rate, input: at, output });
+                at = output;
+            }
+            Layer::SimpleRnn(rnn) | Layer::Bidirectional(Bidirectional { layer: rnn, .. }) => {
                 let mut halves = [0; 2];
-                let (rnn, both) = match &built.layer {
-                    Layer::Bidirectional(both) => (both.layer, Some(both.merge_mode)),
-                    Layer::SimpleRnn(rnn) => (*rnn, None),
-                    _ => continue,
+                let both = match &built.layer {
+                    Layer::Bidirectional(both) => Some(both.merge_mode),
+                    _ => None,
                 };
                 let count = if both.is_some() { 2 } else { 1 };
                 for (half, result) in halves.iter_mut().enumerate().take(count) {
@@ -635,10 +735,11 @@ fn unroll(network: &Network) -> Result<(Vec<Op>, Vec<Value>)> {
                         reversed,
                         input: at,
                         output,
-                        offsets: Vec::new(),
+                        offsets: List::new(),
+                        drops: [false; 2],
                         input_mask: AlignedVec::empty(),
                         recurrent_mask: AlignedVec::empty(),
-                        squares: Vec::new(),
+                        squares: List::new(),
                     })));
                     state_base += rnn.units;
                     // What the next layer reads in this layer's own order needs no positions.
@@ -699,28 +800,62 @@ fn add_row(to: &mut [f32], from: &[f32]) {
     }
 }
 
+/// Whether the rows of a part have numbers of 32 bits, which is how those of several parts are listed.
+fn numbered(rows: usize, steps: usize) -> Result<()> {
+    if rows.checked_mul(steps).is_some_and(|all| all < u32::MAX as usize) {
+        return Ok(());
+    }
+    Err(Error::Unsupported(format!(
+        "{rows} rows of {steps} steps for each thread: less than {} steps are possible, and more on one thread",
+        u32::MAX
+    )))
+}
+
 impl Kept {
-    fn keep(&mut self, input: Input<'_>) -> Result<()> {
+    /// Room for an input.
+    fn reserve(&mut self, input: Input<'_>) -> Result<()> {
+        match input {
+            Input::Floats(x) => self.x.reserve_scratch(x.len()),
+            Input::Tokens(ids) => self.ids.make_room(ids.len()),
+        }
+    }
+
+    fn keep(&mut self, input: Input<'_>) {
         match input {
             Input::Floats(x) => {
                 self.floats = x.len();
-                self.x.reserve_scratch(x.len())?;
                 self.x[..x.len()].copy_from_slice(x);
             }
             Input::Tokens(ids) => {
                 self.ids.clear();
-                self.ids.extend_from_slice(ids);
+                self.ids.extend(ids.iter().copied());
             }
         }
-        Ok(())
     }
 
-    fn source<'a>(&'a self, network: &'a Network, steps: usize) -> Result<Source<'a>> {
-        let input = match network.embedding() {
-            Some(_) => Input::Tokens(&self.ids),
-            None => Input::Floats(&self.x[..self.floats]),
-        };
-        let (values, map) = values_of(network, input)?;
-        Ok(Source { values, steps, map })
+    fn source<'a>(&'a self, network: &'a Network, steps: usize) -> Source<'a> {
+        match network.embedding() {
+            Some((embedding, table)) => {
+                Source { values: table, steps, map: Map::Tokens(&self.ids, embedding.size) }
+            }
+            None => {
+                let map = Map::Features(network.input.features);
+                Source { values: &self.x[..self.floats], steps, map }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_rows_than_have_numbers_are_refused() {
+        let most = u32::MAX as usize;
+        numbered(1, most - 1).expect("the last number is not taken for none");
+        for (rows, steps) in [(1, most), (1 << 16, 1 << 16), (usize::MAX, 2)] {
+            assert!(matches!(numbered(rows, steps), Err(Error::Unsupported(_))));
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! Places: which row and time a value's rows belong to, and the caller's order of them.
 
 use super::super::pipeline::Source;
-use super::super::work::Work;
+use super::super::work::{Bounds, Work};
 use super::{Layout, Plan, Value};
+use crate::error::Result;
 use crate::gemm::Rows;
+use crate::memory::List;
 
 /// Calls `visit` for each row of a layout, in its order, with its place `row · steps + time`.
 pub(super) fn each_place(work: &Work, layout: Layout, mut visit: impl FnMut(usize)) {
@@ -26,7 +28,7 @@ pub(super) fn gather(
     source: Source<'_>,
     value: &Value,
     layout: Layout,
-    offsets: &mut Vec<usize>,
+    offsets: &mut List<usize>,
 ) -> bool {
     offsets.clear();
     match value.layout {
@@ -39,29 +41,61 @@ pub(super) fn gather(
             each_place(work, layout, |place| offsets.push(place * value.stride));
             true
         }
-        _ => false,
+        Layout::Positions | Layout::Compact { .. } | Layout::Last => false,
+    }
+}
+
+/// How many rows [`gather`] lists, at most.
+pub(super) fn gathered(value: &Value, layout: Layout, bounds: &Bounds) -> usize {
+    let rows = match layout {
+        Layout::Compact { .. } => bounds.total,
+        Layout::Positions => bounds.batch.saturating_mul(bounds.steps),
+        Layout::Last | Layout::Source => bounds.batch,
+    };
+    match value.layout {
+        Layout::Source => rows,
+        Layout::Positions if layout != Layout::Positions => rows,
+        Layout::Positions | Layout::Compact { .. } | Layout::Last => 0,
+    }
+}
+
+const LAYOUTS: [Layout; 3] =
+    [Layout::Compact { reversed: false }, Layout::Compact { reversed: true }, Layout::Positions];
+
+/// Whether the rows of a layout stand in the caller's order of step and row anyway.
+fn is_ordered(layout: Layout, masked: bool, [batch, steps]: [usize; 2]) -> bool {
+    match layout {
+        Layout::Compact { reversed } => !masked && !reversed,
+        Layout::Positions => batch == 1 || steps == 1,
+        Layout::Last | Layout::Source => true,
     }
 }
 
 impl Plan {
+    /// Room for what depends on a batch.
+    pub(super) fn reserve(&mut self, bounds: &Bounds) -> Result<()> {
+        let &Bounds { batch, steps, masked, .. } = bounds;
+        self.work.reserve(bounds)?;
+        self.bases.make_room(steps)?;
+        for (order, layout) in self.orders.iter_mut().zip(LAYOUTS) {
+            let own = is_ordered(layout, masked, [batch, steps]);
+            order.make_room(if own { 0 } else { batch.saturating_mul(steps) })?;
+        }
+        Ok(())
+    }
+
     /// Prepares what depends on the batch.
     pub(super) fn arranged(&mut self) {
         let work = &self.work;
         self.bases.clear();
         let mut base = 0;
-        for count in &work.counts {
+        for count in work.counts.iter() {
             self.bases.push(base);
             base += count;
         }
-        let layouts =
-            [Layout::Compact { reversed: false }, Layout::Compact { reversed: true }, Layout::Positions];
-        for (order, layout) in self.orders.iter_mut().zip(layouts) {
+        for (order, layout) in self.orders.iter_mut().zip(LAYOUTS) {
             order.clear();
-            let own = match layout {
-                Layout::Compact { reversed } => work.is_full() && !reversed,
-                _ => work.batch == 1 || work.steps == 1,
-            };
-            if own {
+            if is_ordered(layout, !work.is_full(), [work.batch, work.steps]) {
                 continue;
             }
             // One slot for each (time, row); the filled ones, in their order, are the answer.
@@ -92,7 +126,7 @@ impl Plan {
 }
 
 /// Rows in another order.
-pub(super) fn ordered<'a>(rows: Rows<'a>, order: Option<&[usize]>, places: &'a mut Vec<usize>) -> Rows<'a> {
+pub(super) fn ordered<'a>(rows: Rows<'a>, order: Option<&[usize]>, places: &'a mut List<usize>) -> Rows<'a> {
     let Some(order) = order else { return rows };
     places.clear();
     match rows {

@@ -11,22 +11,33 @@ use crate::dispatch::KernelSet;
 use crate::error::Result;
 use crate::gemm::{Copies, Rows, Terms, multiply_over_rows};
 use crate::layers::Weight;
-use crate::memory::{AlignedVec, row_stride};
+use crate::memory::{AlignedVec, Few, List, row_stride};
 
 /// What the sums are made with.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
     /// By task, where several run at the same time.
-    scratch: Vec<Scratch>,
+    scratch: List<Scratch>,
+    /// By operation: how its sums are shared out.
+    cuts: List<Cut>,
     /// The caller's order of the rows of several parts: part and row.
-    order: Vec<[u32; 2]>,
+    order: List<[u32; 2]>,
     /// That of one part's rows: where those of each factor begin.
-    places: [Vec<usize>; 4],
+    places: [List<usize>; 4],
     /// By part and row, the rows of the table that were read; and in the caller's order.
-    ids: Vec<u32>,
-    read: Vec<u32>,
+    ids: List<u32>,
+    read: List<u32>,
     /// By row of the table, whether it is among those touched.
-    seen: Vec<bool>,
+    seen: List<bool>,
+}
+
+/// Who makes the sums of an operation.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cut {
+    /// Whether it is the caller alone, one after the other.
+    alone: bool,
+    /// Rows of the kernel's gradient that a task makes, and of the recurrent kernel's.
+    rows: [usize; 2],
 }
 
 #[derive(Debug)]
@@ -46,7 +57,6 @@ impl Default for Scratch {
 struct Task<'a> {
     sum: Sum<'a>,
     to: &'a mut [f32],
-    outcome: Result<()>,
 }
 
 #[derive(Clone, Copy)]
@@ -61,18 +71,13 @@ enum Sum<'a> {
 
 impl Task<'_> {
     fn run(&mut self, kernels: &KernelSet, scratch: &mut Scratch) {
-        self.outcome = self.sum(kernels, scratch);
-    }
-
-    fn sum(&mut self, kernels: &KernelSet, scratch: &mut Scratch) -> Result<()> {
         match self.sum {
             Sum::Product { a, first, b, columns } => {
                 let rows = self.to.len() / columns;
                 let stride = row_stride(columns);
                 let Scratch { product, copies } = scratch;
-                product.reserve_scratch(rows * stride)?;
                 let a = (a, first..first + rows);
-                multiply_over_rows(kernels, a, (b, columns), product, stride, copies)?;
+                multiply_over_rows(kernels, a, (b, columns), product, stride, copies);
                 for (to, from) in self.to.chunks_exact_mut(columns).zip(product.chunks_exact(stride)) {
                     to.copy_from_slice(&from[..columns]);
                 }
@@ -87,7 +92,6 @@ impl Task<'_> {
                 }
             }
         }
-        Ok(())
     }
 }
 
@@ -96,10 +100,88 @@ impl Sums {
     pub(super) fn bytes(&self) -> usize {
         let floats: usize =
             self.scratch.iter().map(|scratch| scratch.product.len() + scratch.copies.len()).sum();
-        let places: usize = self.places.iter().map(Vec::len).sum();
+        let places: usize = self.places.iter().map(|places| places.len()).sum();
         (floats + self.ids.len() + self.read.len()) * size_of::<f32>()
             + (places + self.order.len()) * size_of::<usize>()
             + self.seen.len()
+    }
+
+    /// Room for the sums of all operations over the rows of `parts`.
+    pub(super) fn reserve(
+        &mut self,
+        network: &Network,
+        threads: &Threads,
+        parts: &[Part],
+        touched: &mut List<u32>,
+    ) -> Result<()> {
+        let first = &parts[0];
+        self.cuts.make_room(first.ops.len())?;
+        let mut read = 0_usize;
+        for op in first.ops.iter() {
+            let table =
+                |input: usize| network.embedding().filter(|_| first.values[input].layout == Layout::Source);
+            let ends = ends(op).filter(|ends| op.place().is_some() || table(ends.input).is_some());
+            let Some(Ends { input, output, weights }) = ends else {
+                self.cuts.push(Cut::default());
+                continue;
+            };
+            let value = &first.values[output];
+            let terms: usize = parts.iter().map(|part| part.values[output].count(&part.plan.work)).sum();
+            self.reserve_lists(parts, value.layout, terms)?;
+            if let Some((embedding, _)) = table(input) {
+                read = read.saturating_add(terms).min(embedding.vocabulary);
+                self.ids.make_room(terms)?;
+                self.read.make_room(terms)?;
+                self.seen.reserve(embedding.vocabulary)?;
+                // It still names the rows of the last time.
+                touched.reserve(read)?;
+            }
+            let (features, columns) = (first.values[input].features, value.features);
+            let widths = match weights {
+                Weights::None => [0, 0],
+                Weights::Kernel => [features, 0],
+                Weights::Both => [features, columns],
+            };
+            let cut = Cut::new(threads, widths, [terms, columns]);
+            self.reserve_tasks(first.plan.kernels, cut, widths, (columns, parts.len() > 1))?;
+            self.cuts.push(cut);
+        }
+        Ok(())
+    }
+
+    /// Room for the order of `terms` rows of a layout.
+    fn reserve_lists(&mut self, parts: &[Part], layout: Layout, terms: usize) -> Result<()> {
+        if let [part] = parts {
+            let len = if part.plan.order(layout).is_some() { terms } else { 0 };
+            return self.places.iter_mut().try_for_each(|places| places.make_room(len));
+        }
+        let rows: usize = parts.iter().map(|part| part.rows.len()).sum();
+        self.order.make_room(match layout {
+            Layout::Last | Layout::Source => rows,
+            Layout::Compact { .. } | Layout::Positions => rows.saturating_mul(parts[0].plan.work.steps),
+        })
+    }
+
+    fn reserve_tasks(
+        &mut self,
+        kernels: &KernelSet,
+        cut: Cut,
+        widths: [usize; 2],
+        (columns, packs): (usize, bool),
+    ) -> Result<()> {
+        let mut task = 0;
+        for (width, rows) in widths.into_iter().zip(cut.rows) {
+            for _ in (0..width).step_by(rows.max(1)) {
+                let at = if cut.alone { 0 } else { task };
+                self.scratch.grow_with(at + 1, Scratch::default)?;
+                let Scratch { product, copies } = &mut self.scratch[at];
+                product.reserve_rows(rows, row_stride(columns))?;
+                copies.reserve(kernels, rows, columns, packs)?;
+                task += 1;
+            }
+        }
+        // The bias, and the table.
+        self.scratch.grow_with(if cut.alone { 1 } else { task + 2 }, Scratch::default)
     }
 
     /// Clears the gradient of an embedding where the last way back left something.
@@ -108,7 +190,7 @@ impl Sums {
         network: &Network,
         places: &[Place],
         gradients: &mut [f32],
-        touched: &mut Vec<u32>,
+        touched: &mut List<u32>,
     ) {
         if let (Some((embedding, _)), Some(place)) = (network.embedding(), places.first()) {
             for &row in touched.iter() {
@@ -119,39 +201,36 @@ impl Sums {
         }
     }
 
-    /// The gradients of the weights of operation `at`, whose way back all parts have gone.
+    /// The gradients of the weights of operation `at`, whose way back all parts have gone; there is
+    /// [room](Self::reserve) for them.
     pub(super) fn make(
         &mut self,
         network: &Network,
         threads: &Threads,
         jobs: &[Job<'_>],
         at: usize,
-        (places, gradients, touched): (&[Place], &mut [f32], &mut Vec<u32>),
-    ) -> Result<()> {
+        (places, gradients, touched): (&[Place], &mut [f32], &mut List<u32>),
+    ) {
         let first = &*jobs[0].part;
         let op = &first.ops[at];
-        let (input, output) = match op {
-            Op::Rnn(op) => (op.input, op.output),
-            Op::Dense(op) => (op.input, op.output),
-            Op::Dropout { input, output, .. } => (*input, *output),
-            Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } => return Ok(()),
-        };
+        let Some(Ends { input, output, .. }) = ends(op) else { return };
         let table = network.embedding().filter(|_| first.values[input].layout == Layout::Source);
         if op.place().is_none() && table.is_none() {
-            return Ok(());
+            return;
         }
         let layout = first.values[output].layout;
         let (features, columns) = (first.values[input].features, first.values[output].features);
         let kernels = first.plan.kernels;
-        let Self { scratch, order, places: [of_x, of_z, of_h, of_table], ids, read, seen } = self;
+        let Self { scratch, cuts, order, places: [of_x, of_z, of_h, of_table], ids, read, seen } = self;
+        let Cut { alone, rows: cut_rows } = cuts[at];
         order.clear();
         if jobs.len() > 1 {
             merge_orders(jobs, layout, order);
         }
-        let x = Factor::of(jobs, |part| part.input_of(network, at))?;
-        let z = Factor::of(jobs, |part| Ok(gradient_of(part, output)))?;
-        let h = Factor::of(jobs, |part| Ok(part.states_before(at)))?;
-        let handed = Factor::of(jobs, |part| Ok(part.handed_down(at)))?;
+        let x = Factor::of(jobs, |part| part.input_of(network, at));
+        let z = Factor::of(jobs, |part| gradient_of(part, output));
+        let h = Factor::of(jobs, |part| part.states_before(at));
+        let handed = Factor::of(jobs, |part| part.handed_down(at));
         let own = first.plan.order(layout);
         let (x, z) = (x.terms(own, order, of_x), z.terms(own, order, of_z));
         let (h, handed) = (h.terms(own, order, of_h), handed.terms(own, order, of_table));
@@ -166,38 +245,26 @@ impl Sums {
             list_ids(jobs, output, (own, order), ids, read);
         }
 
-        // Before the sums: what one of them left is cleared even where another failed.
         if let Some((embedding, _)) = table {
             seen.resize(embedding.vocabulary, false);
-            for &id in &*read {
+            for &id in read.iter() {
                 if !std::mem::replace(&mut seen[id as usize], true) {
                     touched.push(id);
                 }
             }
         }
 
-        let terms = z.count();
-        let cost = terms * columns * (features + if recurrent.is_some() { columns } else { 0 });
-        // Less gains nothing: two million took 0.138 ms with two threads for 0.119, seven million gain.
-        let alone = threads.parts(2, cost / 2) == 1;
-        if scratch.is_empty() {
-            scratch.push(Scratch::default());
-        }
-        let mut tasks = Vec::new();
-        let mut outcome = Ok(());
+        let mut tasks = Few::new();
         let mut add = |sum, to| {
-            let mut task = Task { sum, to, outcome: Ok(()) };
+            let mut task = Task { sum, to };
             if alone {
                 task.run(kernels, &mut scratch[0]);
-                outcome = std::mem::replace(&mut outcome, Ok(())).and(task.outcome);
             } else {
                 tasks.push(task);
             }
         };
-        for (a, width, to) in [(x, features, kernel), (h, columns, recurrent)] {
+        for (a, rows, to) in [(x, cut_rows[0], kernel), (h, cut_rows[1], recurrent)] {
             let Some(to) = to else { continue };
-            let count = threads.parts(width, terms * width * columns);
-            let rows = width.div_ceil(count);
             for (i, to) in to.chunks_mut(rows * columns).enumerate() {
                 add(Sum::Product { a, first: i * rows, b: z, columns }, to);
             }
@@ -209,29 +276,61 @@ impl Sums {
             add(Sum::Table { read, b: handed, columns: features }, to);
         }
         if !alone {
-            if scratch.len() < tasks.len() {
-                scratch.resize_with(tasks.len(), Scratch::default);
-            }
-            let mut tasks: Vec<_> = tasks.into_iter().zip(scratch.iter_mut()).collect();
+            let mut tasks: Few<_> = tasks.into_iter().zip(scratch.iter_mut()).collect();
             threads.for_each(usize::MAX, &mut tasks, |(task, scratch)| task.run(kernels, scratch));
-            tasks.into_iter().try_for_each(|(task, _)| task.outcome)?;
         }
-        outcome?;
-        Ok(())
+    }
+}
+
+impl Cut {
+    /// For gradients of `widths` rows each, sums of `terms` terms with `columns` columns.
+    fn new(threads: &Threads, widths: [usize; 2], [terms, columns]: [usize; 2]) -> Self {
+        let cost = terms.saturating_mul(columns);
+        // Less gains nothing: two million took 0.138 ms with two threads for 0.119, seven million gain.
+        let alone = threads.parts(2, cost.saturating_mul(widths[0] + widths[1]) / 2) == 1;
+        let rows = |width: usize| width.div_ceil(threads.parts(width, cost.saturating_mul(width)));
+        Self { alone, rows: widths.map(rows) }
+    }
+}
+
+/// Where the rows of an operation come from and go to, and which weights it has.
+struct Ends {
+    input: usize,
+    output: usize,
+    weights: Weights,
+}
+
+#[derive(Clone, Copy)]
+enum Weights {
+    None,
+    Kernel,
+    /// And a recurrent one.
+    Both,
+}
+
+/// Of an operation that may have weights, or read the rows of a table.
+fn ends(op: &Op) -> Option<Ends> {
+    match op {
+        Op::Rnn(op) => Some(Ends { input: op.input, output: op.output, weights: Weights::Both }),
+        Op::Dense(op) => Some(Ends { input: op.input, output: op.output, weights: Weights::Kernel }),
+        Op::Dropout { input, output, .. } => {
+            Some(Ends { input: *input, output: *output, weights: Weights::None })
+        }
+        Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } => None,
     }
 }
 
 /// The rows of a factor, by part.
 enum Factor<'a> {
     One(Rows<'a>),
-    Many(Vec<Rows<'a>>),
+    Many(Few<Rows<'a>>),
 }
 
 impl<'a> Factor<'a> {
-    fn of(jobs: &'a [Job<'_>], rows: impl Fn(&'a Part) -> Result<Rows<'a>>) -> Result<Self> {
+    fn of(jobs: &'a [Job<'_>], rows: impl Fn(&'a Part) -> Rows<'a>) -> Self {
         match jobs {
-            [one] => rows(&*one.part).map(Self::One),
-            many => many.iter().map(|job| rows(&*job.part)).collect::<Result<_>>().map(Self::Many),
+            [one] => Self::One(rows(&*one.part)),
+            many => Self::Many(many.iter().map(|job| rows(&*job.part)).collect()),
         }
     }
 
@@ -240,7 +339,7 @@ impl<'a> Factor<'a> {
         &'b self,
         own: Option<&[usize]>,
         order: &'b [[u32; 2]],
-        places: &'b mut Vec<usize>,
+        places: &'b mut List<usize>,
     ) -> Terms<'b> {
         match self {
             Self::One(rows) => Terms::Rows(ordered(*rows, own, places)),
@@ -253,19 +352,21 @@ const NO_ROWS: Rows<'static> = Rows::Strided { values: &[], stride: 0, count: 0 
 
 impl Part {
     /// The rows that an operation with weights reads.
-    fn input_of<'a>(&'a self, network: &'a Network, at: usize) -> Result<Rows<'a>> {
-        let source = self.kept.source(network, self.plan.work.steps)?;
-        Ok(match &self.ops[at] {
+    fn input_of<'a>(&'a self, network: &'a Network, at: usize) -> Rows<'a> {
+        let source = self.kept.source(network, self.plan.work.steps);
+        match &self.ops[at] {
             Op::Rnn(op) => op.input_rows(&self.plan, source, &self.values[op.input], &self.scratch.masked),
             Op::Dense(op) => op.input_rows(&self.plan, source, &self.values[op.input]),
-            _ => NO_ROWS,
-        })
+            Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } | Op::Dropout { .. } => NO_ROWS,
+        }
     }
 
     fn states_before(&self, at: usize) -> Rows<'_> {
         match &self.ops[at] {
             Op::Rnn(op) => op.states_before(&self.plan, &self.values[op.output], &self.scratch),
-            _ => NO_ROWS,
+            Op::Dense(_) | Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } | Op::Dropout { .. } => {
+                NO_ROWS
+            }
         }
     }
 
@@ -275,7 +376,7 @@ impl Part {
             Op::Rnn(op) => (op.input, op.output),
             Op::Dense(op) => (op.input, op.output),
             Op::Dropout { output, .. } => return gradient_of(self, *output),
-            _ => return NO_ROWS,
+            Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } => return NO_ROWS,
         };
         let count = self.values[output].count(&self.plan.work);
         Rows::Strided { values: &self.scratch.rows, stride: self.values[input].stride, count }
@@ -290,7 +391,7 @@ fn gradient_of(part: &Part, output: usize) -> Rows<'_> {
 }
 
 /// The caller's order of the rows of several parts.
-fn merge_orders(jobs: &[Job<'_>], layout: Layout, order: &mut Vec<[u32; 2]>) {
+fn merge_orders(jobs: &[Job<'_>], layout: Layout, order: &mut List<[u32; 2]>) {
     const NONE: [u32; 2] = [u32::MAX; 2];
     let all: usize = jobs.iter().map(|job| job.part.rows.len()).sum();
     for (p, job) in jobs.iter().enumerate() {
@@ -316,23 +417,23 @@ fn list_ids(
     jobs: &[Job<'_>],
     output: usize,
     (own, order): (Option<&[usize]>, &[[u32; 2]]),
-    ids: &mut Vec<u32>,
-    read: &mut Vec<u32>,
+    ids: &mut List<u32>,
+    read: &mut List<u32>,
 ) {
     ids.clear();
-    let part = |job: &Job<'_>, ids: &mut Vec<u32>| {
+    let part = |job: &Job<'_>, ids: &mut List<u32>| {
         let Part { kept, plan, values, .. } = &*job.part;
         each_place(&plan.work, values[output].layout, |place| ids.push(kept.ids[place] as u32));
     };
     jobs.iter().for_each(|job| part(job, ids));
     read.clear();
     match (jobs, own) {
-        ([_], None) => read.extend_from_slice(ids),
+        ([_], None) => read.extend(ids.iter().copied()),
         ([_], Some(own)) => read.extend(own.iter().map(|&n| ids[n])),
         (many, _) => {
             let count = |job: &Job<'_>| job.part.values[output].count(&job.part.plan.work);
             let start = |p: usize| many[..p].iter().map(count).sum::<usize>();
-            let starts: Vec<usize> = (0..many.len()).map(start).collect();
+            let starts: Few<usize> = (0..many.len()).map(start).collect();
             read.extend(order.iter().map(|&[p, n]| ids[starts[p as usize] + n as usize]));
         }
     }

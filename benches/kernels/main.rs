@@ -14,16 +14,17 @@
 
 #![expect(clippy::print_stdout, reason = "a bench prints")]
 
+mod rows;
+mod timing;
+
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
-use elman::{Activation, Dense, Isa, Sequential, SimpleRnn, SimpleRnnCell, Stream, Unroll, activate};
-
-/// Time that a case may take in the final table.
-const TABLE_TIME: Duration = Duration::from_millis(600);
-/// Shortest thing worth timing: far above the clock's own cost, far below a scheduler's slice.
-const SLICE: Duration = Duration::from_micros(200);
+use elman::{
+    Activation, Dense, RunOptions, Sequential, SimpleRnn, SimpleRnnCell, Stream, Tape, Unroll, activate,
+};
+use timing::{Case, Group, Work};
 
 fn main() {
     let mut criterion = Criterion::default()
@@ -38,7 +39,8 @@ fn main() {
         cell_group(),
         stream_group(),
         layer_group(),
-        home_group(),
+        threads_group(),
+        training_group(),
     ];
     for (name, cases) in &mut groups {
         let mut group = criterion.benchmark_group(*name);
@@ -56,55 +58,12 @@ fn main() {
     // `cargo test --benches` passes no --bench.
     let asked = |flag: &str| std::env::args().any(|argument| argument == flag);
     if asked("--bench") && !["--test", "--list", "--profile-time"].into_iter().any(asked) {
-        print_table(&mut groups);
+        timing::print_table(&mut groups);
     }
 }
-
-type Run = Box<dyn FnMut()>;
-
-/// One thing to time; it is made when a filter lets it through.
-struct Case {
-    name: String,
-    work: Work,
-    threads: usize,
-    make: Box<dyn Fn() -> Run>,
-    run: Option<Run>,
-}
-
-/// What one call does.
-#[derive(Clone, Copy)]
-enum Work {
-    Elements(u64),
-    /// Floating-point operations, and the steps of one row that they are.
-    Steps {
-        flops: u64,
-        steps: u64,
-    },
-    Flops(u64),
-}
-
-impl Work {
-    fn throughput(self) -> u64 {
-        match self {
-            Work::Elements(count) | Work::Flops(count) | Work::Steps { flops: count, .. } => count,
-        }
-    }
-}
-
-impl Case {
-    fn new<R: FnMut() + 'static>(
-        name: impl Into<String>,
-        work: Work,
-        make: impl Fn() -> R + 'static,
-    ) -> Self {
-        Self { name: name.into(), work, threads: 1, make: Box::new(move || Box::new(make())), run: None }
-    }
-}
-
-type Group = (&'static str, Vec<Case>);
 
 fn peak_group() -> Group {
-    ("peak", vec![Case::new("multiply-add", Work::Flops(peak_flops()), || run_peak)])
+    ("peak", vec![Case::new("multiply-add", Work::Flops(timing::peak_flops()), || timing::run_peak)])
 }
 
 fn activation_group() -> Group {
@@ -134,7 +93,7 @@ fn gemm_group() -> Group {
             let net = Sequential::new(k).add(Dense::new(n).use_bias(false)).build(1).expect("a network");
             predict(net, m, 1)
         }));
-        cases.push(Case::new(format!("{m}x{k}x{n}/matrixmultiply"), work, move || {
+        let rival = Case::new(format!("{m}x{k}x{n}/matrixmultiply"), work, move || {
             let a: Vec<f32> = numbers(m * k).collect();
             let b: Vec<f32> = numbers(k * n).collect();
             let mut c = vec![0.0f32; m * n];
@@ -160,7 +119,8 @@ fn gemm_group() -> Group {
                 }
                 black_box(&c);
             }
-        }));
+        });
+        cases.push(Case { library: "matrixmultiply", ..rival });
     }
     ("gemm", cases)
 }
@@ -217,7 +177,11 @@ impl Stack {
         (2 * self.batch * self.steps * terms * self.units) as u64
     }
 
-    fn run(self, unroll: Unroll, threads: usize) -> impl FnMut() {
+    fn shape(self) -> [usize; 5] {
+        [self.batch, self.steps, self.features, self.units, self.layers]
+    }
+
+    fn net(self, unroll: Unroll, threads: usize) -> Sequential {
         let mut net = Sequential::new(self.features);
         for layer in 1..=self.layers {
             let sequences = self.sequence || layer < self.layers;
@@ -225,7 +189,24 @@ impl Stack {
         }
         let mut net = net.build(1).expect("a network");
         net.set_threads(threads).expect("threads");
-        predict(net, self.batch, self.steps)
+        net
+    }
+
+    fn run(self, unroll: Unroll, threads: usize) -> impl FnMut() {
+        predict(self.net(unroll, threads), self.batch, self.steps)
+    }
+
+    /// A forward and a backward pass.
+    fn train(self, threads: usize) -> impl FnMut() {
+        let net = self.net(Unroll::Auto, threads);
+        let x: Vec<f32> = numbers(self.batch * self.steps * self.features).collect();
+        let mut y = vec![0.0; self.batch * self.units];
+        let mut tape = Tape::new(&net, self.batch, self.steps).expect("there is memory");
+        move || {
+            let options = RunOptions::default();
+            tape.forward(&x, self.batch, self.steps, options, true, 0, &mut y).expect("the call is right");
+            tape.backward(&y, None).expect("a forward pass came before");
+        }
     }
 }
 
@@ -250,19 +231,38 @@ fn layer_group() -> Group {
                 1 => Work::Steps { flops, steps: stack.steps as u64 },
                 _ => Work::Flops(flops),
             };
-            cases.push(Case::new(format!("{name}/{driver}"), work, move || stack.run(unroll, 1)));
+            let case = Case::new(format!("{name}/{driver}"), work, move || stack.run(unroll, 1));
+            cases.push(Case { shape: Some(stack.shape()), ..case });
         }
     }
     ("layer", cases)
 }
 
-fn home_group() -> Group {
-    let stack = Stack::new(STACKS[0].1);
-    let cases = [(1, "1 thread"), (2, "2 threads")].map(|(threads, name)| {
+/// What a call takes as it is made without further ado, with one thread and with two.
+fn threads_group() -> Group {
+    let case = |(name, shape), threads| {
+        let stack = Stack::new(shape);
         let make = move || stack.run(Unroll::Auto, threads);
-        Case { threads, ..Case::new(name, Work::Flops(stack.flops()), make) }
-    });
-    ("home", cases.into())
+        let case = Case::new(named(name, threads), Work::Flops(stack.flops()), make);
+        Case { threads, shape: Some(shape), ..case }
+    };
+    ("threads", STACKS.into_iter().flat_map(|stack| [1, 2].map(|threads| case(stack, threads))).collect())
+}
+
+/// A forward and a backward pass; the backward pass has two products for each of the forward one.
+fn training_group() -> Group {
+    let case = |(name, shape), threads| {
+        let stack = Stack::new(shape);
+        let work = Work::Flops(3 * stack.flops());
+        let case = Case::new(named(name, threads), work, move || stack.train(threads));
+        Case { threads, shape: Some(shape), ..case }
+    };
+    let stacks = STACKS.into_iter().filter(|&(name, _)| name != "b1wide");
+    ("training", stacks.flat_map(|stack| [1, 2].map(|threads| case(stack, threads))).collect())
+}
+
+fn named(name: &str, threads: usize) -> String {
+    format!("{name}, {threads} thread{}", if threads == 1 { "" } else { "s" })
 }
 
 /// One call of `net` on rows of random numbers.
@@ -280,167 +280,4 @@ fn numbers(count: usize) -> impl Iterator<Item = f32> {
         (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     })
     .take(count)
-}
-
-/// What the final table says of a case.
-struct Figures {
-    /// Of one call.
-    seconds: f64,
-    /// Of the multiply-adds, a second.
-    peak: f64,
-    /// The call's operations a second, to those of the peak beside it.
-    share: f64,
-}
-
-fn print_table(groups: &mut [Group]) {
-    let isa = elman::isa().map_or("unavailable", Isa::name);
-    println!("\n{isa}; share: of the multiply-adds that as many threads could do, measured beside the case");
-    println!(
-        "{:<36} {:>12} {:>8} {:>8} {:>7}  in other words",
-        "case", "a call, us", "GF/s", "peak", "share"
-    );
-    for (group, cases) in groups {
-        let mut cases: Vec<_> = cases.iter_mut().filter(|case| case.run.is_some()).collect();
-        let figures = time_in_turn(&mut cases);
-        for (case, Figures { seconds, peak, share }) in cases.iter().zip(figures) {
-            let name = format!("{group}/{}", case.name);
-            print!("{name:<36} {:>12.3}", seconds * 1e6);
-            let rates = |flops: u64| {
-                format!(" {:>8.1} {:>8.1} {:>5.1} %", flops as f64 / seconds / 1e9, peak / 1e9, 100.0 * share)
-            };
-            match case.work {
-                Work::Elements(count) => {
-                    println!("{:>28}{:.3} ns an element", "", seconds * 1e9 / count as f64)
-                }
-                Work::Flops(flops) => println!("{}", rates(flops)),
-                Work::Steps { flops, steps } => {
-                    println!("{}  {:.1} ns a step", rates(flops), seconds * 1e9 / steps as f64);
-                }
-            }
-        }
-    }
-}
-
-/// Times the cases in turn, each beside the peak, until each has had its time.
-fn time_in_turn(cases: &mut [&mut Case]) -> Vec<Figures> {
-    const FEWEST_ROUNDS: usize = 5;
-    let calls: Vec<u32> = cases
-        .iter_mut()
-        .map(|case| {
-            let once = seconds_of(case, 1).max(1e-9);
-            // Again, now that the first call is over.
-            let once = seconds_of(case, (1e-5 / once).ceil() as u32).max(1e-9);
-            (SLICE.as_secs_f64() / once).ceil() as u32
-        })
-        .collect();
-    let mut rounds = vec![Vec::new(); cases.len()];
-    let begun = Instant::now();
-    while rounds.iter().any(|of_case| of_case.len() < FEWEST_ROUNDS)
-        || begun.elapsed() < TABLE_TIME * cases.len() as u32
-    {
-        for ((case, &calls), of_case) in cases.iter_mut().zip(&calls).zip(&mut rounds) {
-            let now = Instant::now();
-            run_peak();
-            let peak = peak_flops() as f64 / now.elapsed().as_secs_f64() * case.threads as f64;
-            of_case.push((seconds_of(case, calls), peak));
-        }
-    }
-    let figures = |(case, of_case): (&&mut Case, &Vec<(f64, f64)>)| {
-        let flops = case.work.throughput() as f64;
-        Figures {
-            seconds: median(of_case.iter().map(|&(seconds, _)| seconds)),
-            peak: median(of_case.iter().map(|&(_, peak)| peak)),
-            share: median(of_case.iter().map(|&(seconds, peak)| flops / seconds / peak)),
-        }
-    };
-    cases.iter().zip(&rounds).map(figures).collect()
-}
-
-/// Of one call, the mean over `calls`.
-fn seconds_of(case: &mut Case, calls: u32) -> f64 {
-    let run = case.run.as_mut().expect("a case that was made");
-    let now = Instant::now();
-    for _ in 0..calls {
-        run();
-    }
-    now.elapsed().as_secs_f64() / f64::from(calls)
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_unstable_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// Sums that do not wait for each other: more than two ports of latency four, or four of three, can have under way,
-/// and few enough for the registers.
-const CHAINS: usize = 12;
-/// All different: a compiler may see that equal sums stay equal (GCC does) and keep one of them.
-const FIRST_SUMS: [f32; CHAINS] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0];
-/// Multiply-adds a chain in one measurement of the peak, about a fifth of a millisecond.
-const CHAIN_LENGTH: usize = 60_000;
-
-fn peak_flops() -> u64 {
-    let lanes = match elman::isa() {
-        Ok(Isa::Avx512) => 16,
-        Ok(Isa::Avx2) => 8,
-        _ => 4,
-    };
-    2 * (lanes * CHAINS * CHAIN_LENGTH) as u64
-}
-
-/// Multiply-adds with vectors of the instruction set in use, and nothing else.
-fn run_peak() {
-    match elman::isa() {
-        // SAFETY: elman runs with it, so this machine has it.
-        #[cfg(target_arch = "x86_64")]
-        Ok(Isa::Avx512) => unsafe { x86::multiply_add_avx512() },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Ok(Isa::Avx2) => unsafe { x86::multiply_add_avx2() },
-        _ => multiply_add_portable(),
-    }
-}
-
-/// A product and a sum, as the portable arm's vectors have no fused form on every machine.
-fn multiply_add_portable() {
-    let (a, b) = (black_box([0.999_f32; 4]), black_box([0.001_f32; 4]));
-    let mut sums = FIRST_SUMS.map(|first| [first; 4]);
-    for _ in 0..CHAIN_LENGTH {
-        for sum in &mut sums {
-            for lane in 0..4 {
-                sum[lane] = sum[lane] * a[lane] + b[lane];
-            }
-        }
-    }
-    black_box(sums);
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use core::arch::x86_64::*;
-    use core::array;
-    use core::hint::black_box;
-
-    use super::{CHAIN_LENGTH, CHAINS, FIRST_SUMS};
-
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn multiply_add_avx512() {
-        let (a, b) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(0.001)));
-        let mut sums: [__m512; CHAINS] = array::from_fn(|chain| _mm512_set1_ps(FIRST_SUMS[chain]));
-        for _ in 0..CHAIN_LENGTH {
-            sums = array::from_fn(|chain| _mm512_fmadd_ps(sums[chain], a, b));
-        }
-        black_box(sums);
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn multiply_add_avx2() {
-        let (a, b) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(0.001)));
-        let mut sums: [__m256; CHAINS] = array::from_fn(|chain| _mm256_set1_ps(FIRST_SUMS[chain]));
-        for _ in 0..CHAIN_LENGTH {
-            sums = array::from_fn(|chain| _mm256_fmadd_ps(sums[chain], a, b));
-        }
-        black_box(sums);
-    }
 }
