@@ -1,5 +1,6 @@
-//! What a host does to its process must not stop, slow down or change a call: it forks, limits processors, rounds upwards,
-//! blocks signals, runs in a real-time class. A C program does it all; what hangs here fails by a time limit.
+//! What a host does to its process must not stop, slow down or change a call: it forks, limits processors,
+//! rounds upwards, blocks signals, runs in a real-time class. A C program does it all; what hangs here fails
+//! by a time limit.
 #![cfg(target_os = "linux")]
 
 mod common;

@@ -18,10 +18,12 @@ pub(crate) fn watch_forks() {
     extern "C" fn in_child() {
         GENERATION.fetch_add(1, Ordering::Relaxed);
     }
-    // No lock that a fork could leave locked: two threads at once register twice, and the generation grows by two.
+    // No lock that a fork could leave locked: two threads at once register twice, and the generation grows by
+    // two.
     static WATCHED: AtomicBool = AtomicBool::new(false);
     if !WATCHED.load(Ordering::Acquire) {
-        // SAFETY: the handler does nothing but count, which is safe in the child of a process with several threads.
+        // SAFETY: the handler does nothing but count, which is safe in the child of a process with several
+        // threads.
         let failed = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
         // Out of memory: the next handle asks again.
         if failed == 0 {

@@ -9,9 +9,9 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::fork::{generation, watch_forks};
 use crate::error::{Error, Result};
 
-/// A [`RwLock`] that a forked child can go on with. Threads that only read at the fork have changed nothing, so the child
-/// takes a new lock for the same value. What a thread was writing at the fork is torn: an error from then on, and not even
-/// dropped.
+/// A [`RwLock`] that a forked child can go on with. Threads that only read at the fork have changed nothing,
+/// so the child takes a new lock for the same value. What a thread was writing at the fork is torn: an error
+/// from then on, and not even dropped.
 #[derive(Debug)]
 pub(crate) struct ForkLock<T> {
     state: AtomicPtr<State>,
@@ -56,8 +56,8 @@ impl<T> ForkLock<T> {
     /// [`Error::Unsupported`] where this process was forked while another thread was writing.
     pub(crate) fn read(&self) -> Result<ReadGuard<'_, T>> {
         let lock = self.here()?.lock.read().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: the lock of this generation is held for reading as long as the guard lives, and threads of other
-        // generations do not exist in this process.
+        // SAFETY: the lock of this generation is held for reading as long as the guard lives, and threads of
+        // other generations do not exist in this process.
         Ok(ReadGuard { value: unsafe { &*self.value.get() }, _lock: lock })
     }
 
@@ -110,7 +110,8 @@ impl<T> ForkLock<T> {
         if here.generation == generation() { Ok(here) } else { self.renewed(state) }
     }
 
-    /// A new lock in a child. The one before is leaked: to destroy a lock that is held is not allowed everywhere.
+    /// A new lock in a child. The one before is leaked: to destroy a lock that is held is not allowed
+    /// everywhere.
     #[cold]
     fn renewed(&self, before: *mut State) -> Result<&State> {
         // SAFETY: a state lives as long as this lock.

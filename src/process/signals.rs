@@ -1,7 +1,7 @@
 //! Signals are for the host's threads.
 
-/// Calls `start` with all signals blocked; threads that it starts keep them blocked for their lives. A signal that the host
-/// blocks in each of its threads must not find one that takes it.
+/// Calls `start` with all signals blocked; threads that it starts keep them blocked for their lives. A signal
+/// that the host blocks in each of its threads must not find one that takes it.
 #[cfg(unix)]
 pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
     struct Restore(libc::sigset_t);

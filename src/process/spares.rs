@@ -2,8 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
-/// Lists of spare values. Nobody waits for a list: callers at the same time find another one, and a child process passes by
-/// a list that a thread of its parent has locked for ever.
+/// Lists of spare values. Nobody waits for a list: callers at the same time find another one, and a child
+/// process passes by a list that a thread of its parent has locked for ever.
 #[derive(Debug)]
 pub(crate) struct Spares<T>([Mutex<Vec<T>>; LISTS]);
 
@@ -22,7 +22,8 @@ impl<T> Spares<T> {
         self.free().find_map(|mut list| list.pop())
     }
 
-    /// Keeps one for whoever takes next; where all lists are locked, or there is no memory for a longer one, it is dropped.
+    /// Keeps one for whoever takes next; where all lists are locked, or there is no memory for a longer one,
+    /// it is dropped.
     pub(crate) fn give(&self, spare: T) {
         if let Some(mut list) = self.free().next()
             && list.try_reserve(1).is_ok()

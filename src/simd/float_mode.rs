@@ -1,6 +1,7 @@
 //! How this thread's floating-point unit rounds, and what it does with denormal numbers.
 
-/// A thread's control word: MXCSR on x86, FPCR on 64-bit ARM; elsewhere nothing that a host could change in safe ways.
+/// A thread's control word: MXCSR on x86, FPCR on 64-bit ARM; elsewhere nothing that a host could change in
+/// safe ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FloatMode(u64);
 
@@ -52,8 +53,9 @@ fn read() -> u64 {
 #[cfg(target_arch = "x86_64")]
 fn write(word: u64) {
     let word = word as u32;
-    // SAFETY: a control word that some thread of this process has or had, so no reserved bit is set. Rust code compiled
-    // for the default mode computes in it only what it would compute if the host's own thread ran it.
+    // SAFETY: a control word that some thread of this process has or had, so no reserved bit is set. Rust
+    // code compiled for the default mode computes in it only what it would compute if the host's own thread
+    // ran it.
     unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &raw const word, options(nostack, preserves_flags)) };
 }
 

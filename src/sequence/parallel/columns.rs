@@ -6,8 +6,8 @@ use crate::dispatch::Block;
 use crate::gemm::{Init, PackedMatrix, Rows, block_of, walk_share};
 use crate::layers::PackedRnn;
 
-/// Multiply-adds of a job: a few hundred microseconds, after which whoever has joined meanwhile takes part, and who cannot run
-/// is done without.
+/// Multiply-adds of a job: a few hundred microseconds, after which whoever has joined meanwhile takes part,
+/// and who cannot run is done without.
 const WORK_A_JOB: usize = 1 << 23;
 /// And so many steps at the most.
 const STEPS_A_JOB: usize = 32;

@@ -1,8 +1,8 @@
 //! Threads: the only user of rayon.
 //!
-//! Rows are independent, so a batch is cut into runs of rows and each run walks the whole network by itself: one fork
-//! and one join a call, and the bits of a row cannot depend on the cut. Where rows are few and a layer is large, threads
-//! share its columns instead; see [`team`].
+//! Rows are independent, so a batch is cut into runs of rows and each run walks the whole network by itself:
+//! one fork and one join a call, and the bits of a row cannot depend on the cut. Where rows are few and a
+//! layer is large, threads share its columns instead; see [`team`].
 
 mod columns;
 mod sync;
@@ -20,13 +20,15 @@ use team::{Crew, Team};
 use crate::error::{Error, Result};
 use crate::process::{generation, watch_forks, with_signals_blocked};
 
-/// Multiply-adds below which a second thread costs more than it brings: about 20 us of one core's work, a few times
-/// what waking a thread takes.
+/// Multiply-adds below which a second thread costs more than it brings: about 20 us of one core's work, a few
+/// times what waking a thread takes.
 const WORK_A_THREAD: usize = 1 << 20;
 
-/// Multiply-adds from which a call wakes threads that sleep, even where no other came just before: about a millisecond.
+/// Multiply-adds from which a call wakes threads that sleep, even where no other came just before: about a
+/// millisecond.
 const WORK_TO_WAKE: usize = 1 << 26;
-/// Multiply-adds of a call for each nanosecond that it would wait for a thread that it woke: a fortieth of its time.
+/// Multiply-adds of a call for each nanosecond that it would wait for a thread that it woke: a fortieth of
+/// its time.
 const WORK_A_NANOSECOND_OF_WAITING: usize = 3200;
 /// And no longer than this: what has not come by then is kept from coming.
 const LONGEST_WAKE: Duration = Duration::from_millis(2);
@@ -41,8 +43,8 @@ struct Pool {
     /// None after the last use.
     pool: Option<rayon::ThreadPool>,
     team: Arc<Team>,
-    /// Of the process that has the threads. A forked child has none of them, and leaves the pool alone: what its threads had
-    /// locked stays locked.
+    /// Of the process that has the threads. A forked child has none of them, and leaves the pool alone: what
+    /// its threads had locked stays locked.
     generation: u64,
 }
 
@@ -84,8 +86,8 @@ impl Drop for Pool {
 }
 
 impl Threads {
-    /// The caller and `threads - 1` others, or fewer: as many as there are processors that this process may use. 0 means one
-    /// for each of these. One thread needs no pool.
+    /// The caller and `threads - 1` others, or fewer: as many as there are processors that this process may
+    /// use. 0 means one for each of these. One thread needs no pool.
     pub(crate) fn new(threads: usize) -> Result<Self> {
         const MOST: usize = 1024;
         if threads > MOST {
@@ -125,8 +127,9 @@ impl Threads {
         self.count().min(rows).min(work / WORK_A_THREAD).max(1)
     }
 
-    /// The team of all threads, for one caller at a time; none where there is one thread, another caller has it, or threads
-    /// have kept calls waiting. `work` multiply-adds say whether threads that sleep are worth waking.
+    /// The team of all threads, for one caller at a time; none where there is one thread, another caller has
+    /// it, or threads have kept calls waiting. `work` multiply-adds say whether threads that sleep are worth
+    /// waking.
     pub(super) fn team(&self, work: usize) -> Option<Held> {
         let pool = self.pool()?;
         let held = pool.team.take(Some(Arc::clone(pool) as Arc<dyn Crew>))?;

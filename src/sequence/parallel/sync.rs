@@ -1,4 +1,5 @@
-//! What the team's protocol is made of: the standard library's, or the model checker's, which tries every order of events.
+//! What the team's protocol is made of: the standard library's, or the model checker's, which tries every
+//! order of events.
 
 #[cfg(loom)]
 pub(super) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};

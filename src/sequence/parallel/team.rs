@@ -1,34 +1,38 @@
 //! Threads that work on one call together: rows shared out, or columns, step by step.
 //!
-//! Rows are independent: members claim runs of rows until none is left. Where rows are too few and the recurrent kernel
-//! is larger than a core's cache, each member takes some panels of the kernel, whose weights then stay in its own
-//! second-level cache, and all members meet at a barrier after every step.
+//! Rows are independent: members claim runs of rows until none is left. Where rows are too few and the
+//! recurrent kernel is larger than a core's cache, each member takes some panels of the kernel, whose weights
+//! then stay in its own second-level cache, and all members meet at a barrier after every step.
 //!
 //! # No member waits for one that has not started
-//! A task that a busy pool has not started yet cannot be counted on: two callers on one pool would wait for each other's
-//! forever. So a worker *joins* when its task begins to run. A job with barriers is shared among those that have joined
-//! when it begins; runs of rows may be claimed by whoever joins later, too. One caller has the team at a time; another
-//! that finds it taken works alone.
+//! A task that a busy pool has not started yet cannot be counted on: two callers on one pool would wait for
+//! each other's forever. So a worker *joins* when its task begins to run. A job with barriers is shared among
+//! those that have joined when it begins; runs of rows may be claimed by whoever joins later, too. One caller
+//! has the team at a time; another that finds it taken works alone.
 //!
 //! # No wait is long, and none is awake for long
-//! Waking a sleeping thread takes longer than many a call: some ten microseconds of the caller's, and up to milliseconds until
-//! it runs. So a worker without work stays awake for [`IDLE`] before it goes back to the pool, and a stream of short calls
-//! finds it there. Short calls wake workers only where they follow each other within [`SOON`]: else each would pay for a worker
-//! that comes when the call is over. Who waits for another member stays awake for microseconds, and then sleeps.
+//! Waking a sleeping thread takes longer than many a call: some ten microseconds of the caller's, and up to
+//! milliseconds until it runs. So a worker without work stays awake for [`IDLE`] before it goes back to the
+//! pool, and a stream of short calls finds it there. Short calls wake workers only where they follow each
+//! other within [`SOON`]: else each would pay for a worker that comes when the call is over. Who waits for
+//! another member stays awake for microseconds, and then sleeps.
 //!
 //! # A worker that cannot run
-//! The processor that a member needs may be somebody else's: another program's, or the caller's own. Then two threads take longer
-//! than one. Each job is measured: how long it took, and how much of a processor its work took, which is what one thread would
-//! take that has a processor to itself. The differences are summed up. What was saved lately pays for a delay now and then, which
-//! a machine has where nobody else works, too. Where the sum falls below zero the caller goes on alone: so many times longer
-//! than the loss that it does not matter, and longer still where the next attempt fails, too.
+//! The processor that a member needs may be somebody else's: another program's, or the caller's own. Then two
+//! threads take longer than one. Each job is measured: how long it took, and how much of a processor its work
+//! took, which is what one thread would take that has a processor to itself. The differences are summed up.
+//! What was saved lately pays for a delay now and then, which a machine has where nobody else works, too.
+//! Where the sum falls below zero the caller goes on alone: so many times longer than the loss that it does
+//! not matter, and longer still where the next attempt fails, too.
 //!
 //! # Floating-point modes
-//! A member computes in the caller's mode, and has its own back afterwards: a result must not depend on who computes it.
+//! A member computes in the caller's mode, and has its own back afterwards: a result must not depend on who
+//! computes it.
 //!
 //! # Panics
-//! A panic in a member is a bug. It must not leave the others waiting, nor reach the pool, which would abort: it is kept,
-//! whoever waits stops waiting, and the caller goes on panicking when nobody looks at its work any more.
+//! A panic in a member is a bug. It must not leave the others waiting, nor reach the pool, which would abort:
+//! it is kept, whoever waits stops waiting, and the caller goes on panicking when nobody looks at its work
+//! any more.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,11 +46,13 @@ use crate::process::thread_time;
 
 /// How long a worker stays awake without work.
 const IDLE: Duration = Duration::from_micros(200);
-/// And while a caller has the team: one that came too late for a job would otherwise be gone before the next, call after call.
+/// And while a caller has the team: one that came too late for a job would otherwise be gone before the next,
+/// call after call.
 const IDLE_IN_CALL: Duration = Duration::from_millis(10);
 /// How long a caller stays awake for a worker that it has woken.
 const AWAKE: Duration = Duration::from_micros(200);
-/// Calls of a team that follow each other so closely make a stream: what it costs to wake a worker comes back.
+/// Calls of a team that follow each other so closely make a stream: what it costs to wake a worker comes
+/// back.
 const SOON: Duration = Duration::from_millis(1);
 /// A wait in a job that is longer than a step of it is spent asleep; so is one that is longer than this.
 const LONGEST_SPIN: Duration = Duration::from_millis(1);
@@ -64,12 +70,14 @@ const LEAST_LOSS: Duration = Duration::from_micros(100);
 const WORKER_BITS: u32 = 16;
 const WORKERS: usize = (1 << WORKER_BITS) - 1;
 
-/// `open` is the number of the last offer, shifted; whether it still stands; and the number of workers that look at it.
+/// `open` is the number of the last offer, shifted; whether it still stands; and the number of workers that
+/// look at it.
 const OFFERED: u64 = 1 << 16;
 const OFFER: u64 = 1 << 17;
 const HELPERS: u64 = OFFERED - 1;
 
-/// What a job's members carry out: called with the member's number, the number of members, and where they meet.
+/// What a job's members carry out: called with the member's number, the number of members, and where they
+/// meet.
 type Job<'a> = &'a (dyn Fn(usize, usize, &Barrier<'_>) + Sync);
 /// What anybody may help with: claims work until none is left.
 type Offer<'a> = &'a (dyn Fn() + Sync);
@@ -97,8 +105,8 @@ pub(super) struct Team {
     word: AtomicUsize,
     /// Workers that have joined or whose task waits in the pool.
     expected: AtomicUsize,
-    /// The address of the current [`Job`] or [`Offer`] reference: valid from the change of `word` until all members have
-    /// finished, or from the change of `open` until nobody looks at it.
+    /// The address of the current [`Job`] or [`Offer`] reference: valid from the change of `word` until all
+    /// members have finished, or from the change of `open` until nobody looks at it.
     work: AtomicPtr<()>,
     /// The caller's floating-point mode.
     mode: AtomicU64,
@@ -153,7 +161,8 @@ impl<'a> Barrier<'a> {
         thread_time().saturating_sub(self.before).saturating_sub(self.awake.get())
     }
 
-    /// Waits until every member has called this as often as this one. What they wrote before is visible after.
+    /// Waits until every member has called this as often as this one. What they wrote before is visible
+    /// after.
     pub(super) fn wait(&self) {
         if self.members == 1 {
             return;
@@ -189,7 +198,8 @@ impl<'a> Barrier<'a> {
             return;
         }
         let begun = now();
-        // A large layer's members differ by more: waiting for as long as a step takes is better than to sleep.
+        // A large layer's members differ by more: waiting for as long as a step takes is better than to
+        // sleep.
         let step = (begun - self.begun).saturating_sub(self.waited.get()) / self.waits.get();
         let comes = spin(&done, step.clamp(SPIN, LONGEST_SPIN));
         self.awake.set(self.awake.get() + (now() - begun));
@@ -259,7 +269,8 @@ impl Team {
         }
     }
 
-    /// The team, unless another caller has it or a caller is better off alone; `crew` sends workers when that has changed.
+    /// The team, unless another caller has it or a caller is better off alone; `crew` sends workers when that
+    /// has changed.
     pub(super) fn take(self: &Arc<Self>, crew: Option<Arc<dyn Crew>>) -> Option<Held> {
         if self.is_alone() || self.taken.swap(true, Ordering::Acquire) {
             return None;
@@ -291,7 +302,8 @@ impl Team {
         self.alone_until.store(nanoseconds(now + alone), Ordering::Relaxed);
     }
 
-    /// Whether one more worker should be asked to [`take_part`](Self::take_part); counts it as expected if so.
+    /// Whether one more worker should be asked to [`take_part`](Self::take_part); counts it as expected if
+    /// so.
     pub(super) fn wants(&self, workers: usize) -> bool {
         let more = |expected| (expected < workers).then_some(expected + 1);
         self.expected.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
@@ -304,7 +316,8 @@ impl Team {
 
     /// The life of a worker: joins, helps, and leaves when there has been nothing to do for a while.
     pub(super) fn take_part(&self) {
-        // One operation joins and tells which job is the last that does not count on this worker: every later one does.
+        // One operation joins and tells which job is the last that does not count on this worker: every later
+        // one does.
         let before = self.word.fetch_add(1, Ordering::AcqRel);
         self.sleepers.wake();
         let me = (before & WORKERS) + 1;
@@ -344,8 +357,8 @@ impl Team {
         let members = self.members.load(Ordering::Relaxed);
         let job = self.work.load(Ordering::Relaxed).cast::<Job<'_>>();
         self.kept(|| {
-            // SAFETY: the job began after `me` had joined and counts on it, so the caller stays inside `run`, where the
-            // job lives, until this worker has finished.
+            // SAFETY: the job began after `me` had joined and counts on it, so the caller stays inside `run`,
+            // where the job lives, until this worker has finished.
             unsafe { (*job)(me, members, &Barrier::new(self, members)) };
         });
         self.finished.fetch_add(1, Ordering::AcqRel);
@@ -360,8 +373,8 @@ impl Team {
             let offer = self.work.load(Ordering::Relaxed).cast::<Offer<'_>>();
             let before = thread_time();
             self.kept(|| {
-                // SAFETY: this worker was counted while the offer stood, so the caller stays inside `share`, where the work
-                // lives, until this worker is counted no longer.
+                // SAFETY: this worker was counted while the offer stood, so the caller stays inside `share`,
+                // where the work lives, until this worker is counted no longer.
                 unsafe { (*offer)() };
             });
             let spent = nanoseconds(thread_time().saturating_sub(before));
@@ -463,8 +476,8 @@ impl Held {
         self.was_lost
     }
 
-    /// Carries out `job` with everybody who has joined; of so many members, all but the caller do `others` times the caller's
-    /// work.
+    /// Carries out `job` with everybody who has joined; of so many members, all but the caller do `others`
+    /// times the caller's work.
     pub(in super::super) fn run(&mut self, others: impl Fn(usize) -> f64, job: Job<'_>) {
         /// Workers must have finished before the job's memory goes, even where the caller's share panics.
         struct Ending<'a> {
@@ -510,8 +523,8 @@ impl Held {
         assert!(!team.panicked.load(Ordering::Acquire), "another thread's share panicked");
     }
 
-    /// Calls `claim` here and in whoever helps; it claims pieces of work until none is left, and all are done when this
-    /// returns.
+    /// Calls `claim` here and in whoever helps; it claims pieces of work until none is left, and all are done
+    /// when this returns.
     pub(super) fn share(&mut self, claim: Offer<'_>) {
         /// Takes the offer back even where the work panics: workers must not see it after its end.
         struct Closing<'a> {

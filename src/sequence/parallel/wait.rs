@@ -1,14 +1,14 @@
 //! How threads wait for each other: awake for microseconds, then asleep.
 //!
-//! What is waited for is a condition on atomic variables. Whoever may have made one true calls [`Sleepers::wake`], which costs a
-//! fence and a load as long as nobody sleeps.
+//! What is waited for is a condition on atomic variables. Whoever may have made one true calls
+//! [`Sleepers::wake`], which costs a fence and a load as long as nobody sleeps.
 
 use std::time::{Duration, Instant};
 
 use super::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, fence};
 
-/// How long a thread that waits in the middle of a job stays awake: a few times what the work between two waits takes, and
-/// about what it costs to be woken.
+/// How long a thread that waits in the middle of a job stays awake: a few times what the work between two
+/// waits takes, and about what it costs to be woken.
 pub(super) const SPIN: Duration = Duration::from_micros(30);
 /// Looks between two looks at the clock: some microseconds.
 const LOOKS: usize = 64;
@@ -24,7 +24,8 @@ pub(super) fn now() -> Instant {
     Instant::now()
 }
 
-/// Looks for some microseconds whether it is `done`: most waits end before the clock is asked for the first time.
+/// Looks for some microseconds whether it is `done`: most waits end before the clock is asked for the first
+/// time.
 pub(super) fn glance(done: impl Fn() -> bool) -> bool {
     if cfg!(loom) {
         return done();

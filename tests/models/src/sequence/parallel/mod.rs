@@ -1,5 +1,6 @@
-//! Each model is a few lines of a caller and of workers; loom runs them in every order that the memory model allows, with at
-//! most so many preemptions, and fails where a thread reads what another is writing, or where all sleep.
+//! Each model is a few lines of a caller and of workers; loom runs them in every order that the memory model
+//! allows, with at most so many preemptions, and fails where a thread reads what another is writing, or where
+//! all sleep.
 
 #[path = "../../../../../src/sequence/parallel/sync.rs"]
 mod sync;
