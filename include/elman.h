@@ -42,6 +42,17 @@
  * so that no program meets the wrong one. Text, summaries and error messages are for people and change
  * freely; bits of results may change from one minor version to the next.
  *
+ * Fork. A child process may use each handle that no other thread of its parent was using when it was forked,
+ * and each network that they were only reading. Threads that elman_sequential_set_threads asked for stay with
+ * the parent: the child's calls run alone until it asks for threads of its own. A network that a thread was
+ * training is UNSUPPORTED in the child, and a stateful one that a thread was running until
+ * elman_sequential_reset_states; both may be freed, as may the trainer. Any other handle that is not const and
+ * was in use must not be touched there, not even to free it. No call waits for a thread that the child does
+ * not have.
+ *
+ * Threads that are started block all signals, and compute in the floating-point mode (rounding, denormal
+ * numbers) of the thread whose call they help with, so the bits of a result do not depend on them in any mode.
+ *
  * Nothing is printed, and no thread is started unless elman_sequential_set_threads asks for it. Allocations whose size
  * comes from the caller fail with OUT_OF_MEMORY; small ones of fixed size (a handle, a message, a file's metadata) end
  * the process where the system has no memory left at all, as everywhere in Rust.
@@ -85,6 +96,9 @@
 ///
 /// Threads: functions that take it const may run on any number of threads at once; the others need it alone. A trainer's
 /// step waits for those that run, and those that begin wait for it.
+///
+/// Fork: a child process may go on with a network that other threads were reading at the fork. One that another
+/// thread's trainer was changing is UNSUPPORTED there, and may be freed.
 typedef struct elman_sequential elman_sequential;
 
 /// One recurrent step by hand: h_next = activation(x W + b + h U). Made by elman_simple_rnn_cell_new, ended by
@@ -964,7 +978,10 @@ ELMAN_API
 elman_status elman_sequential_drop_weights(elman_sequential *network);
 
 /// How many threads one predict, run or training step may use, and one pass of a tape that is made
-/// afterwards: 1 unless set, 0 for all cores. The results have the same bits.
+/// afterwards, the caller's among them: 1 unless set, 0 for one for each processor. There are never more than
+/// processors that the calling thread may use (its affinity mask, a container's quota), for the new threads
+/// inherit them. A call whose threads keep it waiting, because their processors are somebody else's, goes on
+/// alone for a while. The results have the same bits.
 ///
 /// Fails with INVALID_ARGUMENT above 1024, UNSUPPORTED where the system starts no threads.
 ///
@@ -1717,7 +1734,8 @@ elman_status elman_trainer_load_bytes(elman_sequential *network,
                                       size_t len,
                                       elman_trainer **out);
 
-/// Frees a trainer; its network stays unless it is freed already. NULL is fine; a second time is not.
+/// Frees a trainer; its network stays unless it is freed already. NULL is fine; a second time is not. In a child
+/// process whose parent was in a step of it, nothing happens: its memory is half changed.
 ///
 /// Threads: the trainer must not be in use by another thread.
 ELMAN_API void elman_trainer_free(elman_trainer *trainer);

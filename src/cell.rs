@@ -5,7 +5,8 @@
 use crate::dispatch::kernels;
 use crate::error::{Error, Result};
 use crate::layers::{Layer, PackedRnn, SimpleRnn, Variable, Variables, Weight};
-use crate::memory::{AlignedVec, Few, check_len, checked_product, row_stride};
+use crate::memory::{AlignedVec, check_len, checked_product, row_stride};
+use crate::process::Spares;
 use crate::sequence;
 
 /// Floats of scratch that a step takes from the stack, rather than from the spare buffers.
@@ -37,7 +38,7 @@ pub struct SimpleRnnCell {
     input_size: usize,
     variables: Variables,
     packed: PackedRnn,
-    scratch: std::sync::Mutex<Few<AlignedVec>>,
+    scratch: Spares<AlignedVec>,
 }
 
 impl SimpleRnnCell {
@@ -54,7 +55,7 @@ impl SimpleRnnCell {
         let kernels = kernels()?;
         let variables = Variables::initialized(&Layer::SimpleRnn(config), input_size, seed, 0)?;
         let packed = PackedRnn::new(kernels, &config, &variables, |which| which)?;
-        Ok(Self { config, input_size, variables, packed, scratch: std::sync::Mutex::default() })
+        Ok(Self { config, input_size, variables, packed, scratch: Spares::default() })
     }
 
     /// `h_next` `[batch, units]` from `x` `[batch, input_size]` and `h` `[batch, units]`.
@@ -122,20 +123,12 @@ impl SimpleRnnCell {
         } else if len <= SMALL {
             work(&mut [0.0; SMALL][..len]);
         } else {
-            let mut rows = self.spare().pop().unwrap_or(AlignedVec::empty());
+            let mut rows = self.scratch.take().unwrap_or(AlignedVec::empty());
             rows.reserve_scratch(len)?;
             work(&mut rows[..len]);
-            // Kept for the next step, unless there is no memory for the list.
-            let mut spare = self.spare();
-            if spare.try_reserve(1).is_ok() {
-                spare.push(rows);
-            }
+            self.scratch.give(rows);
         }
         Ok(())
-    }
-
-    fn spare(&self) -> std::sync::MutexGuard<'_, Few<AlignedVec>> {
-        self.scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Outputs, and floats of state a row.

@@ -21,6 +21,7 @@ mod gemm;
 mod kernels;
 mod layers;
 mod memory;
+mod process;
 mod sequence;
 mod sequential;
 mod simd;

@@ -9,22 +9,27 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// For each room the rooms it may name; every room may also name itself, `memory` and `error`. Knowledge flows down.
-const MAY_NAME: [(&str, &[&str]); 16] = [
-    ("ffi", &["formats", "training", "tape", "stream", "sequential", "cell", "layers", "dispatch"]),
+const MAY_NAME: [(&str, &[&str]); 17] = [
+    (
+        "ffi",
+        &["formats", "training", "tape", "stream", "sequential", "cell", "layers", "dispatch", "process"],
+    ),
     ("formats", &["training", "sequential", "layers"]),
     ("training", &["tape", "sequential", "sequence", "layers"]),
     ("tape", &["sequential", "sequence", "layers"]),
     // Building a model is where a forced arm that is not there is refused, so these ask dispatch for its kernels.
     // A stream is made of a model, whose snapshot it keeps.
     ("stream", &["sequential", "sequence", "layers", "dispatch"]),
-    ("sequential", &["sequence", "layers", "dispatch"]),
-    ("cell", &["sequence", "layers", "dispatch"]),
-    ("sequence", &["layers", "gemm", "dispatch"]),
+    ("sequential", &["sequence", "layers", "dispatch", "process"]),
+    ("cell", &["sequence", "layers", "dispatch", "process"]),
+    ("sequence", &["layers", "gemm", "dispatch", "process"]),
     ("layers", &["gemm", "dispatch"]),
     ("gemm", &["dispatch"]),
     ("dispatch", &["kernels", "simd"]),
     ("kernels", &["simd"]),
     ("simd", &[]),
+    // Forks and signals: what the operating system does to a process.
+    ("process", &[]),
     // Checked sizes are reported in the public error type.
     ("memory", &[]),
     ("error", &[]),
@@ -41,8 +46,8 @@ const ONE_ROOM: [(&[&str], &[&str], &str); 6] = [
         "intrinsics live in simd, detection in dispatch",
     ),
     (&["wide::"], &["simd/portable.rs"], "wide is the portable arm"),
-    (&["rayon::"], &["sequence/parallel.rs"], "threads are sequence/parallel's"),
-    (&["extern \"C\""], &["ffi/"], "the C ABI is ffi's"),
+    (&["rayon::"], &["sequence/parallel/mod.rs"], "threads are sequence/parallel's"),
+    (&["extern \"C\""], &["ffi/", "process/"], "the C ABI is ffi's, and process has a handler that C calls"),
     (&["std::fs"], &["formats/"], "files are formats'"),
     (&["std::env", "env::var"], &["dispatch/"], "the environment is read in dispatch"),
 ];

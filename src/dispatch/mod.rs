@@ -5,12 +5,13 @@
 
 mod shells;
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::error::{Error, Result};
 pub(crate) use crate::kernels::activation::Function;
 pub(crate) use crate::kernels::gradient::{LIFT, Outer, SQUARE_LANES, even_split};
 pub(crate) use crate::kernels::tile::{Block, Finish};
+pub(crate) use crate::simd::FloatMode;
 
 /// An instruction set that elman has kernels for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,8 +105,21 @@ impl std::fmt::Debug for KernelSet {
 
 /// The kernels of this process.
 pub(crate) fn kernels() -> Result<&'static KernelSet> {
-    static CHOSEN: OnceLock<std::result::Result<&'static KernelSet, String>> = OnceLock::new();
-    let chosen = CHOSEN.get_or_init(|| choose(std::env::var_os("ELMAN_ISA").as_deref()));
+    type Choice = std::result::Result<&'static KernelSet, String>;
+    // No lock that another thread could hold when the process forks: threads at once all choose, and one is heard.
+    static CHOSEN: AtomicPtr<Choice> = AtomicPtr::new(std::ptr::null_mut());
+    let mut chosen = CHOSEN.load(Ordering::Acquire);
+    if chosen.is_null() {
+        // Each thread that is first leaks some bytes.
+        let mine: *mut Choice = Box::leak(Box::new(choose(std::env::var_os("ELMAN_ISA").as_deref())));
+        let null = std::ptr::null_mut();
+        chosen = match CHOSEN.compare_exchange(null, mine, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => mine,
+            Err(other) => other,
+        };
+    }
+    // SAFETY: leaked above by this thread or another, so it lives for ever and never changes.
+    let chosen: &'static Choice = unsafe { &*chosen };
     chosen.as_ref().copied().map_err(|why| Error::Unsupported(why.clone()))
 }
 

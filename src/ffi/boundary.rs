@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::status::{ELMAN_STATUS_OK, ELMAN_STATUS_PANIC, Failure, elman_status};
 
@@ -31,8 +31,11 @@ fn install_hook() {
 /// Runs `body`; `None` when it panicked, which is then the thread's last failure.
 #[inline(always)]
 pub(super) fn guarded<T>(body: impl FnOnce() -> T) -> Option<T> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(install_hook);
+    // No lock that another thread could hold when the process forks: whoever comes while the first installs it goes on.
+    static HOOKED: AtomicBool = AtomicBool::new(false);
+    if !HOOKED.load(Ordering::Relaxed) && !HOOKED.swap(true, Ordering::Relaxed) {
+        install_hook();
+    }
     // Looked up once: in a shared library that is a function call. A cell without a destructor outlives its thread's others.
     INSIDE.with(|inside| {
         // A host's function that a call runs may call on its own.

@@ -105,7 +105,7 @@ pub unsafe extern "C" fn elman_trainer_step_examples(
     boundary(|| {
         // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
         let elman_trainer { trainer, network } = unsafe { unshared("trainer", trainer) }?;
-        let mut network = network.write();
+        let mut network = network.write()?;
         let places = ScorePlaces::new(loss, accuracy, weighted_accuracy)?;
         // SAFETY: readable for its struct_size bytes: the contract at the top of the header.
         let given = unsafe { Checked::read(examples, trainer, &network) }?;
@@ -144,7 +144,7 @@ pub unsafe extern "C" fn elman_trainer_evaluate_examples(
     boundary(|| {
         // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
         let elman_trainer { trainer, network } = unsafe { shared("trainer", trainer) }?;
-        let network = network.read();
+        let network = network.read()?;
         let places = ScorePlaces::new(loss, accuracy, weighted_accuracy)?;
         // SAFETY: readable for its struct_size bytes: the contract at the top of the header.
         let given = unsafe { Checked::read(examples, trainer, &network) }?;

@@ -150,7 +150,7 @@ pub unsafe extern "C" fn elman_trainer_fit(
                 // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the
                 // header.
                 let elman_trainer { trainer, network } = unsafe { unshared("trainer", trainer) }?;
-                fitting.advance(&mut network.write(), trainer)?
+                fitting.advance(&mut *network.write()?, trainer)?
             };
             let go_on = match advance {
                 Advance::Batch(end) => config.on_batch.map(|call| {
@@ -188,7 +188,7 @@ unsafe fn begin<'a>(
 ) -> Result<(Fitting<'a>, elman_fit_config), Failure> {
     // SAFETY: a live handle that nobody changes meanwhile: the caller's duty.
     let elman_trainer { trainer, network } = unsafe { shared("trainer", trainer.cast_const()) }?;
-    let network = network.read();
+    let network = network.read()?;
     let mut given = DEFAULTS;
     // SAFETY: the caller's duty is the same.
     let struct_size = unsafe { size_of_given("config", config, offset_of!(elman_fit_config, shuffle)) }?;

@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 use std::ptr::null;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 
 use super::arrays::{Arrays, Element, Given};
 use super::boundary::boundary;
@@ -16,6 +16,7 @@ use super::options::elman_run_options;
 use super::raw::{Bytes, Input, Output, Place, at_least_one, check_pointer, free, path, shared};
 use super::status::{ELMAN_STATUS_LENGTH_MISMATCH, Failure, elman_status};
 use crate::layers::{Bidirectional, Dense, Dropout, Embedding, Layer, Masking};
+use crate::process::{ForkLock, ReadGuard, WriteGuard};
 use crate::sequential::Sequential;
 
 /// A network: layers one after another, from input to output. Made by elman_sequential_new, elman_sequential_load or
@@ -26,11 +27,18 @@ use crate::sequential::Sequential;
 ///
 /// Threads: functions that take it const may run on any number of threads at once; the others need it alone. A trainer's
 /// step waits for those that run, and those that begin wait for it.
-pub struct elman_sequential(Arc<RwLock<Sequential>>);
+///
+/// Fork: a child process may go on with a network that other threads were reading at the fork. One that another
+/// thread's trainer was changing is UNSUPPORTED there, and may be freed.
+pub struct elman_sequential(Arc<ForkLock<Sequential>>);
+
+/// What a child process is told whose parent was changing the network.
+const TORN: &str = "this process was forked while another thread changed the network, so its weights may be half changed: \
+                    free it and load or build another";
 
 impl elman_sequential {
     fn new(network: Sequential) -> Self {
-        Self(Arc::new(RwLock::new(network)))
+        Self(Arc::new(ForkLock::new(network, TORN)))
     }
 
     /// The same network once more, for a trainer.
@@ -38,13 +46,18 @@ impl elman_sequential {
         Self(self.0.clone())
     }
 
-    pub(super) fn read(&self) -> RwLockReadGuard<'_, Sequential> {
-        // What a panic leaves is memory-safe, and the header says what to do with it: free it.
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    // What a panic leaves is memory-safe, and the header says what to do with it: free it.
+    pub(super) fn read(&self) -> Result<ReadGuard<'_, Sequential>, Failure> {
+        Ok(self.0.read()?)
     }
 
-    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Sequential> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn write(&self) -> Result<WriteGuard<'_, Sequential>, Failure> {
+        Ok(self.0.write()?)
+    }
+
+    /// Whether this process was forked while another thread changed it.
+    pub(super) fn is_torn(&self) -> bool {
+        self.0.is_torn()
     }
 }
 
@@ -54,9 +67,9 @@ impl elman_sequential {
 /// As for [`shared`].
 pub(super) unsafe fn reading<'a>(
     network: *const elman_sequential,
-) -> Result<RwLockReadGuard<'a, Sequential>, Failure> {
+) -> Result<ReadGuard<'a, Sequential>, Failure> {
     // SAFETY: the caller's duty is the same.
-    Ok(unsafe { shared("network", network) }?.read())
+    unsafe { shared("network", network) }?.read()
 }
 
 /// The network of a handle that is changed.
@@ -65,9 +78,9 @@ pub(super) unsafe fn reading<'a>(
 /// As for [`shared`].
 pub(super) unsafe fn changing<'a>(
     network: *const elman_sequential,
-) -> Result<RwLockWriteGuard<'a, Sequential>, Failure> {
+) -> Result<WriteGuard<'a, Sequential>, Failure> {
     // SAFETY: the caller's duty is the same.
-    Ok(unsafe { shared("network", network) }?.write())
+    unsafe { shared("network", network) }?.write()
 }
 
 /// Makes an empty network for steps of `input_size` features; 1 when an embedding comes first, which reads one token id
@@ -443,7 +456,10 @@ pub unsafe extern "C" fn elman_sequential_drop_weights(network: *mut elman_seque
 }
 
 /// How many threads one predict, run or training step may use, and one pass of a tape that is made
-/// afterwards: 1 unless set, 0 for all cores. The results have the same bits.
+/// afterwards, the caller's among them: 1 unless set, 0 for one for each processor. There are never more than
+/// processors that the calling thread may use (its affinity mask, a container's quota), for the new threads
+/// inherit them. A call whose threads keep it waiting, because their processors are somebody else's, goes on
+/// alone for a while. The results have the same bits.
 ///
 /// Fails with INVALID_ARGUMENT above 1024, UNSUPPORTED where the system starts no threads.
 ///

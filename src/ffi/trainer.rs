@@ -310,7 +310,7 @@ pub unsafe extern "C" fn elman_trainer_new(
         // SAFETY: readable for its struct_size bytes: the contract at the top of the header.
         let config = unsafe { read_config(config) }?;
         let out = Place::new("out", out)?;
-        let trainer = Trainer::new(&network.read(), config)?;
+        let trainer = Trainer::new(&*network.read()?, config)?;
         // SAFETY: valid for a write: the contract at the top of the header.
         unsafe { out.put_handle(elman_trainer { trainer, network: network.share() }) };
         Ok(())
@@ -550,7 +550,7 @@ unsafe fn step<T: Element>(
     boundary(|| {
         // SAFETY: a live handle that nobody else uses meanwhile: the caller's duty.
         let elman_trainer { trainer, network } = unsafe { unshared("trainer", trainer) }?;
-        let mut network = network.write();
+        let mut network = network.write()?;
         let loss = Output::new("loss", loss, 1)?;
         let (batch, steps) = given.sizes;
         let rows = given.check(trainer, &network)?;
@@ -577,7 +577,7 @@ unsafe fn evaluate<T: Element>(
     boundary(|| {
         // SAFETY: a live handle that nobody changes meanwhile: the caller's duty.
         let elman_trainer { trainer, network } = unsafe { shared("trainer", trainer) }?;
-        let network = network.read();
+        let network = network.read()?;
         let loss = Output::new("loss", loss, 1)?;
         let accuracy = if accuracy.is_null() { None } else { Some(Output::new("accuracy", accuracy, 1)?) };
         let weights = used("weights", weights.0, weights.1)?;
@@ -660,7 +660,7 @@ unsafe fn backward<T: Element>(
     boundary(|| {
         // SAFETY: a live handle that nobody else uses meanwhile: the caller's duty.
         let elman_trainer { trainer, network } = unsafe { unshared("trainer", trainer) }?;
-        let network = network.read();
+        let network = network.read()?;
         let loss = Output::new("loss", loss, 1)?;
         let gradients = Output::new("gradients", gradients.0, gradients.1)?;
         let (batch, steps) = given.sizes;
@@ -702,7 +702,7 @@ pub unsafe extern "C" fn elman_trainer_apply(
     boundary(|| {
         // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
         let elman_trainer { trainer, network } = unsafe { unshared("trainer", trainer) }?;
-        let mut network = network.write();
+        let mut network = network.write()?;
         let gradients = Input::new("gradients", gradients, gradients_len)?
             .expect("parameter_count", &[network.parameter_count()?])?;
         // SAFETY: as long as C says: the contract at the top of the header.
@@ -828,7 +828,8 @@ pub unsafe extern "C" fn elman_trainer_save(
         let elman_trainer { trainer, network } = unsafe { shared("trainer", trainer) }?;
         // SAFETY: nul-terminated: the contract at the top of the header.
         let path = unsafe { self::path(path) }?;
-        uncancelled(|| trainer.save(&network.read(), path))?;
+        let network = network.read()?;
+        uncancelled(|| trainer.save(&network, path))?;
         Ok(())
     })
 }
@@ -852,7 +853,7 @@ pub unsafe extern "C" fn elman_trainer_save_bytes(
         let elman_trainer { trainer, network } = unsafe { shared("trainer", trainer) }?;
         let bytes = Bytes::new(bytes, capacity, needed)?;
         // SAFETY: valid for writes: the contract at the top of the header.
-        unsafe { bytes.put(&trainer.image(&network.read())?) }
+        unsafe { bytes.put(&trainer.image(&*network.read()?)?) }
     })
 }
 
@@ -879,7 +880,9 @@ pub unsafe extern "C" fn elman_trainer_load(
         let out = Place::new("out", out)?;
         // SAFETY: nul-terminated: the contract at the top of the header.
         let path = unsafe { self::path(path) }?;
-        let trainer = uncancelled(|| Trainer::load(&mut network.write(), path))?;
+        let mut changing = network.write()?;
+        let trainer = uncancelled(|| Trainer::load(&mut changing, path))?;
+        drop(changing);
         // SAFETY: valid for a write: the contract at the top of the header.
         unsafe { out.put_handle(elman_trainer { trainer, network: network.share() }) };
         Ok(())
@@ -906,18 +909,23 @@ pub unsafe extern "C" fn elman_trainer_load_bytes(
         let out = Place::new("out", out)?;
         let bytes = Input::new("bytes", bytes, len)?;
         // SAFETY: as long as C says: the contract at the top of the header.
-        let trainer = Trainer::load_bytes(&mut network.write(), unsafe { bytes.slice() })?;
+        let trainer = Trainer::load_bytes(&mut *network.write()?, unsafe { bytes.slice() })?;
         // SAFETY: valid for a write: the contract at the top of the header.
         unsafe { out.put_handle(elman_trainer { trainer, network: network.share() }) };
         Ok(())
     })
 }
 
-/// Frees a trainer; its network stays unless it is freed already. NULL is fine; a second time is not.
+/// Frees a trainer; its network stays unless it is freed already. NULL is fine; a second time is not. In a child
+/// process whose parent was in a step of it, nothing happens: its memory is half changed.
 ///
 /// Threads: the trainer must not be in use by another thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn elman_trainer_free(trainer: *mut elman_trainer) {
+    // SAFETY: NULL or a live handle: the contract at the top of the header.
+    if unsafe { trainer.as_ref() }.is_some_and(|trainer| trainer.network.is_torn()) {
+        return;
+    }
     // SAFETY: made by `put_handle`, not freed before and not in use: the contract at the top of the header.
     unsafe { free(trainer) }
 }

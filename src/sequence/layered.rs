@@ -14,9 +14,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::parallel::Held;
 use super::pipeline::{Chunk, LayerLane, Walk};
 use super::scratch::Buffer;
-use super::team::Held;
 use crate::gemm::Rows;
 use crate::memory::{Few, List};
 
@@ -31,7 +31,7 @@ pub(super) const LAYERS_FROM: usize = 3 << 20;
 /// layer two that its rows are handed over in and one that they arrive in; there is
 /// [room](super::pipeline::reserve) for them.
 pub(super) fn run(
-    team: &Held<'_>,
+    team: &mut Held,
     walk: &Walk<'_>,
     lanes: Few<LayerLane<'_>>,
     (offsets, gathered, handed): (&mut List<usize>, &mut Buffer, &mut List<[Buffer; 3]>),
@@ -46,7 +46,12 @@ pub(super) fn run(
     let sink = Mutex::new(sink);
     // By member: how many chunks are done.
     let done: Few<_> = (0..lanes.len()).map(|_| Apart(AtomicUsize::new(0))).collect();
-    team.run(&|member, members, meeting| {
+    let others = |members: usize| {
+        let cost = |member: usize| costs[share(&costs, member, members)].iter().sum::<usize>() as f64;
+        let own = (0..members).map(cost).find(|&cost| cost > 0.0).unwrap_or(1.0);
+        costs.iter().sum::<usize>() as f64 / own - 1.0
+    };
+    team.run(others, &|member, members, barrier| {
         let mut groups: Few<_> = (0..members).map(|member| share(&costs, member, members)).collect();
         groups.retain(|group| !group.is_empty());
         let Some(group) = groups.get(member) else { return };
@@ -62,7 +67,7 @@ pub(super) fn run(
                 }
                 Some(layer) => {
                     let len = span.rows * strides[layer];
-                    meeting.wait_for(|| done[member - 1].0.load(Ordering::Acquire) > chunk);
+                    barrier.wait_for(|| done[member - 1].0.load(Ordering::Acquire) > chunk);
                     taken = locked(&handed[layer][2]);
                     taken.0[..len].copy_from_slice(&locked(&handed[layer][chunk % 2]).0[..len]);
                     Rows::Strided { values: &taken.0, stride: strides[layer], count: span.rows }
@@ -75,12 +80,13 @@ pub(super) fn run(
                 locked(&sink)(Chunk { first: span.first, counts: span.counts, rows: input });
             } else {
                 let len = span.rows * strides[group.end - 1];
-                meeting.wait_for(|| done[member + 1].0.load(Ordering::Acquire) + 2 > chunk);
+                barrier.wait_for(|| done[member + 1].0.load(Ordering::Acquire) + 2 > chunk);
                 locked(&handed[group.end - 1][chunk % 2]).0[..len].copy_from_slice(&input.row(0)[..len]);
             }
             chunk += 1;
             first += span.counts.len();
             done[member].0.store(chunk, Ordering::Release);
+            barrier.changed();
         }
     });
 }

@@ -28,7 +28,6 @@ mod run;
 mod scratch;
 mod streaming;
 mod tape;
-mod team;
 mod unrolled;
 mod work;
 

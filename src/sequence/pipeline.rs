@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use super::network::{Network, Stage};
-use super::parallel::{self, Threads};
+use super::parallel::{self, Held, Threads};
 use super::scratch::{Buffer, Lane};
-use super::team::{self, Held};
 use super::work::{Bounds, Work};
 use super::{layered, looped, unrolled};
 use crate::dispatch::{Function, KernelSet, kernels};
@@ -71,14 +70,24 @@ pub(super) struct Chunk<'a> {
 }
 
 /// Who helps with a stage.
-#[derive(Clone, Copy)]
 pub(super) enum Help<'a> {
     Nobody,
     /// A team that shares the columns of large layers.
-    Columns(&'a Held<'a>),
+    Columns(&'a mut Held),
     /// Threads for the halves of a Bidirectional layer, or for layers on different chunks, at the same time; and the call's
     /// multiply-adds.
     Threads(&'a Threads, usize),
+}
+
+impl Help<'_> {
+    /// The same, for a while.
+    pub(super) fn again(&mut self) -> Help<'_> {
+        match self {
+            Help::Nobody => Help::Nobody,
+            Help::Columns(team) => Help::Columns(team),
+            Help::Threads(threads, work) => Help::Threads(threads, *work),
+        }
+    }
 }
 
 /// The buffers that a stage works in.
@@ -175,14 +184,14 @@ pub(super) fn run(
     let Lane { chunks, offsets, gathered, handed } = lane;
     let chunks = &mut chunks[stage.layers.clone()];
     let total = work.total();
-    let held = match help {
-        Help::Threads(threads, all) if runs_by_layers(layers, half, total) => {
-            threads.team(all).map(|team| (team, parallel::patience(all)))
+    let mut held = match &help {
+        &Help::Threads(threads, all) if runs_by_layers(layers, half, total) => {
+            threads.team(all).map(|team| (team, parallel::wake_timeout(all)))
         }
         _ => None,
     };
     // Alone, small chunks are a loss; but as long as this call has the team, those that it woke stay for the next.
-    let team = held.as_ref().filter(|(team, patience)| team.partners(*patience) > 0).map(|(team, _)| team);
+    let team = held.as_mut().and_then(|(team, timeout)| (team.workers(*timeout) > 0).then_some(team));
     let most = chunk_rows(layers, work.batch, total, team.is_some());
     // Rows that lie a power of two apart compete for the same few cache ways, and each is read once for every panel.
     let gather = gathered_columns(layers, half);
@@ -191,7 +200,7 @@ pub(super) fn run(
         let lanes = lanes_of(layers, half, chunks, states).collect();
         return layered::run(team, &walk, lanes, (offsets, gathered, handed), sink);
     }
-    let columns = match help {
+    let mut columns = match help {
         Help::Columns(team) => Some(team),
         Help::Nobody | Help::Threads(..) => None,
     };
@@ -199,7 +208,7 @@ pub(super) fn run(
     while let Some(span) = walk.span(first) {
         let mut input = walk.input(&span, offsets, gathered);
         for lane in lanes_of(layers, half, chunks, states) {
-            input = lane.run(&walk, &span, input, columns);
+            input = lane.run(&walk, &span, input, columns.as_deref_mut());
         }
         sink(Chunk { first, counts: span.counts, rows: input });
         first += span.counts.len();
@@ -305,7 +314,7 @@ impl<'a> LayerLane<'a> {
         walk: &Walk<'_>,
         span: &Span<'_>,
         input: Rows<'_>,
-        team: Option<&Held<'_>>,
+        team: Option<&mut Held>,
     ) -> Rows<'a> {
         let Span { first, counts, rows, after } = *span;
         let Self { step, buffer, state } = self;
@@ -320,8 +329,8 @@ impl<'a> LayerLane<'a> {
                 let init = Init::Bias(&rnn.bias);
                 match team.filter(|_| rnn.recurrent.bytes() >= SHARED_FROM) {
                     Some(team) => {
-                        team::multiply(team, input, rows, &rnn.kernel, init, sums, stride);
-                        team::steps(team, rnn, buffer, stride, carried, counts, first);
+                        parallel::multiply(team, input, rows, &rnn.kernel, init, sums, stride);
+                        parallel::steps(team, rnn, buffer, stride, carried, counts, first);
                     }
                     None => {
                         multiply(input, &rnn.kernel, init, sums, stride);

@@ -145,10 +145,10 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
     // Of few rows, two parts one after the other take longer than one: no more parts than there are threads awake. Those that
     // come too late stay for the next call, as long as this one has the team.
     let few = !is_whole && by_rows > 1 && batch < ROWS_A_THREAD * by_rows;
-    let few_team = if few { threads.team(work) } else { None };
-    let count = match &few_team {
+    let mut few_team = if few { threads.team(work) } else { None };
+    let count = match &mut few_team {
         _ if is_whole => 1,
-        Some(team) => by_rows.min(1 + team.partners(parallel::patience(work))),
+        Some(team) => by_rows.min(1 + team.workers(parallel::wake_timeout(work))),
         None if few => 1,
         None => by_rows,
     };
@@ -176,7 +176,7 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
     if count > 1 {
         let mut parts = List::collected(parts)?;
         let run_part = |part: &mut Part<'_>| part.run(common, Help::Nobody);
-        match &few_team {
+        match &mut few_team {
             Some(team) => parallel::share_out(team, &mut parts, run_part),
             None => threads.for_each(work, &mut parts, run_part),
         }
@@ -184,8 +184,8 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
     } else if let Some(part) = parts.next() {
         // One part needs no list: such a call allocates nothing.
         let mut part = part?;
-        let team = if shares_columns { threads.team(work) } else { None };
-        let help = match &team {
+        let mut team = if shares_columns { threads.team(work) } else { None };
+        let help = match &mut team {
             Some(team) => Help::Columns(team),
             None if helpers > 1 && !shares_columns => Help::Threads(threads, work),
             None => Help::Nobody,
@@ -319,7 +319,7 @@ struct Half<'a> {
 
 impl Part<'_> {
     /// Computes the part's rows.
-    fn run(&mut self, common: Common<'_>, help: Help<'_>) {
+    fn run(&mut self, common: Common<'_>, mut help: Help<'_>) {
         let Common { network, steps, padding, .. } = common;
         let rows = self.rows.len();
         self.scratch.work.arrange(rows, steps, self.given.mask, padding);
@@ -342,7 +342,7 @@ impl Part<'_> {
             let stage_states = &mut states[state..];
             state += layers.iter().map(|layer| layer.packed.directions().count()).sum::<usize>();
             if let Some(both) = bidirectional(stage, layers) {
-                run_halves(network, stage, source, work, (halves, lanes, stage_states), help);
+                run_halves(network, stage, source, work, (halves, lanes, stage_states), help.again());
                 match (output.sequence, is_last) {
                     (true, true) => {
                         merge_to_output(both.merge_mode, halves, both.layer.units, work, self.output);
@@ -354,7 +354,7 @@ impl Part<'_> {
                 let blank_between = work.blank_between(stage.zero_output);
                 let blank = blank_output(stage, layers, work, blank);
                 let (columns, reversed) = (output.features, stage.reversed);
-                let buffers = Buffers { lane: &mut lanes[0], states: stage_states, help };
+                let buffers = Buffers { lane: &mut lanes[0], states: stage_states, help: help.again() };
                 let run = |sink: &mut (dyn FnMut(Chunk<'_>) + Send)| {
                     pipeline::run(network, stage, None, source, work, buffers, sink);
                 };
@@ -439,7 +439,9 @@ fn run_halves(
         Help::Threads(threads, work) => {
             threads.for_each(work, &mut both, |half| run_half(half, Help::Nobody));
         }
-        Help::Nobody | Help::Columns(_) => both.iter_mut().for_each(|half| run_half(half, help)),
+        mut help @ (Help::Nobody | Help::Columns(_)) => {
+            both.iter_mut().for_each(|half| run_half(half, help.again()));
+        }
     }
 }
 

@@ -1,9 +1,8 @@
 //! Everything that changes while a network runs, held apart from the network and used again.
 
-use std::sync::Mutex;
-
 use super::work::{Bounds, Work};
-use crate::memory::{AlignedVec, Few, List};
+use crate::memory::{AlignedVec, List};
+use crate::process::Spares;
 
 /// A whole sequence in memory, between stages.
 #[derive(Debug, Default)]
@@ -61,24 +60,16 @@ pub(crate) struct Scratch {
 
 /// Scratch that is not in use, each in a box: it is a kilobyte, and a short call hands it on a few times.
 #[derive(Debug, Default)]
-pub(crate) struct ScratchPool(Mutex<Few<Box<Scratch>>>);
+pub(crate) struct ScratchPool(Spares<Box<Scratch>>);
 
 impl ScratchPool {
     /// A used one where there is one.
     pub(crate) fn take(&self) -> Box<Scratch> {
-        self.lock().pop().unwrap_or_default()
+        self.0.take().unwrap_or_default()
     }
 
     /// Keeps it for the next call, unless there is no memory for the list.
     pub(crate) fn give(&self, scratch: Box<Scratch>) {
-        let mut spare = self.lock();
-        if spare.try_reserve(1).is_ok() {
-            spare.push(scratch);
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Few<Box<Scratch>>> {
-        // Nothing panics while the lock is held, and a list of spare buffers cannot be half changed.
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.give(scratch);
     }
 }

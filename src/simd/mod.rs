@@ -12,12 +12,14 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod float_mode;
 mod portable;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
+pub(crate) use float_mode::FloatMode;
 pub(crate) use portable::Portable;
 
 /// A look-up table of eight entries, stored twice, because a 16-lane permute indexes with four bits.

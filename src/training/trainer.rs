@@ -430,7 +430,7 @@ impl Trainer {
     ) -> Result<(Score, Tally)> {
         self.check_shape(model)?;
         let options = examples.options_with(options)?;
-        let mut kept = model.take_kept();
+        let mut kept = model.take_kept()?;
         let mut buffer = std::mem::take(&mut self.buffers.final_state);
         let outcome = States { kept: &mut kept, buffer: &mut buffer }.around(
             &mut *model,

@@ -1,0 +1,79 @@
+//! Products whose columns several threads share out.
+
+use super::super::unrolled;
+use super::team::Held;
+use crate::dispatch::Block;
+use crate::gemm::{Init, PackedMatrix, Rows, block_of, walk_share};
+use crate::layers::PackedRnn;
+
+/// Multiply-adds of a job: a few hundred microseconds, after which whoever has joined meanwhile takes part,
+/// and who cannot run is done without.
+const WORK_A_JOB: usize = 1 << 23;
+/// And so many steps at the most.
+const STEPS_A_JOB: usize = 32;
+
+/// A block that members of a team share.
+struct Shared(Block);
+
+// SAFETY: members write disjoint columns of `c` and read what was written before they met; see `walk_share`.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn block(&self) -> Block {
+        self.0
+    }
+}
+
+/// Members have as many columns each.
+fn even(members: usize) -> f64 {
+    (members - 1) as f64
+}
+
+/// `gemm::multiply` with the columns shared out.
+pub(in super::super) fn multiply(
+    team: &mut Held,
+    rows: Rows<'_>,
+    count: usize,
+    matrix: &PackedMatrix,
+    init: Init<'_>,
+    c: &mut [f32],
+    c_stride: usize,
+) {
+    let Some(block) = block_of(rows, matrix, init, c, c_stride).map(Shared) else { return };
+    team.run(even, &|member, members, _| {
+        // SAFETY: `block_of` checked the arrays, which are borrowed until all members have finished.
+        unsafe { walk_share(matrix, block.block(), &[count], None, 0, (member, members), || ()) };
+    });
+}
+
+/// `unrolled::run` with the columns shared out.
+pub(in super::super) fn steps(
+    team: &mut Held,
+    rnn: &PackedRnn,
+    rows: &mut [f32],
+    stride: usize,
+    carried: usize,
+    counts: &[usize],
+    first: usize,
+) {
+    let state = Some(rnn.function);
+    let (mut before, mut here, mut first) = (0, carried * stride, first);
+    let work = counts.first().map_or(1, |most| most * rnn.units() * rnn.units());
+    for counts in counts.chunks((WORK_A_JOB / work.max(1)).clamp(1, STEPS_A_JOB)) {
+        let rows = &mut rows[before..];
+        let Some(block) = unrolled::block_of(rnn, rows, stride, here - before, counts).map(Shared) else {
+            return;
+        };
+        team.run(even, &|member, members, barrier| {
+            let share = (member, members);
+            // SAFETY: `block_of` checked the rows, which are borrowed until all members have finished.
+            unsafe {
+                walk_share(&rnn.recurrent, block.block(), counts, state, first, share, || barrier.wait());
+            }
+        });
+        let all: usize = counts.iter().sum();
+        before = here + (all - counts[counts.len() - 1]) * stride;
+        here += all * stride;
+        first += counts.len();
+    }
+}
