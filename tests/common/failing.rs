@@ -2,6 +2,7 @@
 //! `#[global_allocator] static ALLOCATOR: Failing = Failing;`, and has one test, since it fails whoever asks.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 
@@ -12,6 +13,15 @@ pub(crate) struct Failing;
 /// threads.
 pub(crate) const LARGE: usize = 2048;
 
+/// The same for threads other than the one that called: a pool's thread that is just starting takes 2304 bytes, and
+/// nobody could be told that it got none.
+const LARGE_ELSEWHERE: usize = 4096;
+
+thread_local! {
+    /// Whether this is the thread that called.
+    static CALLS: Cell<bool> = const { Cell::new(false) };
+}
+
 /// How many large allocations succeed before one fails; below 0 those after it succeed.
 static LEFT: AtomicIsize = AtomicIsize::new(isize::MAX);
 /// Whether those after the first that fails fail too.
@@ -20,6 +30,10 @@ static FAILED: AtomicUsize = AtomicUsize::new(0);
 
 fn fails(size: usize) -> bool {
     if size < LARGE || LEFT.load(Ordering::Relaxed) == isize::MAX {
+        return false;
+    }
+    // A thread that is ending does not call.
+    if size < LARGE_ELSEWHERE && !CALLS.try_with(Cell::get).unwrap_or(false) {
         return false;
     }
     let left = LEFT.fetch_sub(1, Ordering::Relaxed);
@@ -56,6 +70,7 @@ unsafe impl GlobalAlloc for Failing {
 /// What `run` gives where, in whatever thread, large allocation number `n` fails, and all behind it too where
 /// `for_good`; and how many failed.
 pub(crate) fn failing<T>(n: usize, for_good: bool, run: impl FnOnce() -> T) -> (T, usize) {
+    CALLS.set(true);
     FAILED.store(0, Ordering::Relaxed);
     FOR_GOOD.store(for_good, Ordering::Relaxed);
     LEFT.store(isize::try_from(n).expect("a small number"), Ordering::Relaxed);
