@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Records of what was measured: one CSV file for each CPU and date, <folder>/<cpu>/<date>.csv, which the benches write.
+"""Records of what was measured: one CSV file for each CPU and date, <folder>/<cpu>/<date>.csv, which the
+benches write.
 
 usage: records.py RECORD.csv                          prints a record's tables in markdown
        records.py --bench kernels,latency            runs these benches of Cargo's and records their final tables
 
-A row is one library on one case; README.md, beside this file, says what each column holds. Rows that a run measures anew
-replace those of the same key in the file of that CPU and date. Nothing but Python is needed.
+A row is one library on one case; README.md, beside this file, says what each column holds. Rows that a run
+measures anew replace those of the same key in the file of that CPU and date. Nothing but Python is needed.
 """
 
 import argparse

@@ -1,18 +1,19 @@
 #!/usr/bin/env python3
-"""How elman's time grows with units, batch, steps and threads, beside what the processor would allow; and what a model costs
-before it earns: to build, to load, the first call, memory, the library's size.
+"""How elman's time grows with units, batch, steps and threads, beside what the processor would allow; and
+what a model costs before it earns: to build, to load, the first call, memory, the library's size.
 
 usage: scaling.py [--record DIR] [--sweeps units,batch,steps,threads] [--no-gains] [--no-costs] [--rounds N] ...
 
-It builds elman's shared library and calls it through ctypes; nothing but Python, cargo and a C compiler is needed. Tables
-go to standard output, every figure into the record of this CPU and day (records.py), from which charts.py draws; there the
-expected time is a library of its own, "limit".
+It builds elman's shared library and calls it through ctypes; nothing but Python, cargo and a C compiler is
+needed. Tables go to standard output, every figure into the record of this CPU and day (records.py), from
+which charts.py draws; there the expected time is a library of its own, "limit".
 
-The expected time is that of the inputs' products, all steps of which go together, and of the recurrence after it. The first is its
-operations at the multiply-add rate; the second the larger of its operations and of the recurrent kernel read once
-a step at the rate at which an array of its size can be read. Both rates are measured (peak.c) between the calls. The sum
-leaves out the activation, the wait of one step for the one before, and the call itself, which is why small layers cannot
-reach it; it knows nothing of a cache that keeps a part of a too large array, which is how a large one can beat it.
+The expected time is that of the inputs' products, all steps of which go together, and of the recurrence after
+it. The first is its operations at the multiply-add rate; the second the larger of its operations and of the
+recurrent kernel read once a step at the rate at which an array of its size can be read. Both rates are
+measured (peak.c) between the calls. The sum leaves out the activation, the wait of one step for the one
+before, and the call itself, which is why small layers cannot reach it; it knows nothing of a cache that keeps
+a part of a too large array, which is how a large one can beat it.
 """
 
 import argparse

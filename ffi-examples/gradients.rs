@@ -1,8 +1,10 @@
-//! Draws how the norm of the gradient runs back through time: `cargo run --release --example gradients > gradients.svg`.
+//! Draws how the norm of the gradient runs back through time:
+//! `cargo run --release --example gradients > ffi-examples/gradients.svg`.
 //!
-//! One layer of 64 tanh units, a loss on its last state, three kinds of recurrent weights, sequences of 10, 100 and 1000
-//! steps. Over 100 steps orthogonal weights keep all but one digit of the gradient and Glorot's all but two; over 1000 both
-//! lose it, while weights scaled up by a fifth let it grow a hundred thousand times, against which only clipping helps.
+//! One layer of 64 tanh units, a loss on its last state, three kinds of recurrent weights, sequences of 10,
+//! 100 and 1000 steps. Over 100 steps orthogonal weights keep all but one digit of the gradient and Glorot's
+//! all but two; over 1000 both lose it, while weights scaled up by a fifth let it grow a hundred thousand
+//! times, against which only clipping helps.
 
 #![allow(clippy::print_stdout, reason = "a program for people")]
 

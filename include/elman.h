@@ -82,6 +82,12 @@
 #endif
 #endif
 
+/// A learning rate that stands for Keras's default: 0.01 for SGD, 0.001 for the others. 0 is 0.
+#define ELMAN_LEARNING_RATE_DEFAULT -1.0
+
+/// A beta_2 that stands for Keras's default: 0.999, and 0.9 for RMSprop's rho. 0 is 0.
+#define ELMAN_BETA_2_DEFAULT -1.0
+
 /// A network: layers one after another, from input to output. Made by elman_sequential_new, elman_sequential_load or
 /// elman_sequential_load_bytes, ended by elman_sequential_free. Add the layers, build, then set weights or predict.
 ///
@@ -111,15 +117,20 @@ typedef struct elman_stream elman_stream;
 
 /// A recorder of forward passes, which can then be gone back for the gradients. Made by elman_tape_new, ended by
 /// elman_tape_free. It keeps the weights that the network had when the tape was made, and keeps them alive: the network
-/// may be changed or freed before the tape.
+/// may be changed or freed before the tape. It keeps no states: a pass through stateful layers too begins with zeros, or with
+/// the states that it is given.
 ///
 /// Threads: any number of tapes of one network at once. On one tape, functions that take it const may run on
 /// any number of threads at once; the others need it alone.
 typedef struct elman_tape elman_tape;
 
-/// A network's training: the optimizer's state and the buffers. Made by elman_trainer_new or elman_trainer_load,
-/// ended by elman_trainer_free. It changes the network in each step, and keeps it alive: elman_sequential_free may come
-/// before elman_trainer_free.
+/// A network's training: the optimizer's state and the buffers. Made by elman_trainer_new or
+/// elman_trainer_load, ended by elman_trainer_free. It changes the network in each step, and keeps it alive:
+/// elman_sequential_free may come before elman_trainer_free.
+///
+/// Stateful layers go on from where the last call ended, be it a step, an evaluation, a predict or a run, and
+/// leave their states to the next, as in Keras; gradients do not run back into them.
+/// elman_sequential_reset_states makes them zero.
 ///
 /// Threads: functions that take it const may run on any number of threads at once; the others need it alone.
 /// Other threads may use the network during a step: they and the step wait for each other.
@@ -165,8 +176,9 @@ typedef struct {
     /// 1: the layer walks the time axis from its end, padding included, and its outputs stay in processing order;
     /// default 0. A cell ignores it.
     uint8_t go_backwards;
-    /// 1: as in Keras, each predict or run begins with the states that the last one left, unless it is given
-    /// others or elman_sequential_reset_states has come between; default 0. A cell ignores it.
+    /// 1: as in Keras, each predict, run, training step and evaluation begins with the states that the last one
+    /// left, unless it is given others or elman_sequential_reset_states has come between; default 0. A cell and
+    /// a tape ignore it.
     uint8_t stateful;
     /// 1: a masked step gives zeros; 0: it repeats the previous output (the default). A cell ignores it, and
     /// so does a Bidirectional layer, whose masked steps give zeros.
@@ -184,6 +196,37 @@ typedef struct {
     /// How the bias [units] starts; default zeros.
     elman_initializer bias_initializer;
 } elman_simple_rnn_config;
+
+/// What a fully connected layer is. Fill it by elman_dense_config_init, then change what you want. It is only read during a
+/// call.
+typedef struct {
+    /// Bytes of this struct that are filled; set by elman_dense_config_init.
+    size_t struct_size;
+    /// Outputs, at least 1.
+    size_t units;
+    /// Any; default linear.
+    elman_activation activation;
+    /// 1: a bias is added (the default).
+    uint8_t use_bias;
+    /// How the kernel [input, units] starts; default glorot-uniform.
+    elman_initializer kernel_initializer;
+    /// How the bias [units] starts; default zeros.
+    elman_initializer bias_initializer;
+} elman_dense_config;
+
+/// What an embedding is. Fill it by elman_embedding_config_init, then change what you want. It is only read during a call.
+typedef struct {
+    /// Bytes of this struct that are filled; set by elman_embedding_config_init.
+    size_t struct_size;
+    /// Token ids are 0 to vocabulary - 1; at least 1.
+    size_t vocabulary;
+    /// Features of a token, at least 1.
+    size_t size;
+    /// 1: the layers above skip the steps whose token is 0; default 0.
+    uint8_t mask_zero;
+    /// How the table [vocabulary, size] starts; default uniform from -0.05 to 0.05.
+    elman_initializer embeddings_initializer;
+} elman_embedding_config;
 
 /// Which weight of a layer: one of the ELMAN_WEIGHT_ constants. All arrays are in Keras's layout, row by row.
 typedef uint32_t elman_weight;
@@ -227,19 +270,19 @@ typedef uint32_t elman_merge_mode;
 /// What moves the weights: one of the ELMAN_OPTIMIZER_ constants. Formulas and defaults are Keras's.
 typedef uint32_t elman_optimizer;
 
-/// What training makes small: one of the ELMAN_LOSS_ constants. A cross-entropy behind the network's own sigmoid or softmax
-/// is taken from the values before it, as Keras's fit does.
+/// What training makes small: one of the ELMAN_LOSS_ constants. A cross-entropy behind the network's own
+/// sigmoid or softmax is taken from the values before it, as Keras's fit does.
 typedef uint32_t elman_loss;
 
 /// How gradients are cut back: one of the ELMAN_CLIPPING_ constants.
 typedef uint32_t elman_clipping;
 
-/// How the learning rate goes from step to step: one of the ELMAN_SCHEDULE_ constants. Steps count from 0; formulas are
-/// Keras's.
+/// How the learning rate goes from step to step: one of the ELMAN_SCHEDULE_ constants. Steps count from 0;
+/// formulas are Keras's.
 typedef uint32_t elman_schedule;
 
-/// How a network is trained. Fill it by elman_trainer_config_init, then change what you want. It is only read during a
-/// call.
+/// How a network is trained. Fill it by elman_trainer_config_init, then change what you want. It is only read
+/// during a call.
 typedef struct {
     /// Bytes of this struct that are filled; set by elman_trainer_config_init.
     size_t struct_size;
@@ -247,17 +290,15 @@ typedef struct {
     elman_optimizer optimizer;
     /// Default mean squared error.
     elman_loss loss;
-    /// At step 0; default 0, which stands for Keras's default: 0.01 for SGD, 0.001 for the others. A warm-up begins at 0
-    /// where this is 0.
+    /// At step 0; default ELMAN_LEARNING_RATE_DEFAULT. A warm-up begins at 0 where it is the default.
     float learning_rate;
     /// Of SGD and RMSprop; default 0.
     float momentum;
-    /// Of Adam and AdamW; default 0.9.
+    /// Of Adam and AdamW; below 1; default 0.9.
     float beta_1;
-    /// Of Adam and AdamW, and RMSprop's rho; default 0, which stands for Keras's default: 0.999, and 0.9 for
-    /// RMSprop.
+    /// Of Adam and AdamW, and RMSprop's rho; below 1; default ELMAN_BETA_2_DEFAULT.
     float beta_2;
-    /// Of all but SGD; default 1e-7.
+    /// Of all but SGD; above 0; default 1e-7.
     float epsilon;
     /// Of AdamW; default 0.004.
     float weight_decay;
@@ -273,7 +314,8 @@ typedef struct {
     uint8_t nesterov;
     /// 1: the loss takes predictions as logits; default 0.
     uint8_t from_logits;
-    /// 1: of an embedding only the rows move whose tokens a batch holds; default 0: all, by their momentum, as in Keras.
+    /// 1: of an embedding only the rows move whose tokens a batch holds; default 0: all, by their momentum,
+    /// as in Keras.
     uint8_t lazy_embeddings;
     /// What dropout masks are drawn from; default 0.
     uint64_t seed;
@@ -295,16 +337,121 @@ typedef struct {
     uint8_t amsgrad;
     /// 1: the squared mean of the gradients is taken off the squares, of RMSprop; default 0.
     uint8_t centered;
-    /// Truncated backward: each truncate_every steps of a sequence have a loss and an update of their own, in one call of
-    /// elman_trainer_step, whose *loss is the mean over all outputs that count. Each of these updates is a step of the
-    /// optimizer, of the schedule and of the dropout masks. For networks without a layer that runs backwards whose output
-    /// is a sequence. Default 0: one update, and gradients run through the whole sequence.
+    /// Truncated backward: each truncate_every steps of a sequence have a loss and an update of their own, in
+    /// one call of elman_trainer_step, whose *loss is the mean over all outputs that count. Each of these
+    /// updates is a step of the optimizer, of the schedule and of the dropout masks. For networks without a
+    /// layer that runs backwards whose output is a sequence. Default 0: one update, and gradients run through
+    /// the whole sequence.
     size_t truncate_every;
-    /// Steps that gradients run back from the end of each truncate_every steps, at least truncate_every; default 0, which
-    /// stands for truncate_every. Where it is more, the network runs over these steps once more with its newest weights,
-    /// from the states that the run before had there.
+    /// Steps that gradients run back from the end of each truncate_every steps, at least truncate_every;
+    /// default 0, which stands for truncate_every. Where it is more, the network runs over these steps once
+    /// more with its newest weights, from the states that the run before had there.
     size_t truncate_back;
 } elman_trainer_config;
+
+/// Rows to learn from or to be evaluated on. Fill it by elman_examples_init, then set what you use; a NULL
+/// array is not used. The struct is only read during a call, and its arrays stay yours.
+typedef struct {
+    /// Bytes of this struct that are filled; set by elman_examples_init.
+    size_t struct_size;
+    /// [batch, steps, input_size], of a network that reads floats.
+    const float *x;
+    /// Elements of x.
+    size_t x_len;
+    /// [batch, steps], of a network that begins with an embedding.
+    const int32_t *ids;
+    /// Elements of ids.
+    size_t ids_len;
+    /// Rows.
+    size_t batch;
+    /// Steps of a row.
+    size_t steps;
+    /// Laid out as the network's output; the sparse loss takes one class number for each row of it.
+    const float *target;
+    /// Elements of target.
+    size_t target_len;
+    /// How much each row counts: [batch], or [batch, steps] where the network gives sequences. What has
+    /// weight 0 may have any target, and does not count in the accuracy.
+    const float *weights;
+    /// Elements of weights.
+    size_t weights_len;
+    /// How much each class counts, one number a class (2 for a binary cross-entropy of one column): it
+    /// multiplies the weight of what has this class. Not for the mean squared error.
+    const float *class_weights;
+    /// Elements of class_weights: the classes.
+    size_t class_weights_len;
+    /// Masks, lengths and states of these rows; NULL: the defaults.
+    const elman_run_options *options;
+} elman_examples;
+
+/// What a step of elman_trainer_fit came to. Accuracies are a NaN for the mean squared error.
+typedef struct {
+    /// Bytes of this struct that are filled.
+    size_t struct_size;
+    /// The epoch's number, from 0.
+    size_t epoch;
+    /// The batch's number in its epoch, from 0.
+    size_t batch;
+    /// Batches of an epoch.
+    size_t batches;
+    /// The batch's, before the weights moved.
+    float loss;
+    /// The batch's.
+    float accuracy;
+    /// The batch's, by the weights of its rows.
+    float weighted_accuracy;
+} elman_batch_end;
+
+/// What an epoch of elman_trainer_fit came to. Accuracies are a NaN for the mean squared error, and what is
+/// of validation rows where there are none.
+typedef struct {
+    /// Bytes of this struct that are filled.
+    size_t struct_size;
+    /// The epoch's number, from 0.
+    size_t epoch;
+    /// The mean over the rows, with dropout active and weights on the move.
+    float loss;
+    /// Over all outputs that count.
+    float accuracy;
+    /// By the weights of the outputs.
+    float weighted_accuracy;
+    /// Of the validation rows, after the epoch.
+    float validation_loss;
+    /// Of the validation rows.
+    float validation_accuracy;
+    /// Of the validation rows, by the weights of the outputs.
+    float validation_weighted_accuracy;
+    /// Of the steps alone.
+    double seconds;
+} elman_epoch_end;
+
+/// How elman_trainer_fit goes about it. Fill it by elman_fit_config_init, then change what you want. It is
+/// only read during a call.
+typedef struct {
+    /// Bytes of this struct that are filled; set by elman_fit_config_init.
+    size_t struct_size;
+    /// Times that every row is seen, at most; default 1.
+    size_t epochs;
+    /// Rows a step; the last step of an epoch takes what is left. With stateful layers it must divide the
+    /// rows. Default 32.
+    size_t batch_size;
+    /// 1: rows come in a new order in each epoch, drawn from the trainer's seed (the default). Stateful
+    /// layers want 0.
+    uint8_t shuffle;
+    /// Ends the training after so many epochs without a smaller loss (on the validation rows where there are
+    /// any); default 0: never.
+    size_t patience;
+    /// Rows that are only looked at, after each epoch; default NULL: none.
+    const elman_examples *validation;
+    /// Called after each step, where it is not NULL; false ends the training. The struct is valid during this
+    /// call of it.
+    bool (*on_batch)(void *user, const elman_batch_end *end);
+    /// Called after each epoch, where it is not NULL; false ends the training. The struct is valid during
+    /// this call of it.
+    bool (*on_epoch)(void *user, const elman_epoch_end *end);
+    /// Handed to on_batch and on_epoch.
+    void *user;
+} elman_fit_config;
 
 /// The values of elman_status.
 enum {
@@ -352,11 +499,11 @@ enum {
 
 /// The values of elman_unroll.
 enum {
-    /// The one measured to be faster for the layer's shape; elman_sequential_summary says which.
+    /// Unrolled, which is never slower.
     ELMAN_UNROLL_AUTO = 0,
-    /// One kernel call a step.
+    /// Each step by itself.
     ELMAN_UNROLL_LOOPED = 1,
-    /// Several steps inside one kernel call.
+    /// Many steps at a time: inside one kernel call where the layer is small.
     ELMAN_UNROLL_UNROLLED = 2,
 };
 
@@ -394,10 +541,11 @@ enum {
 
 /// The values of elman_padding.
 enum {
-    /// As in Keras: the state is carried over the step and the output repeats the previous one.
+    /// As in Keras: the state is carried over the step, and the output repeats the previous one or is zero
+    /// (zero_output_for_mask).
     ELMAN_PADDING_KERAS = 0,
-    /// As in ONNX: outputs past a row's length are zero, a reversed layer starts at the row's last step, and the final state
-    /// of a row of length 0 is zero.
+    /// As in ONNX: recurrent layers' outputs past a row's length are zero, a reversed layer starts at the row's
+    /// last step, and the final state of a row of length 0 is zero.
     ELMAN_PADDING_ONNX = 1,
 };
 
@@ -421,13 +569,13 @@ enum {
     ELMAN_INITIALIZER_LECUN_UNIFORM = 7,
     /// Truncated normal with variance 1 / rows.
     ELMAN_INITIALIZER_LECUN_NORMAL = 8,
-    /// Normal with mean a and standard deviation b.
+    /// Normal with mean a and standard deviation b, at least 0.
     ELMAN_INITIALIZER_RANDOM_NORMAL = 9,
-    /// Uniform from a (low) to b (high).
+    /// Uniform from a (low) to b (high), which is not below it.
     ELMAN_INITIALIZER_RANDOM_UNIFORM = 10,
-    /// A random orthogonal matrix times a (the gain; Keras's default is 1).
+    /// A random orthogonal matrix times a (the gain; Keras's default is 1). Not for a bias.
     ELMAN_INITIALIZER_ORTHOGONAL = 11,
-    /// The identity matrix times a (the gain; Keras's default is 1).
+    /// The identity matrix times a (the gain; Keras's default is 1). Not for a bias.
     ELMAN_INITIALIZER_IDENTITY = 12,
 };
 
@@ -473,8 +621,8 @@ enum {
     ELMAN_SCHEDULE_CONSTANT = 0,
     /// learning_rate x decay_rate^(step / decay_steps); with staircase the exponent is rounded down.
     ELMAN_SCHEDULE_EXPONENTIAL = 1,
-    /// From learning_rate in a straight line to warmup_target in warmup_steps steps, where these are not 0; from there in
-    /// decay_steps steps of half a cosine down to alpha times the highest rate.
+    /// From learning_rate in a straight line to warmup_target in warmup_steps steps, where these are not 0; from
+    /// there in decay_steps steps of half a cosine down to alpha times the highest rate.
     ELMAN_SCHEDULE_COSINE = 2,
 };
 
@@ -535,6 +683,29 @@ ELMAN_API
 elman_status elman_simple_rnn_config_init(elman_simple_rnn_config *config,
                                           size_t struct_size,
                                           size_t units);
+
+/// Fills `config` with Keras's defaults for a fully connected layer of `units` outputs. struct_size is `sizeof *config` as
+/// your compiler sees it: no more bytes than that are written.
+///
+/// Fails with INVALID_ARGUMENT where units is 0 or struct_size does not even hold struct_size and units.
+///
+/// Threads: any.
+ELMAN_API
+elman_status elman_dense_config_init(elman_dense_config *config,
+                                     size_t struct_size,
+                                     size_t units);
+
+/// Fills `config` with Keras's defaults for an embedding of `vocabulary` tokens in `size` features. struct_size is
+/// `sizeof *config` as your compiler sees it: no more bytes than that are written.
+///
+/// Fails with INVALID_ARGUMENT where a size is 0 or struct_size does not even hold struct_size, vocabulary and size.
+///
+/// Threads: any.
+ELMAN_API
+elman_status elman_embedding_config_init(elman_embedding_config *config,
+                                         size_t struct_size,
+                                         size_t vocabulary,
+                                         size_t size);
 
 /// Makes a cell for rows of `input_size` features, with initial weights that depend on nothing but the configuration,
 /// input_size and seed: the same ones on every machine.
@@ -671,6 +842,25 @@ elman_status elman_sequential_add_dense(elman_sequential *network,
                                         size_t units,
                                         elman_activation activation);
 
+/// elman_sequential_add_dense with everything that a fully connected layer has: without a bias, with other initial weights.
+///
+/// Fails like elman_sequential_add_dense, and with INVALID_ARGUMENT for a flag other than 0 and 1 or an unknown initializer.
+///
+/// Threads: the network must not be in use by another thread.
+ELMAN_API
+elman_status elman_sequential_add_dense_with(elman_sequential *network,
+                                             const elman_dense_config *config);
+
+/// elman_sequential_add_embedding with everything that an embedding has: with other initial weights.
+///
+/// Fails like elman_sequential_add_embedding, and with INVALID_ARGUMENT for a flag other than 0 and 1 or an unknown
+/// initializer.
+///
+/// Threads: the network must not be in use by another thread.
+ELMAN_API
+elman_status elman_sequential_add_embedding_with(elman_sequential *network,
+                                                 const elman_embedding_config *config);
+
 /// Adds dropout between layers: in training, inputs become zero with probability `rate` and the others are scaled by
 /// 1 / (1 - rate). It does nothing in predict and run.
 ///
@@ -689,9 +879,7 @@ elman_status elman_sequential_add_dropout(elman_sequential *network,
 /// first layer); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
-ELMAN_API
-elman_status elman_sequential_add_masking(elman_sequential *network,
-                                          float mask_value);
+ELMAN_API elman_status elman_sequential_add_masking(elman_sequential *network, float mask_value);
 
 /// Gives every weight its initial value; no more layers can be added afterwards. The weights depend on nothing but the
 /// layers and seed: they are the same ones on every machine. Building again initialises anew.
@@ -798,9 +986,7 @@ elman_status elman_sequential_drop_weights(elman_sequential *network);
 /// Fails with INVALID_ARGUMENT above 1024, UNSUPPORTED where the system starts no threads.
 ///
 /// Threads: the network must not be in use by another thread.
-ELMAN_API
-elman_status elman_sequential_set_threads(elman_sequential *network,
-                                          size_t threads);
+ELMAN_API elman_status elman_sequential_set_threads(elman_sequential *network, size_t threads);
 
 /// How many floats predict and run give for `batch` rows of `steps`: batch x steps x features where the last layer gives
 /// a sequence, else batch x features; twice as many behind ELMAN_MERGE_MODE_NONE.
@@ -917,7 +1103,7 @@ elman_status elman_sequential_run_tokens(const elman_sequential *network,
 /// Fails with NOT_BUILT, IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
 /// (elman_sequential_drop_weights has freed the weights).
 ///
-/// Threads: any number at once on one network.
+/// Threads: any number at once on one network. pthread_cancel acts after the call, not in it.
 ELMAN_API
 elman_status elman_sequential_save(const elman_sequential *network,
                                    const char *path);
@@ -933,6 +1119,7 @@ elman_status elman_sequential_save(const elman_sequential *network,
 /// touched.
 ///
 /// Threads: any number at once on one network.
+ELMAN_API
 elman_status elman_sequential_save_bytes(const elman_sequential *network,
                                          uint8_t *bytes,
                                          size_t capacity,
@@ -950,7 +1137,7 @@ elman_status elman_sequential_save_bytes(const elman_sequential *network,
 /// shape or unknown), UNSUPPORTED (ELMAN_ISA names something unknown or not available here), OUT_OF_MEMORY,
 /// INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
 ///
-/// Threads: any.
+/// Threads: any. pthread_cancel acts after the call, not in it.
 ELMAN_API
 elman_status elman_sequential_load(const char *path,
                                    elman_sequential **out);
@@ -1255,21 +1442,21 @@ elman_status elman_sequential_set_parameters(elman_sequential *network,
                                              const float *values,
                                              size_t len);
 
-/// Fills `config` with the defaults. struct_size is `sizeof *config` as your compiler sees it: no more bytes than that are
-/// written.
+/// Fills `config` with the defaults. struct_size is `sizeof *config` as your compiler sees it: no more bytes
+/// than that are written.
 ///
 /// Fails with INVALID_ARGUMENT where struct_size does not even hold the loss.
 ///
 /// Threads: any.
-ELMAN_API
-elman_status elman_trainer_config_init(elman_trainer_config *config,
-                                       size_t struct_size);
+ELMAN_API elman_status elman_trainer_config_init(elman_trainer_config *config, size_t struct_size);
 
 /// Makes a trainer for a built network, before the first step.
 ///
 /// On success *out is the new trainer, and yours to free.
 ///
-/// Fails with NOT_BUILT, INVALID_ARGUMENT (a number outside its range, an unknown enum value, a flag other than 0 and 1),
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (a number outside its range, an unknown enum value, a flag other
+/// than 0 and 1, a loss that does not fit the output: from_logits behind a sigmoid or softmax, a
+/// cross-entropy without it on outputs that are no probabilities, a categorical one of a single output),
 /// UNSUPPORTED (the last layer gives two arrays, truncation of a network that it is not for,
 /// elman_sequential_drop_weights has freed the weights), OUT_OF_MEMORY.
 ///
@@ -1279,13 +1466,15 @@ elman_status elman_trainer_new(elman_sequential *network,
                                const elman_trainer_config *config,
                                elman_trainer **out);
 
-/// One step on x [batch, steps, features] and target, which is laid out as the network's output (the sparse loss: one class
-/// number for each row of it). *loss receives the batch's loss before the weights moved. `options` may be NULL. Where the
-/// network gives sequences, masked steps do not count in the loss.
+/// One step on x [batch, steps, features] and target, which is laid out as the network's output (the sparse
+/// loss: one class number for each row of it). *loss receives the batch's loss before the weights moved.
+/// `options` may be NULL. Where the network gives sequences, masked steps do not count in the loss; a batch
+/// that is masked throughout has loss 0 (but for penalties), and is no step: nothing moves.
 ///
-/// Fails like elman_sequential_run, and with NOT_FINITE where the loss or a gradient is a NaN or an infinity, UNSUPPORTED
-/// where truncation meets ONNX padding or elman_sequential_drop_weights has freed the weights: weights and optimizer are
-/// unchanged then, as after any other failure.
+/// Fails like elman_sequential_run, and with INVALID_ARGUMENT for a class number that is none where its
+/// weight is not 0, NOT_FINITE where the loss, a gradient, a new weight or what the optimizer keeps is a NaN
+/// or an infinity, UNSUPPORTED where truncation meets ONNX padding or elman_sequential_drop_weights has freed
+/// the weights: weights, optimizer and states are unchanged then, as after any other failure.
 ///
 /// Threads: the trainer must not be in use by another thread.
 ELMAN_API
@@ -1315,9 +1504,9 @@ elman_status elman_trainer_step_tokens(elman_trainer *trainer,
                                        const elman_run_options *options,
                                        float *loss);
 
-/// elman_trainer_step where each row counts by its weight: weights is [batch], or [batch, steps] where the network gives
-/// sequences. The loss is the sum of weight x loss over what counts, divided by its number and not by the weights' sum, as
-/// in Keras.
+/// elman_trainer_step where each row counts by its weight: weights is [batch], or [batch, steps] where the
+/// network gives sequences. The loss is the sum of weight x loss over what counts, divided by its number and
+/// not by the weights' sum, as in Keras.
 ///
 /// Fails like elman_trainer_step.
 ///
@@ -1353,10 +1542,12 @@ elman_status elman_trainer_step_weighted_tokens(elman_trainer *trainer,
                                                 const elman_run_options *options,
                                                 float *loss);
 
-/// *loss receives what a step's would be, over any number of rows, without dropout and with nothing moved; *accuracy the
-/// share of right answers: the class of the largest prediction, or a probability on the right side of one half; a NaN for
-/// the mean squared error, which knows none. accuracy may be NULL; so may weights, with weights_len 0, where all rows count
-/// alike.
+/// *loss receives what a step's would be, over any number of rows, without dropout and with no weight moved;
+/// *accuracy the
+/// share of right answers: the class of the largest prediction (the first of several), or a probability on
+/// the right side of one half; a NaN for the mean squared error, which knows none. What is masked or has
+/// weight 0 does not count in it. accuracy may be NULL; so may weights, with weights_len 0, where all rows
+/// count alike. With masks, lengths or states, and for a weighted accuracy: elman_trainer_evaluate_examples.
 ///
 /// Fails like elman_trainer_step, but for NOT_FINITE: a loss that is a NaN or an infinity is given as it is.
 ///
@@ -1392,13 +1583,111 @@ elman_status elman_trainer_evaluate_tokens(const elman_trainer *trainer,
                                            float *loss,
                                            float *accuracy);
 
+/// The first half of a step, for hosts that change gradients or average them between processes: *loss
+/// receives the batch's loss, penalties included, and `gradients` (elman_sequential_parameter_count floats)
+/// its gradients in the order of elman_sequential_get_parameters, before they are clipped; those of frozen
+/// layers are 0. Nothing moves, neither weights nor the states of stateful layers, until elman_trainer_apply.
+///
+/// Fails like elman_trainer_step, and with UNSUPPORTED where the trainer truncates, whose step is several.
+///
+/// Threads: the trainer must not be in use by another thread.
+ELMAN_API
+elman_status elman_trainer_backward(elman_trainer *trainer,
+                                    const float *x,
+                                    size_t x_len,
+                                    size_t batch,
+                                    size_t steps,
+                                    const float *target,
+                                    size_t target_len,
+                                    const elman_run_options *options,
+                                    float *gradients,
+                                    size_t gradients_len,
+                                    float *loss);
+
+/// elman_trainer_backward for token ids [batch, steps].
+///
+/// Fails like elman_trainer_backward, and with INVALID_ARGUMENT where an id is outside the vocabulary.
+///
+/// Threads: the trainer must not be in use by another thread.
+ELMAN_API
+elman_status elman_trainer_backward_tokens(elman_trainer *trainer,
+                                           const int32_t *ids,
+                                           size_t ids_len,
+                                           size_t batch,
+                                           size_t steps,
+                                           const float *target,
+                                           size_t target_len,
+                                           const elman_run_options *options,
+                                           float *gradients,
+                                           size_t gradients_len,
+                                           float *loss);
+
+/// The second half of a step: clips `gradients`, laid out as elman_trainer_backward gives them, and moves the
+/// weights by them. With the gradients of one elman_trainer_backward as they are, the two have the bits of
+/// one elman_trainer_step: a batch that was masked throughout, for one, moves nothing. Stateful layers go on
+/// from where the last elman_trainer_backward ended. With lazy_embeddings those rows move that it met or
+/// whose gradient is not 0.
+///
+/// Fails with LENGTH_MISMATCH, OUT_OF_MEMORY, NOT_FINITE where a gradient, a new weight or what the optimizer
+/// keeps is a NaN or an infinity, UNSUPPORTED (elman_sequential_drop_weights has freed the weights): nothing
+/// has moved then.
+///
+/// Threads: the trainer must not be in use by another thread.
+ELMAN_API
+elman_status elman_trainer_apply(elman_trainer *trainer,
+                                 const float *gradients,
+                                 size_t gradients_len);
+
+/// *steps receives how many steps the trainer has taken, those before a checkpoint included.
+///
+/// Fails with nothing but what all functions may.
+///
+/// Threads: any number at once on one trainer.
+ELMAN_API elman_status elman_trainer_steps(const elman_trainer *trainer, uint64_t *steps);
+
+/// *learning_rate receives the rate of the next step.
+///
+/// Fails with nothing but what all functions may.
+///
+/// Threads: any number at once on one trainer.
+ELMAN_API elman_status elman_trainer_get_learning_rate(const elman_trainer *trainer, float *learning_rate);
+
+/// Takes all further steps at this rate, in place of the configuration's schedule;
+/// ELMAN_LEARNING_RATE_DEFAULT stands for the optimizer's own. 0 moves nothing but what momentum moves.
+///
+/// Fails with INVALID_ARGUMENT for another rate below 0, or one that is not finite.
+///
+/// Threads: the trainer must not be in use by another thread.
+ELMAN_API elman_status elman_trainer_set_learning_rate(elman_trainer *trainer, float learning_rate);
+
+/// Freezes the weights of a layer (false), or lets them move again: Keras's trainable. What is frozen has
+/// gradients of 0, counts in no norm and no penalty, and keeps what the optimizer has beside it. Its dropout
+/// stays active.
+///
+/// Fails with INVALID_ARGUMENT (no such layer, or one without weights).
+///
+/// Threads: the trainer must not be in use by another thread.
+ELMAN_API elman_status elman_trainer_set_trainable(elman_trainer *trainer, size_t layer, bool trainable);
+
+/// Keeps a weight out of AdamW's weight decay (false), or lets it in again: Keras's
+/// exclude_from_weight_decay. At first it acts on every weight, biases included, as in Keras.
+///
+/// Fails with INVALID_ARGUMENT (no such layer, an unknown weight, or one that the layer does not have).
+///
+/// Threads: the trainer must not be in use by another thread.
+ELMAN_API
+elman_status elman_trainer_set_weight_decay(elman_trainer *trainer,
+                                            size_t layer,
+                                            elman_weight which,
+                                            bool decays);
+
 /// Writes the training's state, and its network's layers and weights, to a file, from which elman_trainer_load goes on to
 /// the same bits. The file is replaced as elman_sequential_save does it; path is as there.
 ///
 /// Fails with IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
 /// (elman_sequential_drop_weights has freed the weights).
 ///
-/// Threads: any number at once on one trainer.
+/// Threads: any number at once on one trainer. pthread_cancel acts after the call, not in it.
 ELMAN_API
 elman_status elman_trainer_save(const elman_trainer *trainer,
                                 const char *path);
@@ -1410,6 +1699,7 @@ elman_status elman_trainer_save(const elman_trainer *trainer,
 /// where the file needs more than capacity bytes: *needed is then set all the same, and bytes is not touched.
 ///
 /// Threads: any number at once on one trainer.
+ELMAN_API
 elman_status elman_trainer_save_bytes(const elman_trainer *trainer,
                                       uint8_t *bytes,
                                       size_t capacity,
@@ -1425,7 +1715,7 @@ elman_status elman_trainer_save_bytes(const elman_trainer *trainer,
 /// differs), NOT_BUILT, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
 /// (elman_sequential_drop_weights has freed the weights); the network is unchanged then.
 ///
-/// Threads: the network must not be in use by another thread.
+/// Threads: the network must not be in use by another thread. pthread_cancel acts after the call, not in it.
 ELMAN_API
 elman_status elman_trainer_load(elman_sequential *network,
                                 const char *path,
@@ -1438,6 +1728,7 @@ elman_status elman_trainer_load(elman_sequential *network,
 /// Fails with BAD_FORMAT, NOT_BUILT, OUT_OF_MEMORY, UNSUPPORTED as elman_trainer_load does; the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
+ELMAN_API
 elman_status elman_trainer_load_bytes(elman_sequential *network,
                                       const uint8_t *bytes,
                                       size_t len,
@@ -1448,6 +1739,79 @@ elman_status elman_trainer_load_bytes(elman_sequential *network,
 ///
 /// Threads: the trainer must not be in use by another thread.
 ELMAN_API void elman_trainer_free(elman_trainer *trainer);
+
+/// Fills `examples` with no rows. struct_size is `sizeof *examples` as your compiler sees it: no more bytes
+/// than that are written.
+///
+/// Fails with INVALID_ARGUMENT where struct_size does not even hold x.
+///
+/// Threads: any.
+ELMAN_API elman_status elman_examples_init(elman_examples *examples, size_t struct_size);
+
+/// elman_trainer_step on everything that `examples` says. *loss receives the batch's loss before the weights
+/// moved;
+/// *accuracy and *weighted_accuracy, either of which may be NULL, what elman_trainer_evaluate_examples says
+/// of them.
+///
+/// Fails like elman_trainer_step, and with INVALID_ARGUMENT (x and ids both given, or neither; class weights
+/// of a loss without classes), LENGTH_MISMATCH and OVERLAP for the arrays of `examples`.
+///
+/// Threads: the trainer must not be in use by another thread.
+ELMAN_API
+elman_status elman_trainer_step_examples(elman_trainer *trainer,
+                                         const elman_examples *examples,
+                                         float *loss,
+                                         float *accuracy,
+                                         float *weighted_accuracy);
+
+/// elman_trainer_evaluate on everything that `examples` says. *loss receives what a step's would be, without
+/// dropout and with no weight moved; stateful layers go on from where the last call ended, and leave their
+/// states to the next.
+///
+/// *accuracy receives the share of right answers: the class of the largest prediction (the first of several),
+/// or a
+/// probability on the right side of one half. What is masked or has weight 0 does not count.
+/// *weighted_accuracy receives the sum of weight x rightness divided by the sum of the weights, class weights
+/// included. Both are a NaN for the mean squared error, which knows no right answer, and 0 where nothing
+/// counts; either place may be NULL.
+///
+/// Fails like elman_trainer_step_examples, but for NOT_FINITE: a loss that is a NaN or an infinity is given
+/// as it is.
+///
+/// Threads: any number at once on one trainer.
+ELMAN_API
+elman_status elman_trainer_evaluate_examples(const elman_trainer *trainer,
+                                             const elman_examples *examples,
+                                             float *loss,
+                                             float *accuracy,
+                                             float *weighted_accuracy);
+
+/// Fills `config` with Keras's defaults: one epoch, 32 rows a step, shuffled. struct_size is `sizeof *config`
+/// as your compiler sees it: no more bytes than that are written.
+///
+/// Fails with INVALID_ARGUMENT where struct_size does not even hold epochs and batch_size.
+///
+/// Threads: any.
+ELMAN_API elman_status elman_fit_config_init(elman_fit_config *config, size_t struct_size);
+
+/// Trains on `examples` for some epochs: rows in a shuffled order, batch by batch, a step each. *epochs,
+/// which may be NULL, receives how many came to their end.
+///
+/// on_batch and on_epoch are called on the thread of this call, between the steps. They may use the trainer
+/// and its network as they like (save, evaluate, set the learning rate, freeze layers), but not free the
+/// trainer, and must return: neither a C++ exception nor a longjmp may leave them. What `examples` and
+/// `config` point to must stay as it is all the while.
+///
+/// Fails like elman_trainer_step_examples, and with INVALID_ARGUMENT (no rows, a batch_size of 0, one that
+/// does not divide the rows where there are stateful layers, a final_state in the options). What the steps
+/// before did stays.
+///
+/// Threads: the trainer must not be in use by another thread.
+ELMAN_API
+elman_status elman_trainer_fit(elman_trainer *trainer,
+                               const elman_examples *examples,
+                               const elman_fit_config *config,
+                               size_t *epochs);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -21,6 +21,7 @@
 #include <iterator>
 #include <memory>
 #ifndef ELMAN_NO_EXCEPTIONS
+#include <exception>
 #include <stdexcept>
 #endif
 #include <string>
@@ -152,6 +153,20 @@ inline outcome<elman_simple_rnn_config> simple_rnn_config(std::size_t units) {
     return check(status, value);
 }
 
+/// Keras's defaults for a fully connected layer of `units` outputs; change the fields you want.
+inline outcome<elman_dense_config> dense_config(std::size_t units) {
+    elman_dense_config value{};
+    const elman_status status = elman_dense_config_init(&value, sizeof value, units);
+    return check(status, value);
+}
+
+/// Keras's defaults for an embedding; change the fields you want.
+inline outcome<elman_embedding_config> embedding_config(std::size_t vocabulary, std::size_t size) {
+    elman_embedding_config value{};
+    const elman_status status = elman_embedding_config_init(&value, sizeof value, vocabulary, size);
+    return check(status, value);
+}
+
 /// Options of a run: nothing masked, no initial states given and no final ones asked for; set the fields you want.
 inline outcome<elman_run_options> run_options() {
     elman_run_options value{};
@@ -163,6 +178,40 @@ inline outcome<elman_run_options> run_options() {
 inline outcome<elman_trainer_config> trainer_config() {
     elman_trainer_config value{};
     const elman_status status = elman_trainer_config_init(&value, sizeof value);
+    return check(status, value);
+}
+
+/// Rows to learn from, with their targets; set further fields where rows have weights, masks or states. The arrays
+/// stay yours.
+inline outcome<elman_examples> examples(view<const float> x, std::size_t batch, std::size_t steps,
+                                        view<const float> target) {
+    elman_examples value{};
+    const elman_status status = elman_examples_init(&value, sizeof value);
+    value.x = x.data();
+    value.x_len = x.size();
+    value.batch = batch;
+    value.steps = steps;
+    value.target = target.data();
+    value.target_len = target.size();
+    return check(status, value);
+}
+inline outcome<elman_examples> examples_tokens(view<const std::int32_t> ids, std::size_t batch, std::size_t steps,
+                                               view<const float> target) {
+    elman_examples value{};
+    const elman_status status = elman_examples_init(&value, sizeof value);
+    value.ids = ids.data();
+    value.ids_len = ids.size();
+    value.batch = batch;
+    value.steps = steps;
+    value.target = target.data();
+    value.target_len = target.size();
+    return check(status, value);
+}
+
+/// How trainer::fit goes about it: one epoch, 32 rows a step, shuffled; change the fields you want.
+inline outcome<elman_fit_config> fit_config() {
+    elman_fit_config value{};
+    const elman_status status = elman_fit_config_init(&value, sizeof value);
     return check(status, value);
 }
 
@@ -253,6 +302,12 @@ public:
     }
     chained<sequential> add_dense(std::size_t units, elman_activation activation) {
         return check_chained(elman_sequential_add_dense(get(), units, activation), *this);
+    }
+    chained<sequential> add_dense(const elman_dense_config &config) {
+        return check_chained(elman_sequential_add_dense_with(get(), &config), *this);
+    }
+    chained<sequential> add_embedding(const elman_embedding_config &config) {
+        return check_chained(elman_sequential_add_embedding_with(get(), &config), *this);
     }
     chained<sequential> add_dropout(float rate) {
         return check_chained(elman_sequential_add_dropout(get(), rate), *this);
@@ -620,12 +675,129 @@ public:
         return check(status, result);
     }
 
+    /// The accuracies of a mean squared error are NaN.
+    struct scores {
+        float loss, accuracy, weighted_accuracy;
+    };
+    /// A step on everything that `rows` says.
+    outcome<scores> step(const elman_examples &rows) {
+        scores result{};
+        const elman_status status = elman_trainer_step_examples(get(), &rows, &result.loss, &result.accuracy,
+                                                                &result.weighted_accuracy);
+        return check(status, result);
+    }
+    outcome<scores> evaluate(const elman_examples &rows) const {
+        scores result{};
+        const elman_status status = elman_trainer_evaluate_examples(get(), &rows, &result.loss, &result.accuracy,
+                                                                    &result.weighted_accuracy);
+        return check(status, result);
+    }
+
+    /// The first half of a step: gives its loss, and its gradients into an array of sequential::parameter_count floats.
+    outcome<float> backward(view<const float> x, std::size_t batch, std::size_t steps, view<const float> target,
+                            view<float> gradients, const elman_run_options *options = nullptr) {
+        float loss = 0;
+        const elman_status status =
+            elman_trainer_backward(get(), x.data(), x.size(), batch, steps, target.data(), target.size(), options,
+                                   gradients.data(), gradients.size(), &loss);
+        return check(status, loss);
+    }
+    outcome<float> backward_tokens(view<const std::int32_t> ids, std::size_t batch, std::size_t steps,
+                                   view<const float> target, view<float> gradients,
+                                   const elman_run_options *options = nullptr) {
+        float loss = 0;
+        const elman_status status =
+            elman_trainer_backward_tokens(get(), ids.data(), ids.size(), batch, steps, target.data(), target.size(),
+                                          options, gradients.data(), gradients.size(), &loss);
+        return check(status, loss);
+    }
+    /// The second half.
+    outcome<void> apply(view<const float> gradients) {
+        return check(elman_trainer_apply(get(), gradients.data(), gradients.size()));
+    }
+
+    /// How many were taken.
+    outcome<std::uint64_t> steps() const {
+        std::uint64_t taken = 0;
+        const elman_status status = elman_trainer_steps(get(), &taken);
+        return check(status, taken);
+    }
+    /// Of the next step.
+    outcome<float> learning_rate() const {
+        float rate = 0;
+        const elman_status status = elman_trainer_get_learning_rate(get(), &rate);
+        return check(status, rate);
+    }
+    outcome<void> set_learning_rate(float rate) { return check(elman_trainer_set_learning_rate(get(), rate)); }
+    outcome<void> set_trainable(std::size_t layer, bool trainable) {
+        return check(elman_trainer_set_trainable(get(), layer, trainable));
+    }
+    outcome<void> set_weight_decay(std::size_t layer, elman_weight which, bool decays) {
+        return check(elman_trainer_set_weight_decay(get(), layer, which, decays));
+    }
+
+    /// Epochs of steps; gives how many came to their end.
+    outcome<std::size_t> fit(const elman_examples &rows, const elman_fit_config &config) {
+        std::size_t epochs = 0;
+        const elman_status status = elman_trainer_fit(get(), &rows, &config, &epochs);
+        return check(status, epochs);
+    }
+    /// The same, calling on_batch(const elman_batch_end &) after each step and on_epoch(const elman_epoch_end &)
+    /// after each epoch: false ends the training. What they throw ends it too, and is thrown on from here.
+    template <class OnBatch, class OnEpoch>
+    outcome<std::size_t> fit(const elman_examples &rows, elman_fit_config config, OnBatch &&on_batch,
+                             OnEpoch &&on_epoch) {
+        using both = callbacks<std::remove_reference_t<OnBatch>, std::remove_reference_t<OnEpoch>>;
+        both functions{&on_batch, &on_epoch};
+        config.on_batch = &both::batch;
+        config.on_epoch = &both::epoch;
+        config.user = &functions;
+        std::size_t epochs = 0;
+        const elman_status status = elman_trainer_fit(get(), &rows, &config, &epochs);
+#ifndef ELMAN_NO_EXCEPTIONS
+        if (functions.thrown) std::rethrow_exception(functions.thrown);
+#endif
+        return check(status, epochs);
+    }
+
     /// The handle, for functions of elman.h; it stays this object's. NULL after a move.
     elman_trainer *get() noexcept { return handle_.get(); }
     const elman_trainer *get() const noexcept { return handle_.get(); }
 
 private:
     explicit trainer(elman_trainer *handle) noexcept : handle_(handle) {}
+
+    // No exception may pass through C.
+    template <class OnBatch, class OnEpoch>
+    struct callbacks {
+        OnBatch *on_batch;
+        OnEpoch *on_epoch;
+#ifndef ELMAN_NO_EXCEPTIONS
+        std::exception_ptr thrown = nullptr;
+#endif
+
+        template <class Function>
+        bool guarded(Function &&function) noexcept {
+#ifndef ELMAN_NO_EXCEPTIONS
+            try {
+                return function();
+            } catch (...) {
+                thrown = std::current_exception();
+                return false;
+            }
+#else
+            return function();
+#endif
+        }
+        static bool batch(void *user, const elman_batch_end *end) {
+            callbacks &self = *static_cast<callbacks *>(user);
+            return self.guarded([&] { return (*self.on_batch)(*end); });
+        }
+        static bool epoch(void *user, const elman_epoch_end *end) {
+            callbacks &self = *static_cast<callbacks *>(user);
+            return self.guarded([&] { return (*self.on_epoch)(*end); });
+        }
+    };
 
     struct deleter {
         void operator()(elman_trainer *trainer) const noexcept { elman_trainer_free(trainer); }

@@ -41,6 +41,6 @@ pub use sequential::{Padding, RunOptions, Sequential, WeightBytes};
 pub use stream::Stream;
 pub use tape::Tape;
 pub use training::{
-    Batch, Clipping, Epoch, Examples, Fit, Loss, Optimizer, OptimizerState, Schedule, Score, Step, Trainer,
-    TrainerConfig, Truncation,
+    Advance, Batch, BatchEnd, Clipping, Epoch, Examples, Fit, Fitting, Loss, Optimizer, OptimizerState,
+    Schedule, Score, Step, Trainer, TrainerConfig, Truncation,
 };

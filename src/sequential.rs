@@ -60,13 +60,43 @@ pub(crate) const MOST_LAYERS: usize = 1 << 16;
 
 /// The states that stateful layers keep from call to call.
 #[derive(Debug, Default)]
-struct Kept {
+pub(crate) struct Kept {
     /// 0 where no call has run since the beginning or the last reset.
     batch: usize,
     /// Of all recurrent layers; zeros for those that are not stateful.
-    states: Vec<f32>,
+    pub(crate) states: Vec<f32>,
     /// Where a call puts its last states: a failed one must not touch those that are kept.
-    next: Vec<f32>,
+    pub(crate) next: Vec<f32>,
+}
+
+impl Kept {
+    /// Has `states` and `next` ready for a call of so many rows, whose states are `len` floats.
+    pub(crate) fn begin(&mut self, rows: usize, len: usize) -> Result<()> {
+        if ![0, rows].contains(&self.batch) {
+            return Err(Error::InvalidArgument(format!(
+                "the model keeps the states of {} rows, and this call has {rows}; reset the states first",
+                self.batch
+            )));
+        }
+        if self.batch == 0 {
+            (self.states, self.next) = (zeros(len)?, zeros(len)?);
+        }
+        Ok(())
+    }
+
+    /// Keeps what a call of `model` has put into `next`.
+    pub(crate) fn keep(&mut self, model: &Sequential, rows: usize) -> Result<()> {
+        let mut base = 0;
+        for (layer, rnn) in model.network("states")?.recurrent() {
+            let here = base..base + rows * rnn.units();
+            base = here.end;
+            if model.layers[layer].is_stateful() {
+                self.states[here.clone()].copy_from_slice(&self.next[here]);
+            }
+        }
+        self.batch = rows;
+        Ok(())
+    }
 }
 
 /// What a call of [`Sequential::run`] takes beside its input.
@@ -344,7 +374,7 @@ impl Sequential {
     }
 
     /// The length of the output, the input being checked first, so that a wrong size allocates nothing.
-    fn checked_output(&self, input: Input<'_>, batch: usize, steps: usize) -> Result<usize> {
+    pub(crate) fn checked_output(&self, input: Input<'_>, batch: usize, steps: usize) -> Result<usize> {
         let network = self.network("predict")?;
         positive_sizes(batch, steps)?;
         match (input, network.embedding()) {
@@ -376,7 +406,7 @@ impl Sequential {
     ) -> Result<()> {
         let call = self.checked_call(input, batch, steps, options, y)?;
         let network = self.network("predict")?;
-        if self.layers.iter().any(Layer::is_stateful) {
+        if self.is_stateful() {
             self.run_stateful(network, call)
         } else {
             sequence::run(network, &self.threads, &self.pool, call)
@@ -403,13 +433,21 @@ impl Sequential {
                 got: y.len(),
             });
         }
+        self.check_options(batch, steps, &options)?;
+        let RunOptions { mask, lengths, padding, initial_state, final_state } = options;
+        Ok(Call { input, batch, steps, mask, lengths, padding, initial_state, final_state, output: y })
+    }
+
+    /// Checks the options of a call whose batch and steps are fine.
+    pub(crate) fn check_options(&self, batch: usize, steps: usize, options: &RunOptions<'_>) -> Result<()> {
+        let network = self.network("predict")?;
         let RunOptions { mask, lengths, padding, initial_state, final_state } = options;
         if let Some(mask) = mask {
             check_len("mask", mask.len(), "batch x steps", &[batch, steps])?;
             if lengths.is_some() {
                 return Err(Error::InvalidArgument("mask and lengths exclude each other: give one".into()));
             }
-            if padding == Padding::Onnx {
+            if *padding == Padding::Onnx {
                 return Err(Error::InvalidArgument("ONNX padding goes with lengths, not with a mask".into()));
             }
         }
@@ -430,47 +468,96 @@ impl Sequential {
                 check_len(what, len, "batch x all units", &[batch, network.state_width()])?;
             }
         }
-        Ok(Call { input, batch, steps, mask, lengths, padding, initial_state, final_state, output: y })
-    }
-
-    /// A call that begins with the states that the last one left, unless it is given others. The lock is held all the
-    /// way: calls of one stateful model follow each other.
-    fn run_stateful(&self, network: &Network, call: Call<'_>) -> Result<()> {
-        let mut kept = self.kept.write()?;
-        let Kept { batch, states, next } = &mut *kept;
-        if ![0, call.batch].contains(batch) {
-            return Err(Error::InvalidArgument(format!(
-                "the model keeps the states of {batch} rows, and this call has {}; reset the states first",
-                call.batch
-            )));
-        }
-        if *batch == 0 {
-            let len = checked_product("state", &[call.batch, network.state_width()])?;
-            (*states, *next) = (zeros(len)?, zeros(len)?);
-        }
-        let rows = call.batch;
-        let Call { initial_state, final_state, .. } = call;
-        let initial_state = initial_state.or(Some(&*states));
-        let call = Call { initial_state, final_state: Some(next), ..call };
-        sequence::run(network, &self.threads, &self.pool, call)?;
-        if let Some(wanted) = final_state {
-            wanted.copy_from_slice(next);
-        }
-        let mut base = 0;
-        for (layer, rnn) in network.recurrent() {
-            let here = base..base + rows * rnn.units();
-            base = here.end;
-            if self.layers[layer].is_stateful() {
-                states[here.clone()].copy_from_slice(&next[here]);
-            }
-        }
-        *batch = rows;
         Ok(())
     }
 
-    /// Forgets the states that stateful layers keep: the next call begins with zeros, and may have another batch.
+    /// Whether any layer keeps its states from call to call.
+    pub(crate) fn is_stateful(&self) -> bool {
+        self.layers.iter().any(Layer::is_stateful)
+    }
+
+    /// A call that begins with the states that the last one left, unless it is given others.
+    fn run_stateful(&self, network: &Network, call: Call<'_>) -> Result<()> {
+        self.with_kept_states(call.batch, |kept, next| {
+            let Call { initial_state, final_state, .. } = call;
+            let call = Call { initial_state: initial_state.or(Some(kept)), final_state: Some(next), ..call };
+            sequence::run(network, &self.threads, &self.pool, call)?;
+            if let Some(wanted) = final_state {
+                wanted.copy_from_slice(next);
+            }
+            Ok(())
+        })
+    }
+
+    /// Runs `call` on the states that are kept for `rows` rows and on room for those it leaves, which are kept where it
+    /// succeeds. The lock is held all the way: calls of one stateful model follow each other.
+    pub(crate) fn with_kept_states<T>(
+        &self,
+        rows: usize,
+        call: impl FnOnce(&[f32], &mut [f32]) -> Result<T>,
+    ) -> Result<T> {
+        let mut kept = self.kept.write()?;
+        kept.begin(rows, self.state_len(rows)?)?;
+        let Kept { states, next, .. } = &mut *kept;
+        let outcome = call(states, next)?;
+        kept.keep(self, rows)?;
+        Ok(outcome)
+    }
+
+    /// What stateful layers keep, out of the model: for a call that changes the model. To be put back.
+    pub(crate) fn take_kept(&self) -> Result<Kept> {
+        Ok(std::mem::take(&mut *self.kept.write()?))
+    }
+
+    /// A copy of what stateful layers keep.
+    pub(crate) fn copy_kept(&self) -> Result<Kept> {
+        let Some((batch, states)) = self.states()? else { return Ok(Kept::default()) };
+        Ok(Kept { batch, next: zeros(states.len())?, states })
+    }
+
+    /// Puts back what [`take_kept`](Self::take_kept) has taken.
+    pub(crate) fn put_kept(&self, kept: Kept) {
+        self.kept.replace(kept);
+    }
+
+    /// Forgets the states that stateful layers keep: the next call begins with zeros, and may have another batch. Calls are
+    /// predictions, training steps and evaluations alike: they all go on from the same states, as in Keras.
     pub fn reset_states(&self) {
         self.kept.replace(Kept::default());
+    }
+
+    /// The states that stateful layers keep, with the number of rows that they are of, laid out as
+    /// [`RunOptions::initial_state`] (zeros for layers that are not stateful); `None` where none are kept. With
+    /// [`set_states`](Self::set_states) a run can be gone on with later.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn states(&self) -> Result<Option<(usize, Vec<f32>)>> {
+        let kept = self.kept.read()?;
+        if kept.batch == 0 {
+            return Ok(None);
+        }
+        let mut copy = zeros(kept.states.len())?;
+        copy.copy_from_slice(&kept.states);
+        Ok(Some((kept.batch, copy)))
+    }
+
+    /// Has stateful layers go on from `states` of `batch` rows, as [`states`](Self::states) gives them; what is there for
+    /// layers that are not stateful is ignored. Does nothing to a model without stateful layers.
+    ///
+    /// # Errors
+    /// [`Error::NotBuilt`]; [`Error::LengthMismatch`]; [`Error::OutOfMemory`].
+    pub fn set_states(&self, batch: usize, states: &[f32]) -> Result<()> {
+        check_len("states", states.len(), "state_len", &[self.state_len(batch)?])?;
+        if !self.is_stateful() {
+            return Ok(());
+        }
+        let mut fresh = Kept::default();
+        fresh.begin(batch, states.len())?;
+        fresh.next.copy_from_slice(states);
+        fresh.keep(self, batch)?;
+        self.put_kept(fresh);
+        Ok(())
     }
 
     fn built_layer(&self, layer: usize) -> Result<&Arc<BuiltLayer>> {

@@ -10,8 +10,9 @@ use crate::sequential::{RunOptions, Sequential};
 
 /// Records forward passes of a model and goes back through them.
 ///
-/// The tape keeps the weights that the model had when the tape was made. Masks, lengths, states and every layer work as in
-/// [`Sequential::run`]; steps that are masked cost nothing in either direction. A loss's gradient by the output goes in,
+/// The tape keeps the weights that the model had when the tape was made. It keeps no states: a pass through stateful layers too
+/// begins with zeros, or with the states that it is given. Masks, lengths, states and every layer work as in
+/// [`Sequential::run`] otherwise; steps that are masked cost nothing in either direction. A loss's gradient by the output goes in,
 /// gradients by weights come out: for a training loop of your own, or to average gradients between processes
 /// ([`Trainer`](crate::Trainer) does the rest otherwise).
 ///
@@ -60,8 +61,8 @@ impl Tape {
     ///
     /// # Errors
     /// As [`Sequential::run`]; [`Error::InvalidArgument`] where batch or steps exceed the tape's. Nothing is
-    /// written then. The last forward and backward pass stay on the tape, unless it is
-    /// [`Error::OutOfMemory`]: there is none after that, and [`backward`](Self::backward) says so.
+    /// written then, and the last forward and backward pass stay on the tape, unless it is
+    /// [`Error::OutOfMemory`]: there is none after that.
     #[expect(clippy::too_many_arguments, reason = "an array's sizes stand beside it, as everywhere")]
     pub fn forward(
         &mut self,

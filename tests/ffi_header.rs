@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// The files with C items, in the order of the header.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 12] = [
     "status.rs",
     "library.rs",
     "enums.rs",
@@ -17,6 +17,8 @@ const SOURCES: [&str; 10] = [
     "stream.rs",
     "tape.rs",
     "trainer.rs",
+    "examples.rs",
+    "fit.rs",
 ];
 
 /// The files without; cbindgen follows the modules of `mod.rs`, and would find everything twice.

@@ -1,5 +1,5 @@
-//! Files as systems, hosts and strangers have them: what a save replaces and what it leaves alone, what a load costs,
-//! and whose checkpoint it is.
+//! Files as systems, hosts and strangers have them: what a save replaces and what it leaves alone, what a
+//! load costs, and whose checkpoint it is.
 #![cfg(unix)]
 
 mod common;
@@ -469,8 +469,8 @@ fn null_is_no_value() {
     }
 }
 
-/// Files of a megabyte, made to cost as much memory as they can. Most of them cost gigabytes where the whole of
-/// what JSON says is kept.
+/// Files of a megabyte, made to cost as much memory as they can. Most of them cost gigabytes where the whole
+/// of what JSON says is kept.
 #[test]
 fn what_a_file_costs_is_bounded_by_its_size() {
     const SIZE: usize = 1_000_000;

@@ -228,8 +228,11 @@ fn two_rust_libraries_in_one_program() {
     }
     let installed = Installed::new();
     let source = root().join("tests/install");
-    // As rustc makes it, and with everything in one object.
-    for (name, flags) in [("plain", &[][..]), ("whole", &["-Clto=fat", "-Ccodegen-units=1"])] {
+    // As rustc makes it, and with everything in one object. The latter fits what ships, whose own copy of the standard
+    // library shows no names; the tests' copy does.
+    let others = [("plain", &[][..]), ("whole", &["-Clto=fat", "-Ccodegen-units=1"])];
+    let fitting = if shipped_libraries().is_some() { &others[..] } else { &others[..1] };
+    for &(name, flags) in fitting {
         let other = installed.prefix().join(format!("libother-{name}.a"));
         let mut rustc = Command::new("rustc");
         rustc.args(["--edition=2024", "-O", "--crate-type=staticlib"]).args(flags);

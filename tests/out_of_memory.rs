@@ -63,7 +63,6 @@ fn survives<T>(
         }
     }
     assert!(refused > 0, "{what}: nothing failed");
-    println!("{what}: {refused} failures survived");
 }
 
 fn sequences(units: usize) -> SimpleRnn {
@@ -104,11 +103,6 @@ fn stacks() -> Vec<(&'static str, Vec<Layer>)> {
                 head(),
             ],
         ),
-        // So wide that threads share its columns; orthogonal weights would take long to make.
-        (
-            "wide",
-            vec![sequences(520).recurrent_initializer(Initializer::Identity { gain: 0.5 }).into(), head()],
-        ),
     ]
 }
 
@@ -127,7 +121,13 @@ fn ids(len: usize) -> Vec<i32> {
 fn runs(threads: usize, rows: usize, steps: usize) {
     let x = values(1, rows * steps * FEATURES, 1.0);
     let (mask, lengths, ids) = (mask(rows * steps), lengths(rows, steps), ids(rows * steps));
-    for (name, layers) in stacks() {
+    let mut stacks = stacks();
+    if steps < 100 {
+        // So wide that threads share its columns; orthogonal weights would take long to make.
+        let wide = sequences(520).recurrent_initializer(Initializer::Identity { gain: 0.5 });
+        stacks.push(("wide", vec![wide.into()]));
+    }
+    for (name, layers) in stacks {
         let made = || model(threads, FEATURES, &layers);
         let len = made().output_len(rows, steps).unwrap();
         let states = made().state_len(rows).unwrap();
@@ -243,8 +243,6 @@ fn tapes(threads: usize, rows: usize, steps: usize) {
     let gone = || {
         let mut tape = Tape::new(&model, rows, steps).unwrap();
         tape.forward_tokens(&ids, rows, steps, RunOptions::default(), true, 9, &mut vec![0.0; len]).unwrap();
-        // The second time the table's gradient is there.
-        tape.backward(&dy, None).unwrap();
         tape
     };
     survives(&what, parameters, gone, |tape, gradients| {

@@ -1,5 +1,5 @@
-//! The records of measurements under `benches/record`: every file has the stated columns and figures that agree with each
-//! other, a page that names it, and the pictures that the page shows.
+//! The records of measurements under `benches/record`: every file has the stated columns and figures that
+//! agree with each other, a page that names it, and the pictures that the page shows.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,14 +2,14 @@
 
 mod common;
 
-use std::ffi::CString;
+use std::ffi::{CString, c_void};
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::c::{ok, trainer_config as config};
+use common::c::{UNTOUCHED, fails, ok, trainer_config as config};
 use elman::ffi::*;
 use elman::{
-    Activation, Clipping, Dense, Embedding, Examples, Loss, Optimizer, RunOptions, Schedule, Sequential,
+    Activation, Clipping, Dense, Embedding, Examples, Fit, Loss, Optimizer, RunOptions, Schedule, Sequential,
     SimpleRnn, Tape, Trainer, TrainerConfig, Truncation, Weight,
 };
 
@@ -49,7 +49,8 @@ const TARGET: [f32; BATCH] = [1.0, 0.0, 1.0];
 /// `config` points to as many bytes as its first field says.
 unsafe fn c_trained(config: *const elman_trainer_config) -> Vec<f32> {
     let (network, x, mut trainer, mut loss) = (network(), x(), null_mut(), 0.0);
-    // SAFETY: every array is as long as its length says, handles are live; the configuration is the caller's duty.
+    // SAFETY: every array is as long as its length says, handles are live; the configuration is the caller's
+    // duty.
     unsafe {
         ok(elman_trainer_new(network, config, &mut trainer));
         for _ in 0..3 {
@@ -87,7 +88,7 @@ fn every_field_of_the_config_reaches_the_trainer() {
     let exponential =
         |staircase| Schedule::Exponential { initial: 0.02, decay_steps: 2, decay_rate: 0.25, staircase };
     type Change = fn(&mut elman_trainer_config);
-    let cases: [(Change, TrainerConfig); 21] = [
+    let cases: [(Change, TrainerConfig); 20] = [
         (|_| (), adam),
         (|c| c.optimizer = ELMAN_OPTIMIZER_SGD, plain(Optimizer::sgd())),
         (
@@ -169,10 +170,6 @@ fn every_field_of_the_config_reaches_the_trainer() {
         (
             |c| c.loss = ELMAN_LOSS_BINARY_CROSSENTROPY,
             TrainerConfig { loss: Loss::BinaryCrossentropy { from_logits: false }, ..adam },
-        ),
-        (
-            |c| (c.loss, c.from_logits) = (ELMAN_LOSS_BINARY_CROSSENTROPY, 1),
-            TrainerConfig { loss: Loss::BinaryCrossentropy { from_logits: true }, ..adam },
         ),
     ];
     let mut all = Vec::new();
@@ -540,4 +537,175 @@ fn others_predict_while_a_trainer_steps() {
         elman_sequential_free(network);
         elman_trainer_free(trainer);
     }
+}
+
+/// 0 is 0, in the configuration and later.
+#[test]
+fn learning_rates_of_zero_and_of_the_optimizer() {
+    let plain = |optimizer| TrainerConfig::new(optimizer, Loss::MeanSquaredError);
+    let mut c = config();
+    assert_eq!((c.learning_rate, c.beta_2), (ELMAN_LEARNING_RATE_DEFAULT, ELMAN_BETA_2_DEFAULT));
+    c.learning_rate = 0.0;
+    let frozen = TrainerConfig { schedule: Schedule::Constant(0.0), ..plain(Optimizer::adam()) };
+    // SAFETY: the configuration is whole.
+    assert_eq!(unsafe { c_trained(&c) }, trained(frozen));
+    (c.learning_rate, c.beta_2) = (ELMAN_LEARNING_RATE_DEFAULT, 0.0);
+    let adam = Optimizer::Adam { beta_1: 0.9, beta_2: 0.0, epsilon: 1e-7, amsgrad: false };
+    // SAFETY: as above.
+    assert_eq!(unsafe { c_trained(&c) }, trained(plain(adam)));
+}
+
+/// Rows by lengths, with states, weights of steps and of classes: a step, an evaluation and a fit in Rust and
+/// in C.
+#[test]
+fn examples_carry_everything_through_c() {
+    let x = x();
+    let outputs = BATCH * STEPS;
+    let target: Vec<f32> = (0..outputs).map(|i| (i % 2) as f32).collect();
+    let weights: Vec<f32> = (0..outputs).map(|i| (i % 4) as f32 * 0.5).collect();
+    let (lengths, states, by_class) = ([5, 0, 3], [0.25; BATCH * 6], [1.0, 3.0]);
+    let build = || {
+        let rnn = SimpleRnn::new(6).return_sequences(true);
+        Sequential::new(4).add(rnn).add(Dense::new(2).activation(Activation::Softmax)).build(7).unwrap()
+    };
+    let mut rust = build();
+    let loss = Loss::SparseCategoricalCrossentropy { from_logits: false };
+    let mut trainer = Trainer::new(&rust, TrainerConfig::new(Optimizer::adam(), loss)).unwrap();
+    let examples = Examples::floats(&x, BATCH, STEPS, &target)
+        .weights(&weights)
+        .class_weights(&by_class)
+        .lengths(&lengths)
+        .initial_state(&states);
+    let (mut network, mut c) = (null_mut(), null_mut());
+    // SAFETY: every array is as long as its length says, handles are live.
+    unsafe {
+        let mut layer = std::mem::zeroed::<elman_simple_rnn_config>();
+        ok(elman_simple_rnn_config_init(&mut layer, size_of_val(&layer), 6));
+        layer.return_sequences = 1;
+        ok(elman_sequential_new(4, &mut network));
+        ok(elman_sequential_add_simple_rnn(network, &layer));
+        ok(elman_sequential_add_dense(network, 2, ELMAN_ACTIVATION_SOFTMAX));
+        ok(elman_sequential_build(network, 7));
+        let config = elman_trainer_config { loss: ELMAN_LOSS_SPARSE_CATEGORICAL_CROSSENTROPY, ..config() };
+        ok(elman_trainer_new(network, &config, &mut c));
+        let mut options = std::mem::zeroed::<elman_run_options>();
+        ok(elman_run_options_init(&mut options, size_of_val(&options)));
+        (options.lengths, options.lengths_len) = (lengths.as_ptr(), BATCH);
+        (options.initial_state, options.initial_state_len) = (states.as_ptr(), states.len());
+        let mut rows = std::mem::zeroed::<elman_examples>();
+        ok(elman_examples_init(&mut rows, size_of_val(&rows)));
+        (rows.x, rows.x_len, rows.batch, rows.steps) = (x.as_ptr(), x.len(), BATCH, STEPS);
+        (rows.target, rows.target_len) = (target.as_ptr(), target.len());
+        (rows.weights, rows.weights_len) = (weights.as_ptr(), weights.len());
+        (rows.class_weights, rows.class_weights_len) = (by_class.as_ptr(), 2);
+        rows.options = &options;
+        let [mut loss, mut accuracy, mut weighted] = [0.0; 3];
+        let score = trainer.evaluate(&rust, examples).unwrap();
+        assert_ne!(score.accuracy, score.weighted_accuracy);
+        ok(elman_trainer_evaluate_examples(c, &rows, &mut loss, &mut accuracy, &mut weighted));
+        assert_eq!(
+            (loss, Some(accuracy), Some(weighted)),
+            (score.loss, score.accuracy, score.weighted_accuracy)
+        );
+        let score = trainer.step_scored(&mut rust, examples, RunOptions::default()).unwrap();
+        ok(elman_trainer_step_examples(c, &rows, &mut loss, &mut accuracy, &mut weighted));
+        assert_eq!(
+            (loss, Some(accuracy), Some(weighted)),
+            (score.loss, score.accuracy, score.weighted_accuracy)
+        );
+        ok(elman_trainer_step_examples(c, &rows, &mut loss, null_mut(), null_mut()));
+        trainer.step(&mut rust, examples, RunOptions::default()).unwrap();
+
+        let history = rust.fit(
+            &mut trainer,
+            examples,
+            Fit { epochs: 4, batch_size: 2, validation: Some(examples), ..Fit::default() },
+        );
+        let mut fit = std::mem::zeroed::<elman_fit_config>();
+        ok(elman_fit_config_init(&mut fit, size_of_val(&fit)));
+        let mut seen = Seen { trainer: c, batches: 0, losses: Vec::new(), most: 4 };
+        (fit.epochs, fit.batch_size, fit.validation) = (4, 2, &rows);
+        fit.on_batch = Some(on_batch);
+        fit.on_epoch = Some(on_epoch);
+        fit.user = (&raw mut seen).cast();
+        let mut epochs = 0;
+        ok(elman_trainer_fit(c, &rows, &fit, &mut epochs));
+        let expected = history.unwrap();
+        let expected: Vec<_> =
+            expected.iter().map(|epoch| (epoch.training.loss, epoch.validation.unwrap().loss)).collect();
+        assert_eq!((epochs, seen.batches, seen.losses.clone()), (4, 8, expected));
+        let mut steps = 0;
+        ok(elman_trainer_steps(c, &mut steps));
+        assert_eq!(steps, trainer.steps());
+        let mut parameters = vec![0.0; rust.parameter_count().unwrap()];
+        let mut got = parameters.clone();
+        rust.get_parameters(&mut parameters).unwrap();
+        ok(elman_sequential_get_parameters(network, got.as_mut_ptr(), got.len()));
+        assert_eq!(got, parameters);
+        // An answer of false ends it.
+        seen.most = 5;
+        ok(elman_trainer_fit(c, &rows, &fit, &mut epochs));
+        assert_eq!((epochs, seen.losses.len()), (1, 5));
+        // What is wrong is said, and the outputs are as they were.
+        let mut refused = |change: fn(&mut elman_examples), wanted, words: &[&str]| {
+            let mut wrong = rows;
+            change(&mut wrong);
+            loss = UNTOUCHED;
+            fails(elman_trainer_step_examples(c, &wrong, &mut loss, null_mut(), null_mut()), wanted, words);
+            fails(
+                elman_trainer_evaluate_examples(c, &wrong, &mut loss, null_mut(), null_mut()),
+                wanted,
+                words,
+            );
+            fails(elman_trainer_fit(c, &wrong, &fit, null_mut()), wanted, words);
+            assert_eq!(loss, UNTOUCHED);
+        };
+        refused(|wrong| wrong.x_len -= 1, ELMAN_STATUS_LENGTH_MISMATCH, &["x", "59"]);
+        refused(|wrong| wrong.target_len += 1, ELMAN_STATUS_LENGTH_MISMATCH, &["target", "16"]);
+        refused(|wrong| wrong.weights_len = 3, ELMAN_STATUS_LENGTH_MISMATCH, &["weights", "3"]);
+        refused(|wrong| wrong.class_weights_len = 1, ELMAN_STATUS_LENGTH_MISMATCH, &["class_weights", "1"]);
+        refused(|wrong| wrong.batch = 0, ELMAN_STATUS_INVALID_ARGUMENT, &["batch"]);
+        refused(|wrong| wrong.struct_size = 3, ELMAN_STATUS_INVALID_ARGUMENT, &["struct_size is 3"]);
+        refused(|wrong| wrong.target = null(), ELMAN_STATUS_NULL_POINTER, &["target"]);
+        refused(|wrong| (wrong.x, wrong.x_len) = (null(), 0), ELMAN_STATUS_NULL_POINTER, &["x"]);
+        let both = |wrong: &mut elman_examples| (wrong.ids, wrong.ids_len) = (wrong.x.cast(), 15);
+        refused(both, ELMAN_STATUS_INVALID_ARGUMENT, &["exclude"]);
+        let place = x.as_ptr().cast_mut();
+        let status = elman_trainer_evaluate_examples(c, &rows, place, null_mut(), null_mut());
+        fails(status, ELMAN_STATUS_OVERLAP, &["loss", "x"]);
+        let (one, other) = (&raw mut loss, &raw mut accuracy);
+        let status = elman_trainer_evaluate_examples(c, &rows, one, other, other);
+        fails(status, ELMAN_STATUS_OVERLAP, &["weighted_accuracy", "accuracy"]);
+        elman_trainer_free(c);
+        elman_sequential_free(network);
+    }
+}
+
+/// What the functions called between the steps have seen.
+struct Seen {
+    trainer: *mut elman_trainer,
+    batches: usize,
+    losses: Vec<(f32, f32)>,
+    most: usize,
+}
+
+unsafe extern "C" fn on_batch(user: *mut c_void, end: *const elman_batch_end) -> elman_bool {
+    // SAFETY: what was handed to `fit`, and a struct that is valid during the call.
+    let (seen, end) = unsafe { (&mut *user.cast::<Seen>(), &*end) };
+    assert_eq!((end.batches, end.batch), (2, seen.batches % 2));
+    seen.batches += 1;
+    elman_bool(1)
+}
+
+unsafe extern "C" fn on_epoch(user: *mut c_void, end: *const elman_epoch_end) -> elman_bool {
+    // SAFETY: as above.
+    let (seen, end) = unsafe { (&mut *user.cast::<Seen>(), &*end) };
+    let mut rate = 0.0;
+    // SAFETY: a live handle that the call in progress does not hold.
+    unsafe {
+        ok(elman_trainer_get_learning_rate(seen.trainer, &mut rate));
+        ok(elman_trainer_set_learning_rate(seen.trainer, rate));
+    }
+    seen.losses.push((end.loss, end.validation_loss));
+    elman_bool(u8::from(seen.losses.len() < seen.most))
 }

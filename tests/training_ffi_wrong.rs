@@ -337,6 +337,10 @@ fn unknown_values_are_refused() {
     refused(|wrong| wrong.schedule = elman_schedule(3), &["3", "schedule"]);
     refused(|wrong| (wrong.optimizer, wrong.nesterov) = (ELMAN_OPTIMIZER_SGD, 2), &["nesterov", "2"]);
     refused(|wrong| wrong.from_logits = 255, &["from_logits", "255"]);
+    let logits = |wrong: &mut elman_trainer_config| {
+        (wrong.loss, wrong.from_logits) = (ELMAN_LOSS_CATEGORICAL_CROSSENTROPY, 1);
+    };
+    refused(logits, &["from_logits", "softmax"]);
     refused(|wrong| wrong.lazy_embeddings = 7, &["lazy_embeddings", "7"]);
     refused(|wrong| wrong.amsgrad = 7, &["amsgrad", "7"]);
     refused(|wrong| wrong.centered = 7, &["centered", "7"]);
@@ -352,9 +356,16 @@ fn unknown_values_are_refused() {
         (wrong.schedule, wrong.decay_steps, wrong.alpha) = (ELMAN_SCHEDULE_COSINE, 1, -0.25);
     };
     refused(below, &["learning rate", "-0.25"]);
-    refused(|wrong| wrong.beta_1 = 1.5, &["betas", "1.5"]);
-    refused(|wrong| wrong.beta_2 = f32::NAN, &["betas", "NaN"]);
+    refused(|wrong| wrong.beta_1 = 1.5, &["beta_1", "1.5"]);
+    refused(|wrong| wrong.beta_1 = 1.0, &["beta_1", "below 1", "got 1"]);
+    refused(|wrong| wrong.beta_2 = f32::NAN, &["beta_2", "NaN"]);
+    refused(|wrong| wrong.beta_2 = 1.0, &["beta_2", "below 1"]);
     refused(|wrong| wrong.epsilon = -1.0, &["epsilon", "-1"]);
+    refused(|wrong| wrong.epsilon = 0.0, &["epsilon", "above 0"]);
+    let rho = |wrong: &mut elman_trainer_config| {
+        (wrong.optimizer, wrong.beta_2) = (ELMAN_OPTIMIZER_RMSPROP, 1.0);
+    };
+    refused(rho, &["rho", "below 1"]);
     refused(|wrong| (wrong.optimizer, wrong.momentum) = (ELMAN_OPTIMIZER_SGD, 2.5), &["momentum", "2.5"]);
     refused(|wrong| wrong.clipping = ELMAN_CLIPPING_NORM, &["clipping limit", "0"]);
     refused(|wrong| wrong.l1 = -2.0, &["l1", "-2"]);

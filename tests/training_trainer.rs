@@ -6,8 +6,8 @@ use common::arms;
 use common::network::{Network, Rnn, Spec, parameters};
 use common::numbers::{assert_same_bits, tokens, values};
 use elman::{
-    Activation, Batch, Clipping, Embedding, Error, Examples, Fit, Loss, Optimizer, RunOptions, Schedule,
-    Sequential, SimpleRnn, Tape, Trainer, TrainerConfig, Weight,
+    Activation, Batch, Clipping, Error, Examples, Fit, Loss, Optimizer, RunOptions, Schedule, Sequential,
+    Tape, Trainer, TrainerConfig, Weight,
 };
 
 const BATCH: usize = 6;
@@ -305,19 +305,6 @@ fn wrong_calls_are_refused() {
     let mut other = Network::single(3, Rnn::new(8), 1).elman();
     let examples = Examples::floats(&x, BATCH, STEPS, &target);
     assert!(trainer.step(&mut other, examples, RunOptions::default()).is_err(), "another shape");
-}
-
-#[test]
-fn a_loss_of_no_row_is_none() {
-    let rnn = SimpleRnn::new(3).return_sequences(true);
-    let reader = Sequential::new(1).add(Embedding::new(4, 2).mask_zero(true)).add(rnn);
-    let mut model = reader.build(1).unwrap();
-    let config = TrainerConfig::new(Optimizer::sgd(), Loss::MeanSquaredError);
-    let mut trainer = Trainer::new(&model, config).unwrap();
-    let examples = Examples::tokens(&[0; 10], 2, 5, &[0.0; 30]);
-    let says = |error: Error| assert!(error.to_string().contains("no row"), "{error}");
-    says(trainer.step(&mut model, examples, RunOptions::default()).unwrap_err());
-    says(trainer.evaluate(&model, examples).unwrap_err());
 }
 
 #[test]

@@ -2,15 +2,16 @@
 //!
 //! `cargo bench` runs all of it in a few minutes; `cargo bench -- layer/mid` only what contains those words.
 //!
-//! Criterion prints one figure a case, its throughput being elements where the case is an activation and floating-point
-//! operations of the products elsewhere, so that there `Gelem/s` reads as GF/s. At the end comes a table of
-//! the same cases: each is timed again in turn with the others of its group and with a loop of independent multiply-adds
-//! of the instruction set in use, so that on a machine that is shared, or that changes its clock, `share` still compares
-//! things that happened side by side. All figures of the table are medians over the rounds.
+//! Criterion prints one figure a case, its throughput being elements where the case is an activation and
+//! floating-point operations of the products elsewhere, so that there `Gelem/s` reads as GF/s. At the end
+//! comes a table of the same cases: each is timed again in turn with the others of its group and with a loop
+//! of independent multiply-adds of the instruction set in use, so that on a machine that is shared, or that
+//! changes its clock, `share` still compares things that happened side by side. All figures of the table are
+//! medians over the rounds.
 //!
-//! What is timed is what a caller gets: `gemm` goes through a linear Dense layer and so includes the model's call and
-//! the copy of the result to the caller's buffer. Its weights were packed when the model was built; matrixmultiply has
-//! no such form and packs them in each call.
+//! What is timed is what a caller gets: `gemm` goes through a linear Dense layer and so includes the model's
+//! call and the copy of the result to the caller's buffer. Its weights were packed when the model was built;
+//! matrixmultiply has no such form and packs them in each call.
 
 #![expect(clippy::print_stdout, reason = "a bench prints")]
 
@@ -140,7 +141,8 @@ fn cell_group() -> Group {
     ("cell", cases.into())
 }
 
-/// One sample a call through a stream and a Dense, as an audio host makes it; `latency.rs` shows how calls are spread.
+/// One sample a call through a stream and a Dense, as an audio host makes it; `latency.rs` shows how calls
+/// are spread.
 fn stream_group() -> Group {
     let cases = [8, 20, 64].map(|units| {
         let flops = 2 * (units + units * units + units) as u64;

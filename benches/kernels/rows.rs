@@ -1,5 +1,5 @@
-//! Rows of a record: `python3 benches/records.py --bench kernels` sets `ELMAN_BENCH_ROWS` to a file that they are
-//! written to, and adds the machine, the date and the commit.
+//! Rows of a record: `python3 benches/records.py --bench kernels` sets `ELMAN_BENCH_ROWS` to a file that they
+//! are written to, and adds the machine, the date and the commit.
 
 use std::fmt::Write as _;
 

@@ -190,8 +190,8 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Sums that do not wait for each other: more than two ports of latency four, or four of three, can have under way,
-/// and few enough for the registers.
+/// Sums that do not wait for each other: more than two ports of latency four, or four of three, can have
+/// under way, and few enough for the registers.
 const CHAINS: usize = 12;
 /// All different: a compiler may see that equal sums stay equal (GCC does) and keep one of them.
 const FIRST_SUMS: [f32; CHAINS] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0];
@@ -242,8 +242,8 @@ mod x86 {
 
     use super::{CHAIN_LENGTH, CHAINS, FIRST_SUMS};
 
-    // A plain loop: inside `from_fn`, a closure with more features than it is not always inlined, and then it is
-    // twelve times as slow.
+    // A plain loop: inside `from_fn`, a closure with more features than it is not always inlined, and then it
+    // is twelve times as slow.
     #[target_feature(enable = "avx512f")]
     pub(super) fn multiply_add_avx512() {
         let (a, b) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(0.001)));

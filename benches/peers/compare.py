@@ -1,24 +1,26 @@
 #!/usr/bin/env python3
-"""Times elman beside OpenVINO, ONNX Runtime, PyTorch, TensorFlow (XLA) and oneDNN: same weights, same input, same machine,
-in turn.
+"""Times elman beside OpenVINO, ONNX Runtime, PyTorch, TensorFlow (XLA) and oneDNN: same weights, same input,
+same machine, in turn.
 
 usage: compare.py [--record DIR] [--passes forward,training] [--cases seed,mid] [--engines openvino,torch] [--rounds N] ...
 
-It makes a virtual environment with the runtimes of requirements.txt, builds elman's shared library, prints tables and files
-every figure in the record of this CPU and day (../records.py), from which ../charts.py draws.
+It makes a virtual environment with the runtimes of requirements.txt, builds elman's shared library, prints
+tables and files every figure in the record of this CPU and day (../records.py), from which ../charts.py
+draws.
 
-How it measures. Each engine lives in a process of its own, so that no runtime's thread pool disturbs another's, and
-sleeps until it is asked. A round asks every engine in turn for a short while of calls and takes the median of their times; the
-table has the medians over the rounds. The peak of multiply-adds on one core (../peak.c) is measured in the same rounds. Calls
-come from Python, elman's through ctypes, and oneDNN's from C++ (onednn.cpp), as it has no Python. One call is too long for
-a single step of one row, so there elman's C function is called from C (step.c), and what ctypes makes of it is said below
-the table. Every engine gets the input in the layout it likes best, and computes the last state only.
+How it measures. Each engine lives in a process of its own, so that no runtime's thread pool disturbs
+another's, and sleeps until it is asked. A round asks every engine in turn for a short while of calls and
+takes the median of their times; the table has the medians over the rounds. The peak of multiply-adds on one
+core (../peak.c) is measured in the same rounds. Calls come from Python, elman's through ctypes, and oneDNN's
+from C++ (onednn.cpp), as it has no Python. One call is too long for a single step of one row, so there
+elman's C function is called from C (step.c), and what ctypes makes of it is said below the table. Every
+engine gets the input in the layout it likes best, and computes the last state only.
 
 The outputs must agree to 1e-4, or the comparison fails.
 
-The training pass is a forward and a backward pass on one thread, beside the runtimes that train: the gradients of all
-weights and of the input for one gradient by the last state, which is given. Each gradient must agree to 1e-4 of its
-largest value.
+The training pass is a forward and a backward pass on one thread, beside the runtimes that train: the
+gradients of all weights and of the input for one gradient by the last state, which is given. Each gradient
+must agree to 1e-4 of its largest value.
 """
 
 import argparse

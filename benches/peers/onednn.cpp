@@ -2,16 +2,17 @@
 //
 //   onednn DATA RESULT BATCH STEPS FEATURES UNITS LAYERS forward|state|training
 //
-// DATA holds, as float32, each layer's kernel, recurrent kernel and bias in Keras's layout, the input with the batch first,
-// and [batch, units] values: with `state` the first state (of one layer), with `training` the loss's gradient by the last state. To RESULT
-// go the last states, or the gradients in the order of DATA: of the weights, of the input. A line "ready" with oneDNN's version follows on
-// standard output. Then every line on standard input is a number of seconds: calls follow each other for so long, and the
-// median nanoseconds of a call are answered.
+// DATA holds, as float32, each layer's kernel, recurrent kernel and bias in Keras's layout, the input with
+// the batch first, and [batch, units] values: with `state` the first state (of one layer), with `training`
+// the loss's gradient by the last state. To RESULT go the last states, or the gradients in the order of DATA:
+// of the weights, of the input. A line "ready" with oneDNN's version follows on standard output. Then every
+// line on standard input is a number of seconds: calls follow each other for so long, and the median
+// nanoseconds of a call are answered.
 //
-// oneDNN gets what it likes best: weights in the layout that it asks for, reordered before the clock starts; input and output
-// with time first; a single primitive for all layers where it can have one (all widths equal), else one a layer. Gradients stay in
-// its layouts, too, but it adds to those of weights, so that clearing them is a part of a call. It computes in
-// float32, with as many threads as OMP_NUM_THREADS says.
+// oneDNN gets what it likes best: weights in the layout that it asks for, reordered before the clock starts;
+// input and output with time first; a single primitive for all layers where it can have one (all widths
+// equal), else one a layer. Gradients stay in its layouts, too, but it adds to those of weights, so that
+// clearing them is a part of a call. It computes in float32, with as many threads as OMP_NUM_THREADS says.
 #include <dnnl.hpp>
 
 #include <algorithm>
@@ -129,7 +130,10 @@ dnnl::memory reordered(const dnnl::memory::desc &wanted, dnnl::memory from, dnnl
     return to;
 }
 
-void clear(const dnnl::memory &memory) { std::memset(memory.get_data_handle(), 0, memory.get_desc().get_size()); }
+void clear(const dnnl::memory &memory)
+{
+    std::memset(memory.get_data_handle(), 0, memory.get_desc().get_size());
+}
 
 dnnl::memory zeros(const dnnl::memory::desc &description, const dnnl::engine &engine)
 {
@@ -156,7 +160,8 @@ public:
             return reordered(wanted, dnnl::memory(plain, engine, values.data()), stream);
         };
         const auto kind = shape.training ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference;
-        // Without a first state, oneDNN 3.2 gives a wrong gradient of the recurrent kernel: then there is one of zeros.
+        // Without a first state, oneDNN 3.2 gives a wrong gradient of the recurrent kernel: then there is one
+        // of zeros.
         const bool starts = shape.with_state || shape.training;
         const dnnl::memory::desc first_state = starts ? plain_.states : dnnl::memory::desc();
         const auto description = describe<dnnl::vanilla_rnn_forward>(
@@ -211,7 +216,10 @@ public:
     }
 
     /// The gradient by the sequence comes from the layers above.
-    void take_from(const OneDnnLayers &above) { back_[DNNL_ARG_DIFF_DST_LAYER] = above.back_.at(DNNL_ARG_DIFF_SRC_LAYER); }
+    void take_from(const OneDnnLayers &above)
+    {
+        back_[DNNL_ARG_DIFF_DST_LAYER] = above.back_.at(DNNL_ARG_DIFF_SRC_LAYER);
+    }
 
     /// The last layer's states.
     float *last_layer(const dnnl::memory &states) const
@@ -220,7 +228,11 @@ public:
         return static_cast<float *>(states.get_data_handle()) + all - all / layers();
     }
 
-    void set_gradient(const Floats &values) { std::copy(values.begin(), values.end(), last_layer(back_[DNNL_ARG_DIFF_DST_ITER])); }
+    /// The loss's gradient by the last layer's last states.
+    void set_gradient(const Floats &values)
+    {
+        std::copy(values.begin(), values.end(), last_layer(back_[DNNL_ARG_DIFF_DST_ITER]));
+    }
 
     /// Each layer's gradients as the weights are laid out.
     void append_gradients(Floats &to, dnnl::stream &stream) const

@@ -38,10 +38,11 @@ pub(super) fn guarded<T>(body: impl FnOnce() -> T) -> Option<T> {
     }
     // Looked up once: in a shared library that is a function call. A cell without a destructor outlives its thread's others.
     INSIDE.with(|inside| {
-        inside.set(true);
+        // A host's function that a call runs may call on its own.
+        let outer = inside.replace(true);
         // A handle can be left half-changed, which is memory-safe, and the header says what to do with it: free it.
         let outcome = catch_unwind(AssertUnwindSafe(body));
-        inside.set(false);
+        inside.set(outer);
         outcome.map_err(panicked).ok()
     })
 }

@@ -1,9 +1,10 @@
 //! Threads that their host cancels (`pthread_cancel`).
 //!
-//! A cancelled thread unwinds from the system call it is in, through Rust frames, where a foreign unwinding ends the
-//! process. Only calls that touch files make system calls that are cancellation points.
+//! A cancelled thread unwinds from the system call it is in, through Rust frames, where a foreign unwinding
+//! ends the process. Only calls that touch files make system calls that are cancellation points.
 
-/// Runs `body` with the thread's cancellation put off: one that is pending acts at the host's next cancellation point.
+/// Runs `body` with the thread's cancellation put off: one that is pending acts at the host's next
+/// cancellation point.
 pub(super) fn uncancelled<T>(body: impl FnOnce() -> T) -> T {
     let _off = system::Off::new();
     body()

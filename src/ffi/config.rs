@@ -7,7 +7,7 @@ use super::enums::*;
 use super::raw::{at_least_one, flag};
 use super::sized::{fill, read_fields, size_of_given};
 use super::status::{Failure, elman_status};
-use crate::layers::{Initializer, SimpleRnn};
+use crate::layers::{Dense, Embedding, Initializer, SimpleRnn};
 
 /// A way to make initial weights: one of the ELMAN_INITIALIZER_ constants. All are Keras's.
 #[repr(transparent)]
@@ -71,8 +71,9 @@ pub struct elman_simple_rnn_config {
     /// 1: the layer walks the time axis from its end, padding included, and its outputs stay in processing order;
     /// default 0. A cell ignores it.
     pub go_backwards: u8,
-    /// 1: as in Keras, each predict or run begins with the states that the last one left, unless it is given
-    /// others or elman_sequential_reset_states has come between; default 0. A cell ignores it.
+    /// 1: as in Keras, each predict, run, training step and evaluation begins with the states that the last one
+    /// left, unless it is given others or elman_sequential_reset_states has come between; default 0. A cell and
+    /// a tape ignore it.
     pub stateful: u8,
     /// 1: a masked step gives zeros; 0: it repeats the previous output (the default). A cell ignores it, and
     /// so does a Bidirectional layer, whose masked steps give zeros.
@@ -164,6 +165,146 @@ pub(super) unsafe fn read_config(config: *const elman_simple_rnn_config) -> Resu
         .kernel_initializer(given.kernel_initializer.read("kernel_initializer")?)
         .recurrent_initializer(given.recurrent_initializer.read("recurrent_initializer")?)
         .bias_initializer(given.bias_initializer.read("bias_initializer")?))
+}
+
+/// What a fully connected layer is. Fill it by elman_dense_config_init, then change what you want. It is only read during a
+/// call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct elman_dense_config {
+    /// Bytes of this struct that are filled; set by elman_dense_config_init.
+    pub struct_size: usize,
+    /// Outputs, at least 1.
+    pub units: usize,
+    /// Any; default linear.
+    pub activation: elman_activation,
+    /// 1: a bias is added (the default).
+    pub use_bias: u8,
+    /// How the kernel [input, units] starts; default glorot-uniform.
+    pub kernel_initializer: elman_initializer,
+    /// How the bias [units] starts; default zeros.
+    pub bias_initializer: elman_initializer,
+}
+
+/// Fills `config` with Keras's defaults for a fully connected layer of `units` outputs. struct_size is `sizeof *config` as
+/// your compiler sees it: no more bytes than that are written.
+///
+/// Fails with INVALID_ARGUMENT where units is 0 or struct_size does not even hold struct_size and units.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_dense_config_init(
+    config: *mut elman_dense_config,
+    struct_size: usize,
+    units: usize,
+) -> elman_status {
+    boundary(|| {
+        at_least_one("units", units)?;
+        let least = offset_of!(elman_dense_config, activation);
+        let defaults = |struct_size| elman_dense_config { struct_size, ..dense_defaults(units) };
+        // SAFETY: struct_size bytes to write: the contract at the top of the header.
+        unsafe { fill("config", config, struct_size, least, defaults) }
+    })
+}
+
+fn dense_defaults(units: usize) -> elman_dense_config {
+    elman_dense_config {
+        struct_size: size_of::<elman_dense_config>(),
+        units,
+        activation: ELMAN_ACTIVATION_LINEAR,
+        use_bias: 1,
+        kernel_initializer: elman_initializer { kind: ELMAN_INITIALIZER_GLOROT_UNIFORM, a: 0.0, b: 0.0 },
+        bias_initializer: elman_initializer { kind: ELMAN_INITIALIZER_ZEROS, a: 0.0, b: 0.0 },
+    }
+}
+
+/// The configuration that C wrote.
+///
+/// # Safety
+/// `config` is NULL or points to as many readable bytes as its first field says.
+pub(super) unsafe fn read_dense(config: *const elman_dense_config) -> Result<Dense, Failure> {
+    // SAFETY: the caller's duty is the same.
+    let struct_size = unsafe { size_of_given("config", config, offset_of!(elman_dense_config, activation)) }?;
+    let mut given = dense_defaults(0);
+    read_fields!(config, struct_size, given: elman_dense_config {
+        units, activation, use_bias, kernel_initializer, bias_initializer,
+    });
+    Ok(Dense::new(given.units)
+        .activation(given.activation.read()?)
+        .use_bias(flag("use_bias", given.use_bias)?)
+        .kernel_initializer(given.kernel_initializer.read("kernel_initializer")?)
+        .bias_initializer(given.bias_initializer.read("bias_initializer")?))
+}
+
+/// What an embedding is. Fill it by elman_embedding_config_init, then change what you want. It is only read during a call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct elman_embedding_config {
+    /// Bytes of this struct that are filled; set by elman_embedding_config_init.
+    pub struct_size: usize,
+    /// Token ids are 0 to vocabulary - 1; at least 1.
+    pub vocabulary: usize,
+    /// Features of a token, at least 1.
+    pub size: usize,
+    /// 1: the layers above skip the steps whose token is 0; default 0.
+    pub mask_zero: u8,
+    /// How the table [vocabulary, size] starts; default uniform from -0.05 to 0.05.
+    pub embeddings_initializer: elman_initializer,
+}
+
+/// Fills `config` with Keras's defaults for an embedding of `vocabulary` tokens in `size` features. struct_size is
+/// `sizeof *config` as your compiler sees it: no more bytes than that are written.
+///
+/// Fails with INVALID_ARGUMENT where a size is 0 or struct_size does not even hold struct_size, vocabulary and size.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_embedding_config_init(
+    config: *mut elman_embedding_config,
+    struct_size: usize,
+    vocabulary: usize,
+    size: usize,
+) -> elman_status {
+    boundary(|| {
+        at_least_one("vocabulary", vocabulary)?;
+        at_least_one("size", size)?;
+        let least = offset_of!(elman_embedding_config, mask_zero);
+        let defaults =
+            |struct_size| elman_embedding_config { struct_size, ..embedding_defaults(vocabulary, size) };
+        // SAFETY: struct_size bytes to write: the contract at the top of the header.
+        unsafe { fill("config", config, struct_size, least, defaults) }
+    })
+}
+
+fn embedding_defaults(vocabulary: usize, size: usize) -> elman_embedding_config {
+    elman_embedding_config {
+        struct_size: size_of::<elman_embedding_config>(),
+        vocabulary,
+        size,
+        mask_zero: 0,
+        embeddings_initializer: elman_initializer {
+            kind: ELMAN_INITIALIZER_RANDOM_UNIFORM,
+            a: -0.05,
+            b: 0.05,
+        },
+    }
+}
+
+/// The configuration that C wrote.
+///
+/// # Safety
+/// `config` is NULL or points to as many readable bytes as its first field says.
+pub(super) unsafe fn read_embedding(config: *const elman_embedding_config) -> Result<Embedding, Failure> {
+    // SAFETY: the caller's duty is the same.
+    let struct_size =
+        unsafe { size_of_given("config", config, offset_of!(elman_embedding_config, mask_zero)) }?;
+    let mut given = embedding_defaults(0, 0);
+    read_fields!(config, struct_size, given: elman_embedding_config {
+        vocabulary, size, mask_zero, embeddings_initializer,
+    });
+    Ok(Embedding::new(given.vocabulary, given.size)
+        .mask_zero(flag("mask_zero", given.mask_zero)?)
+        .embeddings_initializer(given.embeddings_initializer.read("embeddings_initializer")?))
 }
 
 impl elman_initializer {

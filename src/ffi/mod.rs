@@ -4,8 +4,8 @@
 //! into a status. The rooms: `status` has the codes and each thread's last failure; `boundary` stops panics;
 //! `raw` looks at C's pointers, `arrays` at the input and the output of a pass, `sized` at structs that begin with
 //! their size; `cancellation` puts off what would unwind a thread; `enums`, `config` and `options` read what C wrote
-//! into memory; `library` says what runs; `cell`,
-//! `sequential`, `stream`, `tape` and `trainer` are the functions, each beside its handle.
+//! into memory; `library` says what runs; `cell`, `sequential`, `stream`, `tape` and `trainer` are the functions,
+//! each beside its handle; `examples` and `fit` are the trainer's on rows as one struct.
 //!
 //! The documentation of every public item is the header's: cbindgen copies it, so it is written for readers of C.
 //! What a caller owes to all functions alike, valid pointers for the lengths given, is said once at the top of the
@@ -24,6 +24,8 @@ mod cancellation;
 mod cell;
 mod config;
 mod enums;
+mod examples;
+mod fit;
 mod library;
 mod options;
 mod raw;
@@ -37,6 +39,8 @@ mod trainer;
 pub use cell::*;
 pub use config::*;
 pub use enums::*;
+pub use examples::*;
+pub use fit::*;
 pub use library::*;
 pub use options::*;
 pub use sequential::*;

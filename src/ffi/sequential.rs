@@ -7,7 +7,10 @@ use std::sync::Arc;
 use super::arrays::{Arrays, Element, Given};
 use super::boundary::boundary;
 use super::cancellation::uncancelled;
-use super::config::{elman_simple_rnn_config, read_config};
+use super::config::{
+    elman_dense_config, elman_embedding_config, elman_simple_rnn_config, read_config, read_dense,
+    read_embedding,
+};
 use super::enums::{elman_activation, elman_bool, elman_merge_mode, elman_weight};
 use super::options::elman_run_options;
 use super::raw::{Bytes, Input, Output, Place, at_least_one, check_pointer, free, path, shared};
@@ -175,6 +178,35 @@ pub unsafe extern "C" fn elman_sequential_add_dense(
 ) -> elman_status {
     // SAFETY: the contract at the top of the header is `add`'s.
     unsafe { add(network, || Ok(Dense::new(units).activation(activation.read()?).into())) }
+}
+
+/// elman_sequential_add_dense with everything that a fully connected layer has: without a bias, with other initial weights.
+///
+/// Fails like elman_sequential_add_dense, and with INVALID_ARGUMENT for a flag other than 0 and 1 or an unknown initializer.
+///
+/// Threads: the network must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_add_dense_with(
+    network: *mut elman_sequential,
+    config: *const elman_dense_config,
+) -> elman_status {
+    // SAFETY: the contract at the top of the header is `add`'s and `read_dense`'s.
+    unsafe { add(network, || Ok(read_dense(config)?.into())) }
+}
+
+/// elman_sequential_add_embedding with everything that an embedding has: with other initial weights.
+///
+/// Fails like elman_sequential_add_embedding, and with INVALID_ARGUMENT for a flag other than 0 and 1 or an unknown
+/// initializer.
+///
+/// Threads: the network must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_add_embedding_with(
+    network: *mut elman_sequential,
+    config: *const elman_embedding_config,
+) -> elman_status {
+    // SAFETY: the contract at the top of the header is `add`'s and `read_embedding`'s.
+    unsafe { add(network, || Ok(read_embedding(config)?.into())) }
 }
 
 /// Adds dropout between layers: in training, inputs become zero with probability `rate` and the others are scaled by

@@ -11,7 +11,8 @@ use crate::tape::Tape;
 
 /// A recorder of forward passes, which can then be gone back for the gradients. Made by elman_tape_new, ended by
 /// elman_tape_free. It keeps the weights that the network had when the tape was made, and keeps them alive: the network
-/// may be changed or freed before the tape.
+/// may be changed or freed before the tape. It keeps no states: a pass through stateful layers too begins with zeros, or with
+/// the states that it is given.
 ///
 /// Threads: any number of tapes of one network at once. On one tape, functions that take it const may run on
 /// any number of threads at once; the others need it alone.

@@ -6,7 +6,7 @@ use std::mem::offset_of;
 use super::arrays::{Element, Given};
 use super::boundary::boundary;
 use super::cancellation::uncancelled;
-use super::enums::unknown;
+use super::enums::{elman_bool, elman_weight, unknown};
 use super::options::{Options, elman_run_options, used};
 use super::raw::{Bytes, Input, Output, Place, Span, flag, free, path, shared, unshared};
 use super::sequential::elman_sequential;
@@ -29,8 +29,8 @@ pub const ELMAN_OPTIMIZER_ADAM: elman_optimizer = elman_optimizer(2);
 /// Adam after a share of each weight is taken off.
 pub const ELMAN_OPTIMIZER_ADAMW: elman_optimizer = elman_optimizer(3);
 
-/// What training makes small: one of the ELMAN_LOSS_ constants. A cross-entropy behind the network's own sigmoid or softmax
-/// is taken from the values before it, as Keras's fit does.
+/// What training makes small: one of the ELMAN_LOSS_ constants. A cross-entropy behind the network's own
+/// sigmoid or softmax is taken from the values before it, as Keras's fit does.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct elman_loss(pub u32);
@@ -58,8 +58,8 @@ pub const ELMAN_CLIPPING_NORM: elman_clipping = elman_clipping(2);
 /// Each value to within clip_limit of 0.
 pub const ELMAN_CLIPPING_VALUE: elman_clipping = elman_clipping(3);
 
-/// How the learning rate goes from step to step: one of the ELMAN_SCHEDULE_ constants. Steps count from 0; formulas are
-/// Keras's.
+/// How the learning rate goes from step to step: one of the ELMAN_SCHEDULE_ constants. Steps count from 0;
+/// formulas are Keras's.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct elman_schedule(pub u32);
@@ -68,12 +68,17 @@ pub struct elman_schedule(pub u32);
 pub const ELMAN_SCHEDULE_CONSTANT: elman_schedule = elman_schedule(0);
 /// learning_rate x decay_rate^(step / decay_steps); with staircase the exponent is rounded down.
 pub const ELMAN_SCHEDULE_EXPONENTIAL: elman_schedule = elman_schedule(1);
-/// From learning_rate in a straight line to warmup_target in warmup_steps steps, where these are not 0; from there in
-/// decay_steps steps of half a cosine down to alpha times the highest rate.
+/// From learning_rate in a straight line to warmup_target in warmup_steps steps, where these are not 0; from
+/// there in decay_steps steps of half a cosine down to alpha times the highest rate.
 pub const ELMAN_SCHEDULE_COSINE: elman_schedule = elman_schedule(2);
 
-/// How a network is trained. Fill it by elman_trainer_config_init, then change what you want. It is only read during a
-/// call.
+/// A learning rate that stands for Keras's default: 0.01 for SGD, 0.001 for the others. 0 is 0.
+pub const ELMAN_LEARNING_RATE_DEFAULT: f32 = -1.0;
+/// A beta_2 that stands for Keras's default: 0.999, and 0.9 for RMSprop's rho. 0 is 0.
+pub const ELMAN_BETA_2_DEFAULT: f32 = -1.0;
+
+/// How a network is trained. Fill it by elman_trainer_config_init, then change what you want. It is only read
+/// during a call.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct elman_trainer_config {
@@ -83,17 +88,15 @@ pub struct elman_trainer_config {
     pub optimizer: elman_optimizer,
     /// Default mean squared error.
     pub loss: elman_loss,
-    /// At step 0; default 0, which stands for Keras's default: 0.01 for SGD, 0.001 for the others. A warm-up begins at 0
-    /// where this is 0.
+    /// At step 0; default ELMAN_LEARNING_RATE_DEFAULT. A warm-up begins at 0 where it is the default.
     pub learning_rate: f32,
     /// Of SGD and RMSprop; default 0.
     pub momentum: f32,
-    /// Of Adam and AdamW; default 0.9.
+    /// Of Adam and AdamW; below 1; default 0.9.
     pub beta_1: f32,
-    /// Of Adam and AdamW, and RMSprop's rho; default 0, which stands for Keras's default: 0.999, and 0.9 for
-    /// RMSprop.
+    /// Of Adam and AdamW, and RMSprop's rho; below 1; default ELMAN_BETA_2_DEFAULT.
     pub beta_2: f32,
-    /// Of all but SGD; default 1e-7.
+    /// Of all but SGD; above 0; default 1e-7.
     pub epsilon: f32,
     /// Of AdamW; default 0.004.
     pub weight_decay: f32,
@@ -109,7 +112,8 @@ pub struct elman_trainer_config {
     pub nesterov: u8,
     /// 1: the loss takes predictions as logits; default 0.
     pub from_logits: u8,
-    /// 1: of an embedding only the rows move whose tokens a batch holds; default 0: all, by their momentum, as in Keras.
+    /// 1: of an embedding only the rows move whose tokens a batch holds; default 0: all, by their momentum,
+    /// as in Keras.
     pub lazy_embeddings: u8,
     /// What dropout masks are drawn from; default 0.
     pub seed: u64,
@@ -131,30 +135,35 @@ pub struct elman_trainer_config {
     pub amsgrad: u8,
     /// 1: the squared mean of the gradients is taken off the squares, of RMSprop; default 0.
     pub centered: u8,
-    /// Truncated backward: each truncate_every steps of a sequence have a loss and an update of their own, in one call of
-    /// elman_trainer_step, whose *loss is the mean over all outputs that count. Each of these updates is a step of the
-    /// optimizer, of the schedule and of the dropout masks. For networks without a layer that runs backwards whose output
-    /// is a sequence. Default 0: one update, and gradients run through the whole sequence.
+    /// Truncated backward: each truncate_every steps of a sequence have a loss and an update of their own, in
+    /// one call of elman_trainer_step, whose *loss is the mean over all outputs that count. Each of these
+    /// updates is a step of the optimizer, of the schedule and of the dropout masks. For networks without a
+    /// layer that runs backwards whose output is a sequence. Default 0: one update, and gradients run through
+    /// the whole sequence.
     pub truncate_every: usize,
-    /// Steps that gradients run back from the end of each truncate_every steps, at least truncate_every; default 0, which
-    /// stands for truncate_every. Where it is more, the network runs over these steps once more with its newest weights,
-    /// from the states that the run before had there.
+    /// Steps that gradients run back from the end of each truncate_every steps, at least truncate_every;
+    /// default 0, which stands for truncate_every. Where it is more, the network runs over these steps once
+    /// more with its newest weights, from the states that the run before had there.
     pub truncate_back: usize,
 }
 
-/// A network's training: the optimizer's state and the buffers. Made by elman_trainer_new or elman_trainer_load,
-/// ended by elman_trainer_free. It changes the network in each step, and keeps it alive: elman_sequential_free may come
-/// before elman_trainer_free.
+/// A network's training: the optimizer's state and the buffers. Made by elman_trainer_new or
+/// elman_trainer_load, ended by elman_trainer_free. It changes the network in each step, and keeps it alive:
+/// elman_sequential_free may come before elman_trainer_free.
+///
+/// Stateful layers go on from where the last call ended, be it a step, an evaluation, a predict or a run, and
+/// leave their states to the next, as in Keras; gradients do not run back into them.
+/// elman_sequential_reset_states makes them zero.
 ///
 /// Threads: functions that take it const may run on any number of threads at once; the others need it alone.
 /// Other threads may use the network during a step: they and the step wait for each other.
 pub struct elman_trainer {
-    trainer: Trainer,
-    network: elman_sequential,
+    pub(super) trainer: Trainer,
+    pub(super) network: elman_sequential,
 }
 
-/// Fills `config` with the defaults. struct_size is `sizeof *config` as your compiler sees it: no more bytes than that are
-/// written.
+/// Fills `config` with the defaults. struct_size is `sizeof *config` as your compiler sees it: no more bytes
+/// than that are written.
 ///
 /// Fails with INVALID_ARGUMENT where struct_size does not even hold the loss.
 ///
@@ -176,10 +185,10 @@ const DEFAULTS: elman_trainer_config = elman_trainer_config {
     struct_size: size_of::<elman_trainer_config>(),
     optimizer: ELMAN_OPTIMIZER_ADAM,
     loss: ELMAN_LOSS_MEAN_SQUARED_ERROR,
-    learning_rate: 0.0,
+    learning_rate: ELMAN_LEARNING_RATE_DEFAULT,
     momentum: 0.0,
     beta_1: 0.9,
-    beta_2: 0.0,
+    beta_2: ELMAN_BETA_2_DEFAULT,
     epsilon: 1e-7,
     weight_decay: 0.004,
     clipping: ELMAN_CLIPPING_NONE,
@@ -217,16 +226,14 @@ unsafe fn read_config(config: *const elman_trainer_config) -> Result<TrainerConf
         nesterov, from_logits, lazy_embeddings, seed, schedule, decay_rate, decay_steps, warmup_steps, warmup_target,
         alpha, staircase, amsgrad, centered, truncate_every, truncate_back,
     });
-    let or = |value: f32, default: f32| if value == 0.0 { default } else { value };
+    let beta_2_or = |default: f32| if given.beta_2 == ELMAN_BETA_2_DEFAULT { default } else { given.beta_2 };
     let elman_trainer_config { momentum, beta_1, epsilon, weight_decay, clip_limit, .. } = given;
-    let beta_2 = or(given.beta_2, 0.999);
+    let beta_2 = beta_2_or(0.999);
     let amsgrad = flag("amsgrad", given.amsgrad)?;
     let centered = flag("centered", given.centered)?;
     let optimizer = match given.optimizer {
         ELMAN_OPTIMIZER_SGD => Optimizer::Sgd { momentum, nesterov: flag("nesterov", given.nesterov)? },
-        ELMAN_OPTIMIZER_RMSPROP => {
-            Optimizer::RmsProp { rho: or(given.beta_2, 0.9), momentum, epsilon, centered }
-        }
+        ELMAN_OPTIMIZER_RMSPROP => Optimizer::RmsProp { rho: beta_2_or(0.9), momentum, epsilon, centered },
         ELMAN_OPTIMIZER_ADAM => Optimizer::Adam { beta_1, beta_2, epsilon, amsgrad },
         ELMAN_OPTIMIZER_ADAMW => Optimizer::AdamW { beta_1, beta_2, epsilon, amsgrad, weight_decay },
         elman_optimizer(other) => return Err(unknown("optimizer", other)),
@@ -247,7 +254,9 @@ unsafe fn read_config(config: *const elman_trainer_config) -> Result<TrainerConf
         elman_clipping(other) => return Err(unknown("clipping", other)),
     };
     let elman_trainer_config { learning_rate, decay_steps, decay_rate, alpha, .. } = given;
-    let initial = or(learning_rate, optimizer.default_rate());
+    let rate_or =
+        |default| if learning_rate == ELMAN_LEARNING_RATE_DEFAULT { default } else { learning_rate };
+    let initial = rate_or(optimizer.default_rate());
     let schedule = match (given.schedule, given.warmup_steps) {
         (ELMAN_SCHEDULE_CONSTANT, _) => Schedule::Constant(initial),
         (ELMAN_SCHEDULE_EXPONENTIAL, _) => {
@@ -257,7 +266,7 @@ unsafe fn read_config(config: *const elman_trainer_config) -> Result<TrainerConf
         (ELMAN_SCHEDULE_COSINE, 0) => Schedule::Cosine { initial, decay_steps, alpha, warmup: None },
         (ELMAN_SCHEDULE_COSINE, steps) => {
             let warmup = Some((given.warmup_target, steps));
-            Schedule::Cosine { initial: learning_rate, decay_steps, alpha, warmup }
+            Schedule::Cosine { initial: rate_or(0.0), decay_steps, alpha, warmup }
         }
         (elman_schedule(other), _) => return Err(unknown("schedule", other)),
     };
@@ -282,7 +291,9 @@ unsafe fn read_config(config: *const elman_trainer_config) -> Result<TrainerConf
 ///
 /// On success *out is the new trainer, and yours to free.
 ///
-/// Fails with NOT_BUILT, INVALID_ARGUMENT (a number outside its range, an unknown enum value, a flag other than 0 and 1),
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (a number outside its range, an unknown enum value, a flag other
+/// than 0 and 1, a loss that does not fit the output: from_logits behind a sigmoid or softmax, a
+/// cross-entropy without it on outputs that are no probabilities, a categorical one of a single output),
 /// UNSUPPORTED (the last layer gives two arrays, truncation of a network that it is not for,
 /// elman_sequential_drop_weights has freed the weights), OUT_OF_MEMORY.
 ///
@@ -306,13 +317,15 @@ pub unsafe extern "C" fn elman_trainer_new(
     })
 }
 
-/// One step on x [batch, steps, features] and target, which is laid out as the network's output (the sparse loss: one class
-/// number for each row of it). *loss receives the batch's loss before the weights moved. `options` may be NULL. Where the
-/// network gives sequences, masked steps do not count in the loss.
+/// One step on x [batch, steps, features] and target, which is laid out as the network's output (the sparse
+/// loss: one class number for each row of it). *loss receives the batch's loss before the weights moved.
+/// `options` may be NULL. Where the network gives sequences, masked steps do not count in the loss; a batch
+/// that is masked throughout has loss 0 (but for penalties), and is no step: nothing moves.
 ///
-/// Fails like elman_sequential_run, and with NOT_FINITE where the loss or a gradient is a NaN or an infinity, UNSUPPORTED
-/// where truncation meets ONNX padding or elman_sequential_drop_weights has freed the weights: weights and optimizer are
-/// unchanged then, as after any other failure.
+/// Fails like elman_sequential_run, and with INVALID_ARGUMENT for a class number that is none where its
+/// weight is not 0, NOT_FINITE where the loss, a gradient, a new weight or what the optimizer keeps is a NaN
+/// or an infinity, UNSUPPORTED where truncation meets ONNX padding or elman_sequential_drop_weights has freed
+/// the weights: weights, optimizer and states are unchanged then, as after any other failure.
 ///
 /// Threads: the trainer must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -354,9 +367,9 @@ pub unsafe extern "C" fn elman_trainer_step_tokens(
     unsafe { step(trainer, given, options, loss) }
 }
 
-/// elman_trainer_step where each row counts by its weight: weights is [batch], or [batch, steps] where the network gives
-/// sequences. The loss is the sum of weight x loss over what counts, divided by its number and not by the weights' sum, as
-/// in Keras.
+/// elman_trainer_step where each row counts by its weight: weights is [batch], or [batch, steps] where the
+/// network gives sequences. The loss is the sum of weight x loss over what counts, divided by its number and
+/// not by the weights' sum, as in Keras.
 ///
 /// Fails like elman_trainer_step.
 ///
@@ -406,10 +419,12 @@ pub unsafe extern "C" fn elman_trainer_step_weighted_tokens(
     unsafe { step(trainer, given, options, loss) }
 }
 
-/// *loss receives what a step's would be, over any number of rows, without dropout and with nothing moved; *accuracy the
-/// share of right answers: the class of the largest prediction, or a probability on the right side of one half; a NaN for
-/// the mean squared error, which knows none. accuracy may be NULL; so may weights, with weights_len 0, where all rows count
-/// alike.
+/// *loss receives what a step's would be, over any number of rows, without dropout and with no weight moved;
+/// *accuracy the
+/// share of right answers: the class of the largest prediction (the first of several), or a probability on
+/// the right side of one half; a NaN for the mean squared error, which knows none. What is masked or has
+/// weight 0 does not count in it. accuracy may be NULL; so may weights, with weights_len 0, where all rows
+/// count alike. With masks, lengths or states, and for a weighted accuracy: elman_trainer_evaluate_examples.
 ///
 /// Fails like elman_trainer_step, but for NOT_FINITE: a loss that is a NaN or an infinity is given as it is.
 ///
@@ -466,6 +481,17 @@ struct GivenRows<T> {
     weights: Option<Given<f32>>,
 }
 
+/// How many outputs a batch has, and how many target numbers each.
+pub(super) fn target_shape(
+    trainer: &Trainer,
+    network: &Sequential,
+    (batch, steps): (usize, usize),
+) -> Result<(usize, usize), Failure> {
+    let columns = network.network("trainer")?.output.features;
+    let outputs = network.output_len(batch, steps)? / columns;
+    Ok((outputs, trainer.config().loss.target_columns(columns)))
+}
+
 /// [`GivenRows`] whose every length fits.
 struct Rows<T> {
     x: Input<T>,
@@ -488,9 +514,7 @@ impl<T: Element> GivenRows<T> {
         let x = T::input(self.x)?;
         let target = Input::new("target", self.target.0, self.target.1)?;
         let weights = self.weights.map(|(start, len)| Input::new("weights", start, len)).transpose()?;
-        let columns = network.network("trainer")?.output.features;
-        let outputs = network.output_len(batch, steps)? / columns;
-        let target_columns = trainer.config().loss.target_columns(columns);
+        let (outputs, target_columns) = target_shape(trainer, network, (batch, steps))?;
         let target = target.expect("rows x target columns", &[outputs, target_columns])?;
         let weights = weights.map(|weights| weights.expect("rows x outputs", &[outputs])).transpose()?;
         Ok(Rows { x: T::expect(x, network, self.sizes)?, sizes: self.sizes, target, weights })
@@ -570,6 +594,220 @@ unsafe fn evaluate<T: Element>(
             loss.copy_from("one", &[1], &[score.loss])?;
             accuracy.map_or(Ok(()), |to| to.copy_from("one", &[1], &[score.accuracy.unwrap_or(f32::NAN)]))
         }
+    })
+}
+
+/// The first half of a step, for hosts that change gradients or average them between processes: *loss
+/// receives the batch's loss, penalties included, and `gradients` (elman_sequential_parameter_count floats)
+/// its gradients in the order of elman_sequential_get_parameters, before they are clipped; those of frozen
+/// layers are 0. Nothing moves, neither weights nor the states of stateful layers, until elman_trainer_apply.
+///
+/// Fails like elman_trainer_step, and with UNSUPPORTED where the trainer truncates, whose step is several.
+///
+/// Threads: the trainer must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_trainer_backward(
+    trainer: *mut elman_trainer,
+    x: *const f32,
+    x_len: usize,
+    batch: usize,
+    steps: usize,
+    target: *const f32,
+    target_len: usize,
+    options: *const elman_run_options,
+    gradients: *mut f32,
+    gradients_len: usize,
+    loss: *mut f32,
+) -> elman_status {
+    let given = GivenRows::new((x, x_len), (batch, steps), (target, target_len));
+    // SAFETY: the contract at the top of the header is `backward`'s.
+    unsafe { backward(trainer, given, options, (gradients, gradients_len), loss) }
+}
+
+/// elman_trainer_backward for token ids [batch, steps].
+///
+/// Fails like elman_trainer_backward, and with INVALID_ARGUMENT where an id is outside the vocabulary.
+///
+/// Threads: the trainer must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_trainer_backward_tokens(
+    trainer: *mut elman_trainer,
+    ids: *const i32,
+    ids_len: usize,
+    batch: usize,
+    steps: usize,
+    target: *const f32,
+    target_len: usize,
+    options: *const elman_run_options,
+    gradients: *mut f32,
+    gradients_len: usize,
+    loss: *mut f32,
+) -> elman_status {
+    let given = GivenRows::new((ids, ids_len), (batch, steps), (target, target_len));
+    // SAFETY: the contract at the top of the header is `backward`'s.
+    unsafe { backward(trainer, given, options, (gradients, gradients_len), loss) }
+}
+
+/// # Safety
+/// What the header asks of its callers.
+unsafe fn backward<T: Element>(
+    trainer: *mut elman_trainer,
+    given: GivenRows<T>,
+    options: *const elman_run_options,
+    gradients: (*mut f32, usize),
+    loss: *mut f32,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody else uses meanwhile: the caller's duty.
+        let elman_trainer { trainer, network } = unsafe { unshared("trainer", trainer) }?;
+        let network = network.read()?;
+        let loss = Output::new("loss", loss, 1)?;
+        let gradients = Output::new("gradients", gradients.0, gradients.1)?;
+        let (batch, steps) = given.sizes;
+        let rows = given.check(trainer, &network)?;
+        let gradients = gradients.expect("parameter_count", &[network.parameter_count()?])?;
+        // SAFETY: readable for its struct_size bytes: the caller's duty.
+        let options = unsafe { Options::read(options, &network, batch, steps) }?;
+        for span in rows.spans() {
+            options.check_overlap(span, &loss)?;
+            options.check_overlap(span, &gradients)?;
+        }
+        loss.apart_from(gradients.span())?;
+        // SAFETY: as long as C says: the caller's duty; apart, checked above.
+        let (examples, options) = unsafe { (rows.examples(), options.into_run_options()) };
+        // SAFETY: as above.
+        let value = trainer.backward(&network, examples, options, unsafe { gradients.slice() })?;
+        // SAFETY: valid for a write: the caller's duty.
+        unsafe { loss.copy_from("one", &[1], &[value]) }
+    })
+}
+
+/// The second half of a step: clips `gradients`, laid out as elman_trainer_backward gives them, and moves the
+/// weights by them. With the gradients of one elman_trainer_backward as they are, the two have the bits of
+/// one elman_trainer_step: a batch that was masked throughout, for one, moves nothing. Stateful layers go on
+/// from where the last elman_trainer_backward ended. With lazy_embeddings those rows move that it met or
+/// whose gradient is not 0.
+///
+/// Fails with LENGTH_MISMATCH, OUT_OF_MEMORY, NOT_FINITE where a gradient, a new weight or what the optimizer
+/// keeps is a NaN or an infinity, UNSUPPORTED (elman_sequential_drop_weights has freed the weights): nothing
+/// has moved then.
+///
+/// Threads: the trainer must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_trainer_apply(
+    trainer: *mut elman_trainer,
+    gradients: *const f32,
+    gradients_len: usize,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
+        let elman_trainer { trainer, network } = unsafe { unshared("trainer", trainer) }?;
+        let mut network = network.write()?;
+        let gradients = Input::new("gradients", gradients, gradients_len)?
+            .expect("parameter_count", &[network.parameter_count()?])?;
+        // SAFETY: as long as C says: the contract at the top of the header.
+        trainer.apply(&mut network, unsafe { gradients.slice() })?;
+        Ok(())
+    })
+}
+
+/// *steps receives how many steps the trainer has taken, those before a checkpoint included.
+///
+/// Fails with nothing but what all functions may.
+///
+/// Threads: any number at once on one trainer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_trainer_steps(trainer: *const elman_trainer, steps: *mut u64) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
+        let trainer = unsafe { shared("trainer", trainer) }?;
+        let steps = Place::new("steps", steps)?;
+        // SAFETY: valid for a write: the contract at the top of the header.
+        unsafe { steps.put(trainer.trainer.steps()) };
+        Ok(())
+    })
+}
+
+/// *learning_rate receives the rate of the next step.
+///
+/// Fails with nothing but what all functions may.
+///
+/// Threads: any number at once on one trainer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_trainer_get_learning_rate(
+    trainer: *const elman_trainer,
+    learning_rate: *mut f32,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
+        let trainer = unsafe { shared("trainer", trainer) }?;
+        let learning_rate = Place::new("learning_rate", learning_rate)?;
+        // SAFETY: valid for a write: the contract at the top of the header.
+        unsafe { learning_rate.put(trainer.trainer.learning_rate()) };
+        Ok(())
+    })
+}
+
+/// Takes all further steps at this rate, in place of the configuration's schedule;
+/// ELMAN_LEARNING_RATE_DEFAULT stands for the optimizer's own. 0 moves nothing but what momentum moves.
+///
+/// Fails with INVALID_ARGUMENT for another rate below 0, or one that is not finite.
+///
+/// Threads: the trainer must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_trainer_set_learning_rate(
+    trainer: *mut elman_trainer,
+    learning_rate: f32,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
+        let elman_trainer { trainer, .. } = unsafe { unshared("trainer", trainer) }?;
+        let default = trainer.config().optimizer.default_rate();
+        let is_default = learning_rate == ELMAN_LEARNING_RATE_DEFAULT;
+        trainer.set_learning_rate(if is_default { default } else { learning_rate })?;
+        Ok(())
+    })
+}
+
+/// Freezes the weights of a layer (false), or lets them move again: Keras's trainable. What is frozen has
+/// gradients of 0, counts in no norm and no penalty, and keeps what the optimizer has beside it. Its dropout
+/// stays active.
+///
+/// Fails with INVALID_ARGUMENT (no such layer, or one without weights).
+///
+/// Threads: the trainer must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_trainer_set_trainable(
+    trainer: *mut elman_trainer,
+    layer: usize,
+    trainable: elman_bool,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
+        let elman_trainer { trainer, .. } = unsafe { unshared("trainer", trainer) }?;
+        trainer.set_trainable(layer, trainable.read("trainable")?)?;
+        Ok(())
+    })
+}
+
+/// Keeps a weight out of AdamW's weight decay (false), or lets it in again: Keras's
+/// exclude_from_weight_decay. At first it acts on every weight, biases included, as in Keras.
+///
+/// Fails with INVALID_ARGUMENT (no such layer, an unknown weight, or one that the layer does not have).
+///
+/// Threads: the trainer must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_trainer_set_weight_decay(
+    trainer: *mut elman_trainer,
+    layer: usize,
+    which: elman_weight,
+    decays: elman_bool,
+) -> elman_status {
+    boundary(|| {
+        // SAFETY: a live handle that nobody else uses meanwhile: the contract at the top of the header.
+        let elman_trainer { trainer, .. } = unsafe { unshared("trainer", trainer) }?;
+        trainer.set_decays(layer, which.read()?, decays.read("decays")?)?;
+        Ok(())
     })
 }
 

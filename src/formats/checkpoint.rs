@@ -7,14 +7,15 @@
 //! | `format` | `elman-trainer` |
 //! | `version` | `2` |
 //! | `network` | the layers as JSON, as in a model file: see [`layers`](super::layers) |
-//! | `trainer` | a JSON object `{"config": {...}, "steps": N}`: the configuration as its fields are named, the steps taken |
+//! | `trainer` | JSON, `{"config": {...}, "steps": N}`: the configuration by its fields, the steps taken |
 //!
-//! The tensors, all F32, are the weights as in a model file, `layers.{i}.{name}`, and for each of them what the optimizer
-//! keeps beside it, of the same shape: `slot.0.layers.{i}.{name}`, `slot.1.layers.{i}.{name}`, .... Dropout masks and the
-//! order of rows are functions of the seed and the steps, so that no generator has a state to be kept.
+//! The tensors, all F32, are the weights as in a model file, `layers.{i}.{name}`, and for each of them what
+//! the optimizer keeps beside it, of the same shape: `slot.0.layers.{i}.{name}`, `slot.1.layers.{i}.{name}`,
+//! .... Dropout masks and the order of rows are functions of the seed and the steps, so that no generator has
+//! a state to be kept.
 //!
-//! Version 1 had all weights and each slot as one flat array, and nothing of the layers: whose they are cannot be told,
-//! so such a file is refused, and its message says how the weights are had.
+//! Version 1 had all weights and each slot as one flat array, and nothing of the layers: whose they are
+//! cannot be told, so such a file is refused, and its message says how the weights are had.
 
 use std::io::{Read, Seek};
 use std::path::Path;
@@ -34,7 +35,8 @@ const FORMAT: &str = "elman-trainer";
 const VERSION: &str = "2";
 const VERSION_WITHOUT_LAYERS: &str = "1";
 
-/// Steps up to here are whole numbers in `f64`, which schedules and optimizers reckon in, and have a next one.
+/// Steps up to here are whole numbers in `f64`, which schedules and optimizers reckon in, and have a next
+/// one.
 const MOST_STEPS: u64 = 1 << 53;
 
 #[derive(Serialize, Deserialize)]
@@ -45,14 +47,15 @@ struct Training {
 }
 
 impl Trainer {
-    /// Writes the training's state, and the model's layers and weights, to a file, from which [`load`](Self::load) goes on
-    /// to the same bits. The file is replaced as [`Sequential::save`] does it.
+    /// Writes the training's state, and the model's layers and weights, to a file, from which
+    /// [`load`](Self::load) goes on to the same bits. The file is replaced as [`Sequential::save`] does it.
     ///
     /// # Errors
     /// [`Error::NotBuilt`](crate::Error::NotBuilt), [`Error::Io`](crate::Error::Io),
-    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory); [`Error::InvalidArgument`](crate::Error::InvalidArgument) for a
-    /// model of another shape than the one that the trainer was made for;
-    /// [`Error::Unsupported`](crate::Error::Unsupported) after [`drop_weights`](Sequential::drop_weights).
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory);
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for a model of another shape than the one
+    /// that the trainer was made for; [`Error::Unsupported`](crate::Error::Unsupported) after
+    /// [`drop_weights`](Sequential::drop_weights).
     pub fn save(&self, model: &Sequential, path: impl AsRef<Path>) -> Result<()> {
         self.image(model)?.save(path.as_ref())
     }
@@ -92,15 +95,15 @@ impl Trainer {
 
     /// Reads what [`save`](Self::save) wrote: gives `model` the weights, and the trainer to go on with.
     ///
-    /// `model` must have the layers of the one that was trained, in all that a result depends on: sizes, activations,
-    /// directions, rates, everything but initialisers and [`Unroll`](crate::Unroll). A checkpoint of another network is
-    /// refused with a sentence that says what differs.
+    /// `model` must have the layers of the one that was trained, in all that a result depends on: sizes,
+    /// activations, directions, rates, everything but initialisers and [`Unroll`](crate::Unroll). A
+    /// checkpoint of another network is refused with a sentence that says what differs.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io); [`Error::BadFormat`](crate::Error::BadFormat) for a file that is no checkpoint of
-    /// such a model; [`Error::NotBuilt`](crate::Error::NotBuilt); [`Error::OutOfMemory`](crate::Error::OutOfMemory);
-    /// [`Error::Unsupported`](crate::Error::Unsupported) after [`drop_weights`](Sequential::drop_weights). The model is
-    /// unchanged then.
+    /// [`Error::Io`](crate::Error::Io); [`Error::BadFormat`](crate::Error::BadFormat) for a file that is no
+    /// checkpoint of such a model; [`Error::NotBuilt`](crate::Error::NotBuilt);
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory); [`Error::Unsupported`](crate::Error::Unsupported)
+    /// after [`drop_weights`](Sequential::drop_weights). The model is unchanged then.
     pub fn load(model: &mut Sequential, path: impl AsRef<Path>) -> Result<Self> {
         model.whole_network("load")?;
         let mut source = Source::open(path.as_ref())?;

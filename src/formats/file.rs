@@ -14,7 +14,8 @@ const UNFINISHED: (&str, &str) = (".elman-", ".tmp");
 
 /// Opens a regular file for reading. A FIFO would wait, a device may never end.
 pub(super) fn open(path: &Path) -> io::Result<(File, u64)> {
-    // Looked at before, since opening can wait already, and after, since the name may mean another file by then.
+    // Looked at before, since opening can wait already, and after, since the name may mean another file by
+    // then.
     check_regular(&fs::metadata(path)?)?;
     let file = File::open(path)?;
     let found = file.metadata()?;
@@ -32,12 +33,13 @@ fn no_regular_file() -> Error {
 
 /// Writes a file so that at `path` there is always either what was there before or all of the new bytes.
 ///
-/// They go to a new file in the same directory, are flushed to the disk, and then take the name in one step; the new
-/// file gets the mode and the owner of the one it replaces. Symbolic links are followed. When anything fails, the new
-/// file is removed.
+/// They go to a new file in the same directory, are flushed to the disk, and then take the name in one step;
+/// the new file gets the mode and the owner of the one it replaces. Symbolic links are followed. When
+/// anything fails, the new file is removed.
 ///
-/// What can be written and not be replaced is written in place, and a failure then leaves it damaged: a file that is a
-/// mount point, one whose owner only its owner can keep, or one in a directory that takes no new files.
+/// What can be written and not be replaced is written in place, and a failure then leaves it damaged: a file
+/// that is a mount point, one whose owner only its owner can keep, or one in a directory that takes no new
+/// files.
 pub(super) fn replace(path: &Path, write: Content<'_>) -> io::Result<()> {
     if path.file_name().is_none() {
         return Err(Error::new(ErrorKind::InvalidInput, "the path does not end in a file name"));
@@ -165,7 +167,8 @@ fn create_in(directory: &Path, private: bool) -> io::Result<(File, PathBuf)> {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = directory.join(format!("{}{}-{count}{}", UNFINISHED.0, process::id(), UNFINISHED.1));
         match options.open(&path) {
-            // Of another host on a shared disk, of another container, or of a dead process that had our number.
+            // Of another host on a shared disk, of another container, or of a dead process that had our
+            // number.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
             Ok(file) => {
@@ -178,8 +181,8 @@ fn create_in(directory: &Path, private: bool) -> io::Result<(File, PathBuf)> {
     }
 }
 
-/// Removes the unfinished files of processes that were killed: those that nobody has locked. Without locks there is no
-/// telling them from others, and they stay.
+/// Removes the unfinished files of processes that were killed: those that nobody has locked. Without locks
+/// there is no telling them from others, and they stay.
 fn remove_leftovers(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
@@ -209,7 +212,8 @@ fn keep_owner_and_mode(file: &File, old: &fs::Metadata) -> io::Result<()> {
     if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
         fchown(file, Some(old.uid()), Some(old.gid()))?;
     }
-    // Last, since a new owner takes some bits away. Some file systems have one mode for all, and refuse to set it.
+    // Last, since a new owner takes some bits away. Some file systems have one mode for all, and refuse to
+    // set it.
     if file.metadata()?.mode() == old.mode() { Ok(()) } else { file.set_permissions(old.permissions()) }
 }
 

@@ -1,9 +1,9 @@
-//! JSON of strangers, read so that it cannot cost more memory than its own length asks for; and our own, written so
-//! that no memory is a status.
+//! JSON of strangers, read so that it cannot cost more memory than its own length asks for; and our own,
+//! written so that no memory is a status.
 //!
-//! serde_json keeps what it reads, and what it is told of, without asking whether there is memory. So headers, which
-//! may be large, are read by [`Json`], a cursor that allocates next to nothing. What is small once it was
-//! [checked](small) (names, numbers, few levels) goes to serde_json.
+//! serde_json keeps what it reads, and what it is told of, without asking whether there is memory. So
+//! headers, which may be large, are read by [`Json`], a cursor that allocates next to nothing. What is small
+//! once it was [checked](small) (names, numbers, few levels) goes to serde_json.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! A network's layers as JSON, in model files and in checkpoints.
 //!
-//! `{"input_size": N, "layers": [...]}`: features a step (1 where an embedding comes first) and the layers from input to
-//! output, each one of
+//! `{"input_size": N, "layers": [...]}`: features a step (1 where an embedding comes first) and the layers
+//! from input to output, each one of
 //!
 //! ```json
 //! {"type": "embedding", "vocabulary": 5000, "size": 100, "mask_zero": false}
@@ -14,12 +14,12 @@
 //! {"type": "dropout", "rate": 0.5}
 //! ```
 //!
-//! The values above are the defaults (Keras's), taken where a field is missing; `vocabulary`, `size`, `units` and
-//! `rate` have none. `simple_rnn` in a bidirectional layer has the fields of a `simple_rnn` layer without `type`.
-//! `activation` is `linear`, `tanh`, `relu`, `sigmoid` or, in a dense layer, `softmax`; `unroll` is `auto`, `looped`
-//! or `unrolled`; `merge_mode` is `concat`, `sum`, `mul`, `ave` or `none`. An unknown field, type or name is an
-//! error, and so is a field that is there twice. `return_state`, which earlier versions wrote, is read and means nothing: a
-//! run that wants the final states asks for them.
+//! The values above are the defaults (Keras's), taken where a field is missing; `vocabulary`, `size`, `units`
+//! and `rate` have none. `simple_rnn` in a bidirectional layer has the fields of a `simple_rnn` layer without
+//! `type`. `activation` is `linear`, `tanh`, `relu`, `sigmoid` or, in a dense layer, `softmax`; `unroll` is
+//! `auto`, `looped` or `unrolled`; `merge_mode` is `concat`, `sum`, `mul`, `ave` or `none`. An unknown field,
+//! type or name is an error, and so is a field that is there twice. `return_state`, which earlier versions
+//! wrote, is read and means nothing: a run that wants the final states asks for them.
 
 use serde::de::Deserializer;
 use serde::ser::{SerializeStruct, Serializer};
@@ -75,7 +75,8 @@ fn read_layer(text: &str) -> Result<Layer> {
     object.layer()
 }
 
-/// Whether a model has these layers, initialisers and the driver aside, which no result depends on; else what differs.
+/// Whether a model has these layers, initialisers and the driver aside, which no result depends on; else what
+/// differs.
 pub(super) fn check_same(model: &Sequential, input_size: usize, layers: &[Layer]) -> Result<()> {
     if input_size != model.input_size() {
         return Err(bad(format_args!(
@@ -147,8 +148,8 @@ macro_rules! object {
 }
 
 object! {
-    /// The fields of all layer types, in the order they are written in. One struct for all, because an enum with a tag
-    /// makes serde keep a layer's whole JSON until it has found the tag.
+    /// The fields of all layer types, in the order they are written in. One struct for all, because an enum
+    /// with a tag makes serde keep a layer's whole JSON until it has found the tag.
     struct LayerObject {
         r#type: LayerType,
         vocabulary: usize,

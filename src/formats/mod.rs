@@ -1,11 +1,11 @@
 //! File formats: bytes in, layers out, and back.
 //!
 //! Bytes come from strangers. Everything they claim is compared with what is really there before anything is
-//! allocated by their word, and what a reader does not understand is an error, never ignored: a model that loads
-//! computes what its file says.
+//! allocated by their word, and what a reader does not understand is an error, never ignored: a model that
+//! loads computes what its file says.
 //!
-//! `model` and `checkpoint` are the two kinds of file, both `safetensors` with the JSON of `layers` in its metadata;
-//! `json` reads the JSON of strangers; `file` opens and replaces files.
+//! `model` and `checkpoint` are the two kinds of file, both `safetensors` with the JSON of `layers` in its
+//! metadata; `json` reads the JSON of strangers; `file` opens and replaces files.
 
 #![forbid(unsafe_code)]
 

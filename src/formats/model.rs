@@ -12,15 +12,15 @@
 //! Other metadata keys are remarks, without effect. No key of an object is there twice.
 //!
 //! Each weight is a tensor `layers.{i}.{name}`, `i` counting all layers from 0 and the name being
-//! [`Weight::name`](crate::Weight::name): F32, in Keras's layout and shape, so a bias has one dimension. No tensor may
-//! be missing and none may be left over.
+//! [`Weight::name`](crate::Weight::name): F32, in Keras's layout and shape, so a bias has one dimension. No
+//! tensor may be missing and none may be left over.
 //!
-//! Values are taken as they are: a NaN or an infinity among the weights loads, as it may be just what somebody wants
-//! to look at. Initialisers are not kept, since the weights they made are; a loaded layer has Keras's defaults.
-//! The state of a stateful layer is not kept either.
+//! Values are taken as they are: a NaN or an infinity among the weights loads, as it may be just what
+//! somebody wants to look at. Initialisers are not kept, since the weights they made are; a loaded layer has
+//! Keras's defaults. The state of a stateful layer is not kept either.
 //!
-//! One model gives the same bytes each time it is saved: tensors stand in layer order, and nothing of the time, the
-//! place or the machine goes in.
+//! One model gives the same bytes each time it is saved: tensors stand in layer order, and nothing of the
+//! time, the place or the machine goes in.
 
 use std::io::{Read, Seek};
 use std::path::Path;
@@ -40,28 +40,31 @@ impl Sequential {
     /// Writes the layers and their weights to a safetensors file, layout version 1.
     ///
     /// The file appears at `path` complete or not at all: it is written beside `path` under another name
-    /// (`.elman-*.tmp`), flushed to the disk, and then renamed; a file that was there before stays whole if anything
-    /// fails, and its mode and owner are kept, but not its hard links, access lists and extended attributes. A new one
-    /// has the mode that the process gives to files. Symbolic links are followed. What is there and no regular file (a
-    /// directory, a FIFO, a device), or may not be written, is left alone.
+    /// (`.elman-*.tmp`), flushed to the disk, and then renamed; a file that was there before stays whole if
+    /// anything fails, and its mode and owner are kept, but not its hard links, access lists and extended
+    /// attributes. A new one has the mode that the process gives to files. Symbolic links are followed. What
+    /// is there and no regular file (a directory, a FIFO, a device), or may not be written, is left alone.
     ///
-    /// Where a file can be written and not be replaced (it is a mount point, its directory takes no new files, or its
-    /// owner is somebody else) it is written in place, which is *not* atomic: a failure leaves it damaged, and says so.
+    /// Where a file can be written and not be replaced (it is a mount point, its directory takes no new
+    /// files, or its owner is somebody else) it is written in place, which is *not* atomic: a failure leaves
+    /// it damaged, and says so.
     ///
-    /// A process that is killed while it saves leaves its unfinished file behind; the next save into the same directory
-    /// removes it.
+    /// A process that is killed while it saves leaves its unfinished file behind; the next save into the same
+    /// directory removes it.
     ///
-    /// The same model always gives the same bytes. Initialisers and the states of stateful layers are not kept.
+    /// The same model always gives the same bytes. Initialisers and the states of stateful layers are not
+    /// kept.
     ///
     /// # Errors
     /// [`Error::NotBuilt`](crate::Error::NotBuilt), [`Error::Io`](crate::Error::Io),
-    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory), [`Error::Unsupported`](crate::Error::Unsupported) after
-    /// [`drop_weights`](Self::drop_weights).
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory), [`Error::Unsupported`](crate::Error::Unsupported)
+    /// after [`drop_weights`](Self::drop_weights).
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         self.image()?.save(path.as_ref())
     }
 
-    /// The bytes that [`save`](Self::save) writes, for hosts without files; [`load_bytes`](Self::load_bytes) reads them.
+    /// The bytes that [`save`](Self::save) writes, for hosts without files; [`load_bytes`](Self::load_bytes)
+    /// reads them.
     ///
     /// # Errors
     /// As [`save`](Self::save), but for those of files.
@@ -90,14 +93,14 @@ impl Sequential {
     ///
     /// Anything in the file that is missing, left over, there twice, of another shape or type, or unknown is
     /// [`Error::BadFormat`](crate::Error::BadFormat). Every size in it is compared with the file before it is
-    /// allocated: reading takes at most six times the file's bytes. The model that comes of it takes its weights once
-    /// plain and once packed, where columns are padded to a multiple of up to 16, and 2 KB a layer, of which there are at
-    /// most 65,536.
+    /// allocated: reading takes at most six times the file's bytes. The model that comes of it takes its
+    /// weights once plain and once packed, where columns are padded to a multiple of up to 16, and 2 KB a
+    /// layer, of which there are at most 65,536.
     ///
     /// # Errors
-    /// [`Error::BadFormat`](crate::Error::BadFormat); [`Error::Io`](crate::Error::Io), also for what is no regular
-    /// file; [`Error::OutOfMemory`](crate::Error::OutOfMemory); [`Error::Unsupported`](crate::Error::Unsupported) when
-    /// `ELMAN_ISA` cannot be carried out.
+    /// [`Error::BadFormat`](crate::Error::BadFormat); [`Error::Io`](crate::Error::Io), also for what is no
+    /// regular file; [`Error::OutOfMemory`](crate::Error::OutOfMemory);
+    /// [`Error::Unsupported`](crate::Error::Unsupported) when `ELMAN_ISA` cannot be carried out.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let mut source = Source::open(path.as_ref())?;
         read(&mut source).map_err(|error| source.named(error))
@@ -156,8 +159,8 @@ struct Found {
     at: u64,
 }
 
-/// Finds the weights of all layers. Nothing is allocated by the config's sizes: each is compared first with a tensor that
-/// is really there, and only then used to reckon the next layer's.
+/// Finds the weights of all layers. Nothing is allocated by the config's sizes: each is compared first with a
+/// tensor that is really there, and only then used to reckon the next layer's.
 fn find_weights(tensors: &mut Tensors<'_>, input_size: usize, layers: &[Layer]) -> Result<Vec<Found>> {
     let mut input = Shape { features: input_size, sequence: true };
     let mut found = with_room(tensors.count())?;

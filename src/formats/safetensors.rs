@@ -1,7 +1,9 @@
-//! The safetensors format: eight bytes with the header's length, the header in JSON, and the tensors' bytes behind it.
+//! The safetensors format: eight bytes with the header's length, the header in JSON, and the tensors' bytes
+//! behind it.
 //!
-//! Read and written by a few lines of our own: the crate of that name takes a key that is there twice, adds up sizes
-//! unchecked, keeps metadata in an order that changes from run to run, and wants everything in memory at once.
+//! Read and written by a few lines of our own: the crate of that name takes a key that is there twice, adds
+//! up sizes unchecked, keeps metadata in an order that changes from run to run, and wants everything in
+//! memory at once.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -237,6 +237,9 @@ mod tests {
     use super::*;
     use crate::simd::Portable;
 
+    /// A function, and its derivative by its result.
+    type Case = (Function, fn(f32) -> f32);
+
     fn check<S: Simd>(s: S) {
         for (rows, columns) in [(1, 1), (3, 15), (2, 16), (2, 33)] {
             let padded = usize::next_multiple_of(columns, SQUARE_LANES);
@@ -245,7 +248,7 @@ mod tests {
             let len = (rows - 1) * stride + padded;
             let g: Vec<f32> = (0..len).map(|i| (i % 13) as f32 - 6.0).collect();
             let h: Vec<f32> = (0..len).map(|i| (i % 7) as f32 / 8.0 - 0.25).collect();
-            let derivatives: [(Function, fn(f32) -> f32); 4] = [
+            let derivatives: [Case; 4] = [
                 (Function::Linear, |_| 1.0),
                 (Function::Tanh, |y| 1.0 - y * y),
                 (Function::Sigmoid, |y| y * (1.0 - y)),

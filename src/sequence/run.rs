@@ -106,7 +106,7 @@ struct Part<'a> {
     given: Given<'a>,
     rows: std::ops::Range<usize>,
     output: &'a mut [f32],
-    scratch: Scratch,
+    scratch: Box<Scratch>,
 }
 
 /// What all parts of a call have in common.
@@ -325,7 +325,7 @@ impl Part<'_> {
         self.scratch.work.arrange(rows, steps, self.given.mask, padding);
         self.begin_states(common);
         let Given { values, map, .. } = self.given;
-        let Scratch { work, lanes, states, wholes, halves, blank, head, .. } = &mut self.scratch;
+        let Scratch { work, lanes, states, wholes, halves, blank, head, .. } = &mut *self.scratch;
         let [before, after] = wholes;
         let (mut before, mut after) = (before, after);
         let mut fed_by_whole = false;
@@ -381,7 +381,7 @@ impl Part<'_> {
     /// The states before the first step, by rank.
     fn begin_states(&mut self, common: Common<'_>) {
         let Common { network, batch, initial_state, .. } = common;
-        let Scratch { work, states, .. } = &mut self.scratch;
+        let Scratch { work, states, .. } = &mut *self.scratch;
         let mut base = 0;
         for ((_, rnn), state) in network.recurrent().zip(states.iter_mut()) {
             let (units, stride) = (rnn.units(), row_stride(rnn.units()));

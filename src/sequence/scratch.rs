@@ -58,18 +58,18 @@ pub(crate) struct Scratch {
     pub(super) ready: (Bounds, bool),
 }
 
-/// Scratch that is not in use.
+/// Scratch that is not in use, each in a box: it is a kilobyte, and a short call hands it on a few times.
 #[derive(Debug, Default)]
-pub(crate) struct ScratchPool(Spares<Scratch>);
+pub(crate) struct ScratchPool(Spares<Box<Scratch>>);
 
 impl ScratchPool {
     /// A used one where there is one.
-    pub(crate) fn take(&self) -> Scratch {
+    pub(crate) fn take(&self) -> Box<Scratch> {
         self.0.take().unwrap_or_default()
     }
 
     /// Keeps it for the next call, unless there is no memory for the list.
-    pub(crate) fn give(&self, scratch: Scratch) {
+    pub(crate) fn give(&self, scratch: Box<Scratch>) {
         self.0.give(scratch);
     }
 }

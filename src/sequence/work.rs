@@ -160,8 +160,7 @@ impl Work {
     /// Bytes of the lists.
     pub(super) fn bytes(&self) -> usize {
         let lists: [&[usize]; 5] = [&self.order, &self.lengths, &self.counts, &self.starts, &self.ends];
-        lists.iter().map(|list| list.len() * size_of::<usize>()).sum::<usize>()
-            + self.times.len() * size_of::<u32>()
+        lists.iter().map(|list| size_of_val(*list)).sum::<usize>() + self.times.len() * size_of::<u32>()
     }
 
     /// Whether every row has every step.

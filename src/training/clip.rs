@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use crate::sequence::{clip_factor, scale, sum_of_squares};
 
-/// What is done to gradients before the optimizer sees them: Keras's `global_clipnorm`, `clipnorm`, `clipvalue`.
+/// What is done to gradients before the optimizer sees them: Keras's `global_clipnorm`, `clipnorm`,
+/// `clipvalue`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

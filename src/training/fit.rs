@@ -6,9 +6,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
+use super::evaluate::each_block;
+use super::examples::Rows;
+use super::score::Tally;
 use super::{Examples, Score, Trainer};
 use crate::error::{Error, Result};
-use crate::memory::{List, check_len, refill, zeros};
+use crate::memory::{refill, zeros};
 use crate::sequence::Input;
 use crate::sequential::{RunOptions, Sequential};
 
@@ -17,21 +20,23 @@ use crate::sequential::{RunOptions, Sequential};
 pub struct Fit<'a> {
     /// Times that every row is seen, at most.
     pub epochs: usize,
-    /// Rows a step; the last step of an epoch takes what is left.
+    /// Rows a step; the last step of an epoch takes what is left. With stateful layers it must divide the
+    /// rows.
     pub batch_size: usize,
-    /// Whether rows come in a new order in each epoch, drawn from the trainer's seed.
+    /// Whether rows come in a new order in each epoch, drawn from the trainer's seed. Stateful layers go on
+    /// from row to row of one batch after the other, and want `false`, as in Keras.
     pub shuffle: bool,
     /// Rows that are only looked at.
     pub validation: Option<Examples<'a>>,
-    /// Ends the training after so many epochs without a smaller loss (on the validation rows where there are any).
+    /// Ends the training after so many epochs without a smaller loss (on the validation rows where there are
+    /// any).
     pub patience: Option<usize>,
-    /// Whether a line on the standard error shows how far it is, where that is a terminal. Nothing is printed
-    /// unasked.
+    /// Whether a line on the standard error shows how far it is, where that is a terminal.
     pub progress: bool,
 }
 
 impl Default for Fit<'_> {
-    /// Keras's: one epoch, 32 rows a step, shuffled; but no progress line.
+    /// Keras's: one epoch, 32 rows a step, shuffled; and nothing printed.
     fn default() -> Self {
         Self { epochs: 1, batch_size: 32, shuffle: true, validation: None, patience: None, progress: false }
     }
@@ -42,12 +47,37 @@ impl Default for Fit<'_> {
 pub struct Epoch {
     /// Its number, from 0.
     pub number: usize,
-    /// The mean over the epoch's steps, with dropout active and weights on the move.
+    /// With dropout active and weights on the move: the loss is the mean over the rows of what their steps
+    /// had, accuracies are over all outputs that count.
     pub training: Score,
     /// On the rows that are only looked at, after the epoch.
     pub validation: Option<Score>,
     /// Of the steps alone.
     pub took: Duration,
+}
+
+/// What a step of [`Fitting`] came to.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchEnd {
+    /// The epoch's number, from 0.
+    pub epoch: usize,
+    /// The batch's number in its epoch, from 0.
+    pub number: usize,
+    /// Batches of an epoch.
+    pub batches: usize,
+    /// The batch's, before the weights moved.
+    pub score: Score,
+}
+
+/// What [`Fitting::advance`] has done.
+#[derive(Clone, Copy, Debug)]
+pub enum Advance {
+    /// A step.
+    Batch(BatchEnd),
+    /// The last step of an epoch, told of before, and the look at the validation rows.
+    Epoch(Epoch),
+    /// Nothing: it is over.
+    Done,
 }
 
 impl Sequential {
@@ -59,8 +89,9 @@ impl Sequential {
         self.fit_with(trainer, examples, fit, |_, _, _| true)
     }
 
-    /// [`fit`](Self::fit), calling `after` with the model and the trainer after each epoch: to save a checkpoint, to draw a
-    /// curve, or to end the training by `false`.
+    /// [`fit`](Self::fit), calling `after` with the model and the trainer after each epoch: to save a
+    /// checkpoint, to draw a curve, or to end the training by `false`. [`Fitting`] is the same loop in your
+    /// own hands.
     ///
     /// # Errors
     /// As [`fit`](Self::fit).
@@ -71,6 +102,80 @@ impl Sequential {
         fit: Fit<'_>,
         mut after: impl FnMut(&Self, &Trainer, &Epoch) -> bool,
     ) -> Result<Vec<Epoch>> {
+        let mut history: Vec<Epoch> = Vec::new();
+        let mut fitting = Fitting::new(self, trainer, examples, fit)?;
+        let mut line = None;
+        loop {
+            match fitting.advance(self, trainer)? {
+                Advance::Batch(end) if fit.progress => {
+                    let line = line.get_or_insert_with(|| bar(&end, fit.epochs));
+                    line.inc(1);
+                    line.set_message(format!("loss {:.4}", end.score.loss));
+                }
+                Advance::Batch(_) => {}
+                Advance::Epoch(epoch) => {
+                    line.take().iter().for_each(ProgressBar::finish_and_clear);
+                    history.push(epoch);
+                    if !after(self, trainer, &epoch) {
+                        fitting.stop();
+                    }
+                }
+                Advance::Done => return Ok(history),
+            }
+        }
+    }
+}
+
+/// [`Sequential::fit`] step by step, for what has to happen between the steps: other learning rates, frozen
+/// layers, an end in the middle of an epoch.
+///
+/// ```
+/// use elman::{Advance, Dense, Examples, Fit, Fitting, Loss, Optimizer, Sequential, SimpleRnn, Trainer, TrainerConfig};
+///
+/// # fn main() -> Result<(), elman::Error> {
+/// let mut net = Sequential::new(3).add(SimpleRnn::new(8)).add(Dense::new(1)).build(1)?;
+/// let mut trainer = Trainer::new(&net, TrainerConfig::new(Optimizer::adam(), Loss::MeanSquaredError))?;
+/// let (x, target) = (vec![0.5; 40 * 10 * 3], vec![1.0; 40]);
+/// let examples = Examples::floats(&x, 40, 10, &target);
+/// let mut fitting = Fitting::new(&net, &trainer, examples, Fit { epochs: 3, ..Fit::default() })?;
+/// loop {
+///     match fitting.advance(&mut net, &mut trainer)? {
+///         Advance::Batch(_) => {}
+///         Advance::Epoch(_) => trainer.set_learning_rate(trainer.learning_rate() * 0.5)?,
+///         Advance::Done => break,
+///     }
+/// }
+/// assert_eq!(trainer.steps(), 6);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Fitting<'a> {
+    examples: Examples<'a>,
+    fit: Fit<'a>,
+    gatherer: Gatherer,
+    /// Of the validation rows, where they come batch by batch.
+    looker: Option<Gatherer>,
+    order: Vec<usize>,
+    epoch: usize,
+    /// Rows seen of this epoch.
+    at: usize,
+    /// Losses times rows.
+    loss: f64,
+    tally: Tally,
+    took: Duration,
+    best: f32,
+    since: usize,
+    stopped: bool,
+}
+
+impl<'a> Fitting<'a> {
+    /// Before the first step. `fit.progress` is not looked at.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for no rows, a batch size of 0, or one that does not divide the rows of a
+    /// model with stateful layers; [`Error::LengthMismatch`]; [`Error::NotBuilt`]; [`Error::OutOfMemory`].
+    pub fn new(model: &Sequential, trainer: &Trainer, examples: Examples<'a>, fit: Fit<'a>) -> Result<Self> {
         let rows = examples.batch;
         if fit.batch_size == 0 || rows == 0 {
             return Err(Error::InvalidArgument(format!(
@@ -78,87 +183,183 @@ impl Sequential {
                 fit.batch_size
             )));
         }
-        let mut gatherer = Gatherer::new(self, trainer, examples, fit.batch_size.min(rows))?;
-        let mut order = List::collected((0..rows).map(Ok))?;
-        let mut history: Vec<Epoch> = Vec::new();
-        let (mut best, mut since) = (f32::INFINITY, 0);
-        for number in 0..fit.epochs {
-            if fit.shuffle {
-                // From the steps taken and not from the epoch: a run that was resumed goes on as if it had not stopped.
-                shuffle(&mut order, trainer.config().seed, trainer.steps());
-            }
-            let bar = bar(&fit, number, rows.div_ceil(fit.batch_size) as u64);
-            let start = Instant::now();
-            let (mut loss, mut right) = (0.0f64, Some(0.0f64));
-            for chosen in order.chunks(fit.batch_size) {
-                let batch = gatherer.gather(examples, chosen);
-                let score = trainer.scored_step(self, batch, RunOptions::default())?;
-                loss += f64::from(score.loss) * chosen.len() as f64;
-                right = right.zip(score.accuracy).map(|(sum, a)| sum + f64::from(a) * chosen.len() as f64);
-                bar.inc(1);
-                bar.set_message(format!("loss {:.4}", score.loss));
-            }
-            let took = start.elapsed();
-            bar.finish_and_clear();
-            let mean = |sum: f64| (sum / rows as f64) as f32;
-            let training = Score { loss: mean(loss), accuracy: right.map(mean) };
-            let validation = fit.validation.map(|rows| trainer.evaluate(self, rows)).transpose()?;
-            let epoch = Epoch { number, training, validation, took };
-            history.push(epoch);
-            let watched = validation.unwrap_or(training).loss;
-            (best, since) = if watched < best { (watched, 0) } else { (best, since + 1) };
-            let go_on = after(self, trainer, &epoch);
-            if !go_on || fit.patience.is_some_and(|patience| since >= patience) {
-                break;
+        let stateful = model.is_stateful();
+        for (what, rows) in [("rows", Some(rows)), ("validation rows", fit.validation.map(|rows| rows.batch))]
+        {
+            if let Some(rows) = rows.filter(|rows| stateful && rows % fit.batch_size != 0) {
+                return Err(Error::InvalidArgument(format!(
+                    "stateful layers need batches of one size: {rows} {what} are no multiple of {}",
+                    fit.batch_size
+                )));
             }
         }
-        Ok(history)
+        let gatherer = |of: Examples<'_>| Gatherer::new(model, trainer, of, fit.batch_size.min(of.batch));
+        let validation = fit.validation.filter(|_| stateful);
+        Ok(Self {
+            examples,
+            fit,
+            gatherer: gatherer(examples)?,
+            looker: validation.map(gatherer).transpose()?,
+            order: numbered(rows)?,
+            epoch: 0,
+            at: 0,
+            loss: 0.0,
+            tally: Tally::new(trainer.config().loss),
+            took: Duration::ZERO,
+            best: f32::INFINITY,
+            since: 0,
+            stopped: false,
+        })
+    }
+
+    /// Takes the next step, or ends an epoch. `model` and `trainer` are those that it was made for.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn advance(&mut self, model: &mut Sequential, trainer: &mut Trainer) -> Result<Advance> {
+        if self.stopped || self.epoch >= self.fit.epochs {
+            return Ok(Advance::Done);
+        }
+        let rows = self.examples.batch;
+        if self.at == rows {
+            return self.end_epoch(model, trainer).map(Advance::Epoch);
+        }
+        if self.at == 0 && self.fit.shuffle {
+            // From the steps taken and not from the epoch: a run that was resumed goes on as if it had not
+            // stopped.
+            shuffle(&mut self.order, trainer.config().seed, trainer.steps());
+        }
+        let start = Instant::now();
+        let next = self.at.saturating_add(self.fit.batch_size).min(rows);
+        let chosen = &self.order[self.at..next];
+        let batch = self.gatherer.gather(model, self.examples, chosen)?;
+        let (score, tally) = trainer.tallied_step(model, batch, RunOptions::default())?;
+        self.took += start.elapsed();
+        self.loss += f64::from(score.loss) * chosen.len() as f64;
+        self.tally.add(tally);
+        let number = self.at / self.fit.batch_size;
+        self.at = next;
+        let batches = rows.div_ceil(self.fit.batch_size);
+        Ok(Advance::Batch(BatchEnd { epoch: self.epoch, number, batches, score }))
+    }
+
+    /// Has [`advance`](Self::advance) do nothing more.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    fn end_epoch(&mut self, model: &Sequential, trainer: &Trainer) -> Result<Epoch> {
+        let validation = self.fit.validation.map(|rows| match &mut self.looker {
+            None => trainer.evaluate(model, rows),
+            Some(looker) => look(model, trainer, rows, (looker, self.fit.batch_size)),
+        });
+        let validation = validation.transpose()?;
+        let loss = (self.loss / self.examples.batch as f64) as f32;
+        let training = Score { loss, ..self.tally.score() };
+        let epoch = Epoch { number: self.epoch, training, validation, took: self.took };
+        let watched = validation.unwrap_or(training).loss;
+        (self.best, self.since) =
+            if watched < self.best { (watched, 0) } else { (self.best, self.since + 1) };
+        self.stopped |= self.fit.patience.is_some_and(|patience| self.since >= patience);
+        (self.epoch, self.at, self.loss) = (self.epoch + 1, 0, 0.0);
+        (self.tally, self.took) = (Tally::new(trainer.config().loss), Duration::ZERO);
+        Ok(epoch)
     }
 }
 
+/// Evaluates batch by batch, each going on from the states of the one before.
+fn look(
+    model: &Sequential,
+    trainer: &Trainer,
+    rows: Examples<'_>,
+    (gatherer, batch_size): (&mut Gatherer, usize),
+) -> Result<Score> {
+    let mut tally = Tally::new(trainer.config().loss);
+    for chosen in numbered(rows.batch)?.chunks(batch_size) {
+        let batch = gatherer.gather(model, rows, chosen)?;
+        tally.add(trainer.tally(model, batch, RunOptions::default())?);
+    }
+    let mut score = tally.score();
+    score.loss += trainer.penalty(model.network("fit")?);
+    Ok(score)
+}
+
 /// Copies chosen rows side by side.
+#[derive(Debug)]
 struct Gatherer {
     floats: Vec<f32>,
     ids: Vec<i32>,
     target: Vec<f32>,
     weights: Vec<f32>,
+    mask: Vec<u8>,
+    lengths: Vec<usize>,
+    states: Vec<f32>,
     /// Of one row: input, target, weights.
     lens: [usize; 3],
 }
 
 impl Gatherer {
     fn new(model: &Sequential, trainer: &Trainer, examples: Examples<'_>, most: usize) -> Result<Self> {
-        let Examples { input, batch, steps, target, weights } = examples;
+        let Examples { input, batch, steps, weights, .. } = examples;
         let output = model.network("fit")?.output;
         let outputs = if output.sequence { steps } else { 1 };
+        let len = model.checked_output(input, batch, steps)?;
+        trainer.check_targets(model, examples, len)?;
+        model.check_options(batch, steps, &examples.options_with(RunOptions::default())?)?;
         let columns = trainer.config().loss.target_columns(output.features);
-        check_len("target", target.len(), "rows x target", &[batch, outputs, columns])?;
-        if let Some(weights) = weights {
-            check_len("weights", weights.len(), "rows x outputs", &[batch, outputs])?;
-        }
-        let lens = [steps * model.input_size(), outputs * columns, outputs];
+        let features = if matches!(input, Input::Tokens(_)) { 1 } else { model.input_size() };
+        let lens = [steps * features, outputs * columns, outputs];
         let (floats, ids) = match input {
-            Input::Floats(x) => {
-                check_len("x", x.len(), "rows x steps x features", &[batch, steps, model.input_size()])?;
-                (zeros(most * lens[0])?, Vec::new())
-            }
-            Input::Tokens(ids) => {
-                check_len("ids", ids.len(), "rows x steps", &[batch, steps])?;
-                let mut chosen = Vec::new();
-                refill(&mut chosen, most * lens[0], 0)?;
-                (Vec::new(), chosen)
-            }
+            Input::Floats(_) => (zeros(most * lens[0])?, Vec::new()),
+            Input::Tokens(_) => (Vec::new(), filled(most * lens[0])?),
         };
-        Ok(Self { floats, ids, target: zeros(most * lens[1])?, weights: zeros(most * lens[2])?, lens })
+        let Rows { mask, lengths, initial_state, .. } = examples.rows;
+        let len_if = |given: bool, len: usize| if given { most * len } else { 0 };
+        Ok(Self {
+            floats,
+            ids,
+            target: zeros(most * lens[1])?,
+            weights: zeros(len_if(weights.is_some(), lens[2]))?,
+            mask: filled(len_if(mask.is_some(), steps))?,
+            lengths: filled(len_if(lengths.is_some(), 1))?,
+            states: zeros(if initial_state.is_some() { model.state_len(most)? } else { 0 })?,
+            lens,
+        })
     }
 
-    fn gather<'a>(&'a mut self, from: Examples<'_>, rows: &[usize]) -> Examples<'a> {
+    fn gather<'a>(
+        &'a mut self,
+        model: &Sequential,
+        from: Examples<'a>,
+        rows: &[usize],
+    ) -> Result<Examples<'a>> {
         let [input, target, outputs] = self.lens;
+        let Rows { mask, lengths, padding, initial_state } = from.rows;
         copy_rows(&mut self.target, from.target, target, rows);
         if let Some(weights) = from.weights {
             copy_rows(&mut self.weights, weights, outputs, rows);
         }
-        Examples {
+        if let Some(mask) = mask {
+            copy_rows(&mut self.mask, mask, from.steps, rows);
+        }
+        if let Some(lengths) = lengths {
+            copy_rows(&mut self.lengths, lengths, 1, rows);
+        }
+        let states = match initial_state {
+            None => 0,
+            Some(all) => {
+                let network = model.network("fit")?;
+                for (i, &row) in rows.iter().enumerate() {
+                    each_block(network, from.batch, &(row..row + 1), |whole, part| {
+                        let units = part.len();
+                        let to = part.start * rows.len() + i * units;
+                        self.states[to..to + units].copy_from_slice(&all[whole]);
+                    });
+                }
+                model.state_len(rows.len())?
+            }
+        };
+        Ok(Examples {
             input: match from.input {
                 Input::Floats(x) => {
                     copy_rows(&mut self.floats, x, input, rows);
@@ -170,11 +371,30 @@ impl Gatherer {
                 }
             },
             batch: rows.len(),
-            steps: from.steps,
             target: &self.target[..rows.len() * target],
             weights: from.weights.map(|_| &self.weights[..rows.len() * outputs]),
-        }
+            rows: Rows {
+                mask: mask.map(|_| &self.mask[..rows.len() * from.steps]),
+                lengths: lengths.map(|_| &self.lengths[..rows.len()]),
+                padding,
+                initial_state: initial_state.map(|_| &self.states[..states]),
+            },
+            ..from
+        })
     }
+}
+
+/// The numbers of so many rows.
+fn numbered(rows: usize) -> Result<Vec<usize>> {
+    let mut order = filled(rows)?;
+    order.iter_mut().enumerate().for_each(|(i, row)| *row = i);
+    Ok(order)
+}
+
+fn filled<T: Copy + Default>(len: usize) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    refill(&mut values, len, T::default())?;
+    Ok(values)
 }
 
 fn copy_rows<T: Copy>(to: &mut [T], from: &[T], len: usize, rows: &[usize]) {
@@ -196,14 +416,11 @@ fn shuffle(order: &mut [usize], seed: u64, steps: u64) {
     }
 }
 
-fn bar(fit: &Fit<'_>, number: usize, steps: u64) -> ProgressBar {
-    if !fit.progress {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(steps);
+fn bar(end: &BatchEnd, epochs: usize) -> ProgressBar {
+    let bar = ProgressBar::new(end.batches as u64);
     if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {msg} {eta}") {
         bar.set_style(style);
     }
-    bar.set_prefix(format!("epoch {}/{}", number + 1, fit.epochs));
+    bar.set_prefix(format!("epoch {}/{epochs}", end.epoch + 1));
     bar
 }

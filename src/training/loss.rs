@@ -1,9 +1,11 @@
 //! Losses: Keras's formulas, with their gradients.
 //!
-//! A row of predictions has one loss; rows may carry weights and may be masked. The value is
-//! `Σ loss · weight · mask / n`, where n counts the rows, or the rows that the mask lets through; weights do not change
-//! it (Keras's `sum_over_batch_size`). Inside a row the arithmetic is `f64`, rounded once.
+//! A row of predictions has one loss; rows may carry weights and may be masked. The value is `Σ loss · weight
+//! · mask / n`, where n counts the rows, or the rows that the mask lets through; weights do not change it
+//! (Keras's `sum_over_batch_size`). Inside a row the arithmetic is `f64`, rounded once. A logit of minus
+//! infinity excludes its class: where the target excludes it too, it costs nothing.
 
+use super::score::weigh_classes;
 use crate::error::{Error, Result};
 use crate::memory::{check_len, refill};
 
@@ -46,8 +48,46 @@ pub struct Batch<'a> {
     pub mask: Option<&'a [u8]>,
 }
 
-/// Keras's epsilon: probabilities are kept this far from 0 and 1, and a probability that was cut has no gradient. In
-/// `f32`, as Keras has it: the upper one is 1 - 2^-23.
+impl<'a> Batch<'a> {
+    fn rows(&self) -> usize {
+        self.prediction.len() / self.columns
+    }
+
+    /// The rows that the mask lets through.
+    pub(super) fn counted(&self) -> usize {
+        self.mask.map_or(self.rows(), |mask| mask.iter().filter(|&&used| used != 0).count())
+    }
+
+    /// Checks every length against that of the predictions.
+    pub(super) fn check(&self, loss: Loss) -> Result<()> {
+        let Self { prediction, target, columns, weights, mask } = *self;
+        if columns == 0 || prediction.is_empty() {
+            return Err(Error::InvalidArgument("a loss needs at least one prediction".into()));
+        }
+        let rows = self.rows();
+        check_len("prediction", prediction.len(), "rows x columns", &[rows, columns])?;
+        check_len("target", target.len(), "rows x columns", &[rows, loss.target_columns(columns)])?;
+        if let Some(weights) = weights {
+            check_len("weights", weights.len(), "rows", &[rows])?;
+        }
+        mask.map_or(Ok(()), |mask| check_len("mask", mask.len(), "rows", &[rows]))
+    }
+
+    /// The same with each row's weight times its class's, in `buffer`.
+    pub(super) fn weighed(
+        self,
+        loss: Loss,
+        class_weights: Option<&[f32]>,
+        buffer: &'a mut Vec<f32>,
+    ) -> Result<Self> {
+        let Some(class_weights) = class_weights else { return Ok(self) };
+        weigh_classes(loss, self, class_weights, buffer)?;
+        Ok(Self { weights: Some(&buffer[..self.rows()]), ..self })
+    }
+}
+
+/// Keras's epsilon: probabilities are kept this far from 0 and 1, and a probability that was cut has no
+/// gradient. In `f32`, as Keras has it: the upper one is 1 - 2^-23.
 const LEAST: f64 = 1e-7f32 as f64;
 const MOST: f64 = (1.0f32 - 1e-7) as f64;
 
@@ -60,7 +100,8 @@ impl Loss {
     /// The loss; its gradient by each prediction is written to `gradient`.
     ///
     /// # Errors
-    /// [`Error::LengthMismatch`]; [`Error::InvalidArgument`] where a class number is none, or no row counts.
+    /// [`Error::LengthMismatch`]; [`Error::InvalidArgument`] where a class number is none in a row that
+    /// counts. Where the mask leaves no row the loss is 0, and so is its gradient.
     pub fn evaluate(&self, batch: Batch<'_>, gradient: &mut [f32]) -> Result<f32> {
         self.evaluate_in(batch, gradient, &mut Vec::new())
     }
@@ -73,23 +114,14 @@ impl Loss {
         row_gradient: &mut Vec<f64>,
     ) -> Result<f32> {
         let Batch { prediction, target, columns, weights, mask } = batch;
-        if columns == 0 || prediction.is_empty() {
-            return Err(Error::InvalidArgument("a loss needs at least one prediction".into()));
-        }
-        let rows = prediction.len() / columns;
+        batch.check(*self)?;
+        let rows = batch.rows();
         let target_columns = self.target_columns(columns);
-        check_len("prediction", prediction.len(), "rows x columns", &[rows, columns])?;
-        check_len("target", target.len(), "rows x columns", &[rows, target_columns])?;
         check_len("gradient", gradient.len(), "rows x columns", &[rows, columns])?;
-        if let Some(weights) = weights {
-            check_len("weights", weights.len(), "rows", &[rows])?;
-        }
-        if let Some(mask) = mask {
-            check_len("mask", mask.len(), "rows", &[rows])?;
-        }
-        let counted = mask.map_or(rows, |mask| mask.iter().filter(|&&used| used != 0).count());
+        let counted = batch.counted();
         if counted == 0 {
-            return Err(no_row());
+            gradient.fill(0.0);
+            return Ok(0.0);
         }
         let mut total = 0.0;
         refill(row_gradient, columns, 0.0)?;
@@ -131,6 +163,10 @@ impl Loss {
                     let e = (-z.abs()).exp();
                     let p = if z >= 0.0 { 1.0 } else { e } / (1.0 + e);
                     *gradient = (p - t) / columns;
+                    if z.is_infinite() {
+                        // What the target gives no share to costs nothing, however far away it is.
+                        return unless_zero(if z > 0.0 { 1.0 - t } else { t }, f64::INFINITY);
+                    }
                     // NaN must come out as NaN, and max would drop it.
                     (if z > 0.0 { z } else { z * 0.0 }) - z * t + e.ln_1p()
                 });
@@ -149,7 +185,7 @@ impl Loss {
                 let whole: f64 = target.iter().map(|&t| f64::from(t)).sum();
                 let each = pairs().zip(gradient).map(|((z, t), gradient)| {
                     *gradient = (z - log_sum).exp() * whole - t;
-                    -t * (z - log_sum)
+                    unless_zero(-t, z - log_sum)
                 });
                 each.sum()
             }
@@ -188,9 +224,10 @@ impl Loss {
     }
 }
 
-/// What a mask without a row that counts comes to.
-pub(super) fn no_row() -> Error {
-    Error::InvalidArgument("the mask leaves no row to take a loss of".into())
+/// `share · cost`, and 0 where the share is 0: a class that the target excludes may be excluded by the logits
+/// too.
+fn unless_zero(share: f64, cost: f64) -> f64 {
+    if share == 0.0 && !cost.is_nan() { 0.0 } else { share * cost }
 }
 
 /// A probability kept away from 0 and 1, and 1 where nothing was cut off, 0 where it was. NaN stays.
@@ -206,7 +243,7 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
 }
 
 /// A class number that comes as a float, as targets do.
-fn class_of(target: f32, classes: usize) -> Result<usize> {
+pub(super) fn class_of(target: f32, classes: usize) -> Result<usize> {
     let class = target as usize;
     if class as f32 == target && class < classes {
         Ok(class)

@@ -1,21 +1,28 @@
-//! Training: what is made small ([`Loss`]), what moves the weights ([`Optimizer`], [`Schedule`]) and what keeps
-//! gradients in bounds ([`Clipping`]), put together in the [`Trainer`] and in `Sequential::fit`.
+//! Training: what is made small ([`Loss`]), what moves the weights ([`Optimizer`], [`Schedule`]) and what
+//! keeps gradients in bounds ([`Clipping`]), put together in the [`Trainer`] and in `Sequential::fit`.
 
 #![forbid(unsafe_code)]
 
 mod clip;
+mod descent;
+mod evaluate;
+mod examples;
 mod fit;
 mod loss;
 mod optimizer;
+mod output;
 mod parameters;
 mod schedule;
+mod score;
 mod trainer;
 mod truncation;
 
 pub use clip::Clipping;
-pub use fit::{Epoch, Fit};
+pub use examples::Examples;
+pub use fit::{Advance, BatchEnd, Epoch, Fit, Fitting};
 pub use loss::{Batch, Loss};
 pub use optimizer::{Optimizer, OptimizerState, Step};
 pub use schedule::Schedule;
-pub use trainer::{Examples, Score, Trainer, TrainerConfig};
+pub use score::Score;
+pub use trainer::{Trainer, TrainerConfig};
 pub use truncation::Truncation;

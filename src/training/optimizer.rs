@@ -1,8 +1,8 @@
 //! Optimizers: Keras's formulas and defaults.
 //!
-//! Each keeps a few floats beside every parameter (its *slots*: momentum, squares, ...), all zero at first. All
-//! arithmetic is correctly rounded `f32` in a fixed order, so a run repeats to the same bits anywhere. The bias
-//! corrections of Adam are taken in `f64`.
+//! Each keeps a few floats beside every parameter (its *slots*: momentum, squares, ...), all zero at first.
+//! All arithmetic is correctly rounded `f32` in a fixed order, so a run repeats to the same bits anywhere.
+//! The bias corrections of Adam are taken in `f64`.
 
 use crate::error::{Error, Result};
 use crate::memory::AlignedVec;
@@ -12,8 +12,8 @@ use crate::memory::AlignedVec;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Optimizer {
-    /// `w -= rate · g`; with momentum `m = momentum · m - rate · g`, then `w += m`, or with Nesterov's look ahead
-    /// `w += momentum · m - rate · g`.
+    /// `w -= rate · g`; with momentum `m = momentum · m - rate · g`, then `w += m`, or with Nesterov's look
+    /// ahead `w += momentum · m - rate · g`.
     Sgd {
         /// 0: none.
         momentum: f32,
@@ -22,11 +22,11 @@ pub enum Optimizer {
     },
     /// `v = rho · v + (1 - rho) · g²`, then `w -= rate · g / sqrt(v + epsilon)`.
     RmsProp {
-        /// How much of the old squares stays.
+        /// How much of the old squares stays; below 1.
         rho: f32,
         /// 0: none.
         momentum: f32,
-        /// Keeps the divisor from zero.
+        /// Keeps the divisor from zero; above 0.
         epsilon: f32,
         /// Whether the squared mean of the gradients is taken off the squares.
         centered: bool,
@@ -34,22 +34,22 @@ pub enum Optimizer {
     /// `m += (1 - beta_1) · (g - m)`, `v += (1 - beta_2) · (g² - v)`, then
     /// `w -= rate · sqrt(1 - beta_2^t) / (1 - beta_1^t) · m / (sqrt(v) + epsilon)`.
     Adam {
-        /// How much of the old mean stays.
+        /// How much of the old mean stays; below 1.
         beta_1: f32,
-        /// How much of the old squares stays.
+        /// How much of the old squares stays; below 1.
         beta_2: f32,
-        /// Keeps the divisor from zero.
+        /// Keeps the divisor from zero; above 0.
         epsilon: f32,
         /// Whether the largest `v` so far stands in the divisor.
         amsgrad: bool,
     },
     /// [`Adam`](Self::Adam) after `w -= rate · weight_decay · w`.
     AdamW {
-        /// How much of the old mean stays.
+        /// How much of the old mean stays; below 1.
         beta_1: f32,
-        /// How much of the old squares stays.
+        /// How much of the old squares stays; below 1.
         beta_2: f32,
-        /// Keeps the divisor from zero.
+        /// Keeps the divisor from zero; above 0.
         epsilon: f32,
         /// Whether the largest `v` so far stands in the divisor.
         amsgrad: bool,
@@ -100,26 +100,42 @@ impl Optimizer {
     /// # Errors
     /// [`Error::InvalidArgument`] for one outside its range.
     pub fn validate(&self) -> Result<()> {
-        let (shares, others) = match *self {
-            Optimizer::Sgd { momentum, .. } => ([momentum, 0.0], [0.0, 0.0]),
-            Optimizer::RmsProp { rho, momentum, epsilon, .. } => ([rho, momentum], [epsilon, 0.0]),
-            Optimizer::Adam { beta_1, beta_2, epsilon, .. } => ([beta_1, beta_2], [epsilon, 0.0]),
-            Optimizer::AdamW { beta_1, beta_2, epsilon, weight_decay, .. } => {
-                ([beta_1, beta_2], [epsilon, weight_decay])
+        let within = |what: &str, value: f32, fine: bool, range: &str| match fine {
+            true => Ok(()),
+            false => {
+                Err(Error::InvalidArgument(format!("an optimizer's {what} must be {range}, got {value}")))
             }
         };
-        let share = |share: &f32| !(0.0..=1.0).contains(share);
-        if let Some(wrong) = shares.iter().find(|value| share(value)) {
-            return Err(Error::InvalidArgument(format!(
-                "an optimizer's momentum, rho and betas must be between 0 and 1, got {wrong}"
-            )));
+        let momentum_fits = |momentum: f32| {
+            within("momentum", momentum, (0.0..=1.0).contains(&momentum), "between 0 and 1, both allowed")
+        };
+        // A mean that keeps all of the old and nothing of the new stays 0, and its bias correction divides by
+        // 0.
+        let keeps = |what, share: f32| {
+            within(what, share, (0.0..1.0).contains(&share), "between 0 and 1, and below 1")
+        };
+        // A weight whose gradients have all been 0 is divided 0 by the root of 0 otherwise.
+        let divisor_fits = |epsilon: f32| {
+            within("epsilon", epsilon, epsilon > 0.0 && epsilon.is_finite(), "finite and above 0")
+        };
+        match *self {
+            Optimizer::Sgd { momentum, .. } => momentum_fits(momentum),
+            Optimizer::RmsProp { rho, momentum, epsilon, .. } => {
+                keeps("rho", rho)?;
+                momentum_fits(momentum)?;
+                divisor_fits(epsilon)
+            }
+            Optimizer::Adam { beta_1, beta_2, epsilon, .. } => {
+                keeps("beta_1", beta_1)?;
+                keeps("beta_2", beta_2)?;
+                divisor_fits(epsilon)
+            }
+            Optimizer::AdamW { beta_1, beta_2, epsilon, amsgrad, weight_decay } => {
+                Optimizer::Adam { beta_1, beta_2, epsilon, amsgrad }.validate()?;
+                let fits = weight_decay >= 0.0 && weight_decay.is_finite();
+                within("weight decay", weight_decay, fits, "finite and at least 0")
+            }
         }
-        if let Some(wrong) = others.iter().find(|value| !(**value >= 0.0 && value.is_finite())) {
-            return Err(Error::InvalidArgument(format!(
-                "an optimizer's epsilon and weight decay must be finite and at least 0, got {wrong}"
-            )));
-        }
-        Ok(())
     }
 }
 
@@ -129,7 +145,16 @@ pub struct OptimizerState {
     optimizer: Optimizer,
     pub(super) steps: u64,
     pub(super) slots: Vec<AlignedVec>,
+    /// No value of a slot is larger than this; infinite where that is not known.
+    bounds: [f64; SLOTS],
 }
+
+/// The most slots that an optimizer has.
+pub(super) const SLOTS: usize = 3;
+
+/// So large may a weight or a slot become without being looked at: far enough below the largest `f32` that
+/// the sums on the way are finite too.
+const SAFE: f64 = 1e37;
 
 impl OptimizerState {
     /// For so many parameters, before the first step.
@@ -139,7 +164,7 @@ impl OptimizerState {
     pub fn new(optimizer: Optimizer, parameters: usize) -> Result<Self> {
         optimizer.validate()?;
         let slots = (0..optimizer.slots()).map(|_| AlignedVec::zeroed(parameters)).collect::<Result<_>>()?;
-        Ok(Self { optimizer, steps: 0, slots })
+        Ok(Self { optimizer, steps: 0, slots, bounds: [0.0; SLOTS] })
     }
 
     /// Steps taken.
@@ -149,34 +174,197 @@ impl OptimizerState {
 
     /// Begins a step at this learning rate: every parameter is then to be moved once by [`Step::update`].
     pub fn step(&mut self, rate: f32) -> Step<'_> {
-        self.steps += 1;
+        let rule = self.rule(rate);
+        self.steps = self.steps.saturating_add(1);
+        // Nobody has looked at what comes.
+        self.bounds = [f64::INFINITY; SLOTS];
+        Step { rule, slots: &mut self.slots }
+    }
+
+    /// How the next step moves a parameter at this learning rate.
+    pub(super) fn rule(&self, rate: f32) -> Rule {
+        let step = self.steps.saturating_add(1);
         let corrected = match self.optimizer {
             Optimizer::Adam { beta_1, beta_2, .. } | Optimizer::AdamW { beta_1, beta_2, .. } => {
-                let left = |beta: f32| 1.0 - f64::from(beta).powf(self.steps as f64);
+                let left = |beta: f32| 1.0 - f64::from(beta).powf(step as f64);
                 (f64::from(rate) * left(beta_2).sqrt() / left(beta_1)) as f32
             }
             _ => rate,
         };
-        Step { optimizer: self.optimizer, rate, corrected, slots: &mut self.slots }
+        Rule { optimizer: self.optimizer, rate, corrected, decays: true }
     }
+
+    /// Goes on after so many steps, with other slots, which are to be filled in.
+    pub(super) fn resume(&mut self, steps: u64) -> &mut [AlignedVec] {
+        self.steps = steps;
+        self.bounds = [f64::INFINITY; SLOTS];
+        &mut self.slots
+    }
+
+    /// What no slot exceeds after the next step, if no gradient exceeds `gradient` and no weight `weight`:
+    /// nothing where a weight or a slot might not be finite then.
+    pub(super) fn bounds_after(&self, rule: &Rule, gradient: f64, weight: f64) -> Option<[f64; SLOTS]> {
+        let (bounds, weight) = rule.bounds(gradient, weight, self.bounds);
+        let safe = |bound: f64| bound < SAFE;
+        (safe(weight) && bounds.into_iter().all(safe)).then_some(bounds)
+    }
+
+    /// What no slot exceeds now.
+    pub(super) fn largest(&self) -> [f64; SLOTS] {
+        let mut bounds = [0.0; SLOTS];
+        for (bound, slot) in bounds.iter_mut().zip(&self.slots) {
+            let largest = f64::from(largest_magnitude(slot));
+            *bound = if largest.is_nan() { f64::INFINITY } else { largest };
+        }
+        bounds
+    }
+
+    /// Whether `rule` leaves all of these weights and their slots finite, or infinite as they were. Nothing
+    /// is moved. `weights` are the parameters from number `first` on; `bounds` grow to what the slots would
+    /// hold.
+    pub(super) fn try_update(
+        &self,
+        rule: &Rule,
+        first: usize,
+        (weights, gradient): (&[f32], &[f32]),
+        bounds: &mut [f64; SLOTS],
+    ) -> bool {
+        /// Parameters at a time: so few that the copies stay in the first cache.
+        const CHUNK: usize = 512;
+        let mut moved = [0.0; CHUNK];
+        let mut copies = [[0.0; CHUNK]; SLOTS];
+        let chunks = weights.chunks(CHUNK).zip(gradient.chunks(CHUNK));
+        for (i, (weights, gradient)) in chunks.enumerate() {
+            let first = first + i * CHUNK;
+            let moved = &mut moved[..weights.len()];
+            moved.copy_from_slice(weights);
+            for (copy, slot) in copies.iter_mut().zip(&self.slots) {
+                copy[..weights.len()].copy_from_slice(&slot[first..first + weights.len()]);
+            }
+            rule.apply(moved, gradient, copies.iter_mut().map(|copy| &mut copy[..weights.len()]));
+            // A weight of minus infinity that excludes a class stays what it is.
+            let fine = |(new, old): (&f32, &f32)| new.is_finite() || new == old;
+            if !moved.iter().zip(weights).all(fine) {
+                return false;
+            }
+            for ((copy, bound), _) in copies.iter().zip(&mut *bounds).zip(&self.slots) {
+                let largest = largest_magnitude(&copy[..weights.len()]);
+                if !largest.is_finite() {
+                    return false;
+                }
+                *bound = bound.max(f64::from(largest));
+            }
+        }
+        true
+    }
+
+    /// Takes the step that `rule` is of: `moves` moves parameters by it. Slots stay within `bounds`.
+    pub(super) fn take<T>(
+        &mut self,
+        rule: Rule,
+        bounds: [f64; SLOTS],
+        moves: impl FnOnce(Step<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let outcome = moves(Step { rule, slots: &mut self.slots })?;
+        self.steps = self.steps.saturating_add(1);
+        self.bounds = bounds;
+        Ok(outcome)
+    }
+}
+
+/// The largest magnitude; not finite where any value is not.
+pub(super) fn largest_magnitude(values: &[f32]) -> f32 {
+    // Without their signs, floats are ordered as integers, NaN behind infinity; integers are compared many at
+    // once.
+    let bits = values.iter().fold(0i32, |most, value| most.max(value.abs().to_bits() as i32));
+    f32::from_bits(bits as u32)
+}
+
+/// How one step of an optimizer moves a parameter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rule {
+    optimizer: Optimizer,
+    rate: f32,
+    /// Adam's rate with its bias corrections.
+    corrected: f32,
+    /// Whether weight decay acts.
+    decays: bool,
 }
 
 /// One step of an optimizer.
 #[derive(Debug)]
 pub struct Step<'a> {
-    optimizer: Optimizer,
-    rate: f32,
-    /// Adam's rate with its bias corrections.
-    corrected: f32,
+    rule: Rule,
     slots: &'a mut [AlignedVec],
 }
 
 impl Step<'_> {
     /// Moves `weights`, which are the parameters from number `first` on.
+    ///
+    /// Numbers too large for `f32` make weights or slots infinite or NaN, which is not looked for here.
     pub fn update(&mut self, first: usize, weights: &mut [f32], gradient: &[f32]) {
-        let (rate, alpha) = (self.rate, self.corrected);
+        self.update_by(self.rule, first, weights, gradient);
+    }
+
+    pub(super) fn update_by(&mut self, rule: Rule, first: usize, weights: &mut [f32], gradient: &[f32]) {
         let mine = first..first + weights.len();
-        let mut slots = self.slots.iter_mut().map(|slot| &mut slot[mine.clone()]);
+        rule.apply(weights, gradient, self.slots.iter_mut().map(|slot| &mut slot[mine.clone()]));
+    }
+}
+
+impl Rule {
+    /// The same, with or without weight decay.
+    pub(super) fn decaying(self, decays: bool) -> Self {
+        Self { decays, ..self }
+    }
+
+    /// What weights are multiplied by first.
+    fn keeps(&self) -> f32 {
+        match self.optimizer {
+            Optimizer::AdamW { weight_decay, .. } if self.decays => 1.0 - weight_decay * self.rate,
+            _ => 1.0,
+        }
+    }
+
+    /// What no slot and no weight exceeds after [`apply`](Self::apply), if none exceeded these before.
+    fn bounds(&self, gradient: f64, weight: f64, slots: [f64; SLOTS]) -> ([f64; SLOTS], f64) {
+        /// More than roundings can add in a step.
+        const SLACK: f64 = 1.0 + 1e-6;
+        let step = f64::from(self.rate.abs()) * gradient;
+        let (slots, weight) = match self.optimizer {
+            Optimizer::Sgd { momentum, .. } => {
+                let moved = f64::from(momentum) * slots[0] + step;
+                ([moved, 0.0, 0.0], weight + moved + step)
+            }
+            Optimizer::RmsProp { momentum, epsilon, centered, .. } => {
+                let squares = slots[0].max(gradient * gradient);
+                let step = step / f64::from(epsilon).sqrt();
+                let (mean, before) =
+                    if centered { (slots[1].max(gradient), slots[2]) } else { (0.0, slots[1]) };
+                let moved = f64::from(momentum) * before + step;
+                let slots = if centered { [squares, mean, moved] } else { [squares, moved, 0.0] };
+                // The mean's square is taken off the squares.
+                (slots, weight + moved + mean * mean)
+            }
+            Optimizer::Adam { epsilon, .. } | Optimizer::AdamW { epsilon, .. } => {
+                let mean = slots[0].max(gradient);
+                let squares = slots[1].max(gradient * gradient);
+                let moved = f64::from(self.corrected.abs()) * mean / f64::from(epsilon);
+                let kept = weight * f64::from(self.keeps().abs()).max(1.0);
+                ([mean, squares, slots[2].max(squares)], kept + moved)
+            }
+        };
+        (slots.map(|bound| bound * SLACK), weight * SLACK)
+    }
+
+    /// Moves `weights`. `slots` are as long.
+    fn apply<'a>(
+        &self,
+        weights: &mut [f32],
+        gradient: &[f32],
+        mut slots: impl Iterator<Item = &'a mut [f32]>,
+    ) {
+        let (rate, alpha) = (self.rate, self.corrected);
         let mut slot = || slots.next().unwrap_or_default();
         let pairs = weights.iter_mut().zip(gradient);
         match self.optimizer {
@@ -200,7 +388,8 @@ impl Step<'_> {
                     if let Some(means) = &mut means {
                         let mean = rho * means[i] + (1.0 - rho) * g;
                         means[i] = mean;
-                        below = *v - mean * mean + epsilon;
+                        // Roundings can make the variance of a constant gradient negative.
+                        below = (*v - mean * mean).max(0.0) + epsilon;
                     }
                     let mut move_by = rate * g / below.sqrt();
                     if let Some(momenta) = &mut momenta {
@@ -212,10 +401,7 @@ impl Step<'_> {
             }
             Optimizer::Adam { beta_1, beta_2, epsilon, amsgrad }
             | Optimizer::AdamW { beta_1, beta_2, epsilon, amsgrad, .. } => {
-                let keep = match self.optimizer {
-                    Optimizer::AdamW { weight_decay, .. } => 1.0 - weight_decay * rate,
-                    _ => 1.0,
-                };
+                let keep = self.keeps();
                 let (one, two) = (1.0 - beta_1, 1.0 - beta_2);
                 let (means, squares) = (slot(), slot());
                 let each = pairs.zip(means).zip(squares);

@@ -36,8 +36,8 @@ impl Sequential {
     /// Sets all weights at once, laid out as [`get_parameters`](Self::get_parameters) gives them.
     ///
     /// # Errors
-    /// As [`get_parameters`](Self::get_parameters), and [`Error::OutOfMemory`](crate::Error::OutOfMemory); the model is unchanged
-    /// then.
+    /// As [`get_parameters`](Self::get_parameters), and [`Error::OutOfMemory`](crate::Error::OutOfMemory);
+    /// the model is unchanged then.
     pub fn set_parameters(&mut self, values: &[f32]) -> Result<()> {
         check_len("values", values.len(), "parameter_count", &[self.parameter_count()?])?;
         let mut rest = values;

@@ -1,13 +1,16 @@
 //! The training step: forward, loss, backward, clipping, and the weights moved, or nothing changed at all.
 
-use super::loss::no_row;
+use super::descent::{Array, Gradients, Touched, descend, norm};
+use super::examples::{counted_steps, inputs_of};
+use super::output::{check_output, from_logits};
+use super::score::Tally;
 use super::truncation::Walk;
-use super::{Batch, Clipping, Loss, Optimizer, OptimizerState, Schedule, Truncation};
+use super::{Batch, Clipping, Examples, Loss, Optimizer, OptimizerState, Schedule, Score, Truncation};
 use crate::error::{Error, Result};
-use crate::layers::{Activation, Bidirectional, Layer, MergeMode, Weight};
+use crate::layers::{Bidirectional, Layer, MergeMode, Weight};
 use crate::memory::{AlignedVec, check_len, refill, zeros};
-use crate::sequence::{self, Input, Mode, Network, Threads, clip_factor, scale, sum_of_squares};
-use crate::sequential::{Padding, RunOptions, Sequential};
+use crate::sequence::{self, Mode, Network, Threads};
+use crate::sequential::{Kept, Padding, RunOptions, Sequential};
 
 /// How a model is trained.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -25,7 +28,8 @@ pub struct TrainerConfig {
     pub l1: f32,
     /// `l2 · Σw²` over all kernels and recurrent kernels is added to the loss.
     pub l2: f32,
-    /// Whether only those rows of an embedding move whose tokens a batch holds; Keras moves all, by their momentum.
+    /// Whether only those rows of an embedding move whose tokens a batch holds; Keras moves all, by their
+    /// momentum.
     pub lazy_embeddings: bool,
     /// What dropout masks, and the order of rows in `fit`, are drawn from.
     pub seed: u64,
@@ -55,6 +59,7 @@ impl TrainerConfig {
         self.schedule.validate()?;
         self.clipping.validate()?;
         self.truncation.map_or(Ok(()), |truncation| truncation.validate(model))?;
+        check_output(self.loss, model.layers(), model.network("trainer")?.output.features)?;
         match [self.l1, self.l2].into_iter().find(|penalty| !(*penalty >= 0.0 && penalty.is_finite())) {
             Some(wrong) => {
                 Err(Error::InvalidArgument(format!("l1 and l2 must be finite and at least 0, got {wrong}")))
@@ -64,14 +69,21 @@ impl TrainerConfig {
     }
 }
 
-/// Trains a model batch by batch. It keeps the optimizer's state and the buffers of a [`Tape`](crate::Tape); the model is
-/// handed to each step.
+/// Trains a model batch by batch. It keeps the optimizer's state and the buffers of a [`Tape`](crate::Tape);
+/// the model is handed to each step.
 ///
-/// A step either does all of its work or changes nothing: a NaN or an infinity in the loss or in a gradient is
-/// [`Error::NotFinite`], and weights and optimizer are as before.
+/// A step either does all of its work or changes nothing: a NaN or an infinity in the loss, in a gradient, in
+/// a new weight or in what the optimizer would keep is [`Error::NotFinite`], and weights, optimizer and
+/// states are as before. (A weight that is infinite already, as a bias that excludes a class, may stay so.)
 ///
-/// Long sequences are trained on in pieces by [`Truncation`]; or by hand, where they do not come whole: a step for each
-/// piece, whose [`RunOptions::final_state`] is the next one's `initial_state`.
+/// [Stateful](crate::SimpleRnn::stateful) layers go on from where the last call ended, be it a step, an
+/// evaluation or a prediction, and leave their states to the next, as in Keras; gradients do not run back
+/// into them. [`Sequential::reset_states`] makes them zero.
+///
+/// A batch that a mask leaves nothing of has loss 0, but for penalties, and is no step: nothing moves.
+///
+/// Long sequences are trained on in pieces by [`Truncation`]; or by hand, where they do not come whole: a
+/// step for each piece, whose [`RunOptions::final_state`] is the next one's `initial_state`.
 ///
 /// ```
 /// use elman::{Dense, Examples, Loss, Optimizer, Sequential, SimpleRnn, Trainer, TrainerConfig};
@@ -91,18 +103,88 @@ impl TrainerConfig {
 /// ```
 #[derive(Debug)]
 pub struct Trainer {
-    config: TrainerConfig,
+    pub(super) config: TrainerConfig,
     state: OptimizerState,
-    /// Layer, weight and length of each array of parameters, in their order.
-    arrays: Vec<(usize, Weight, usize)>,
+    /// In the order of the parameters.
+    arrays: Vec<Array>,
     pass: Pass,
-    /// The loss's, one row at a time.
-    row_gradient: Vec<f64>,
+    buffers: Buffers,
+    /// What [`backward`](Self::backward) leaves to [`apply`](Self::apply).
+    pending: Pending,
+    /// Rows of the embedding that the last batch held, where they move alone.
+    touched: Vec<u32>,
+    pub(super) walk: Walk,
+}
+
+/// What a step uses and nothing keeps.
+#[derive(Debug, Default)]
+struct Buffers {
+    /// The loss's gradient, one row at a time.
+    row: Vec<f64>,
     /// Of each array's gradient, the sum of squares.
     squares: Vec<f64>,
     mask: Vec<u8>,
+    weights: Vec<f32>,
+    gradients: Vec<f32>,
     final_state: Vec<f32>,
-    pub(super) walk: Walk,
+}
+
+/// What the first half of a step leaves to the second.
+#[derive(Debug, Default)]
+struct Pending {
+    /// Where a mask left nothing, so that gradients of zero are no step.
+    nothing: bool,
+    /// What stateful layers are to keep.
+    kept: Option<Kept>,
+}
+
+/// Where the states of a step come from and go to.
+struct States<'a> {
+    kept: &'a mut Kept,
+    /// For those that are not kept.
+    buffer: &'a mut Vec<f32>,
+}
+
+impl States<'_> {
+    /// Takes a step on `rows` rows from the states that the options give, or else those that stateful layers
+    /// keep. Where it succeeds the caller has its final states, and stateful layers keep theirs.
+    fn around<M: std::borrow::Borrow<Sequential>, T>(
+        self,
+        mut model: M,
+        rows: usize,
+        options: RunOptions<'_>,
+        step: impl FnOnce(&mut M, RunOptions<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let stateful = model.borrow().is_stateful();
+        let len = model.borrow().state_len(rows)?;
+        let RunOptions { mask, lengths, padding, initial_state, final_state: wanted } = options;
+        if let Some(wanted) = &wanted {
+            check_len("final_state", wanted.len(), "state_len", &[len])?;
+        }
+        if stateful {
+            self.kept.begin(rows, len)?;
+        } else if wanted.is_some() && self.buffer.len() < len {
+            *self.buffer = zeros(len)?;
+        }
+        let Kept { states, next, .. } = &mut *self.kept;
+        let last = if stateful { next } else { self.buffer };
+        let options = RunOptions {
+            mask,
+            lengths,
+            padding,
+            initial_state: initial_state.or(stateful.then_some(&states[..])),
+            // The caller's array is written when the step has succeeded.
+            final_state: if stateful || wanted.is_some() { Some(&mut last[..len]) } else { None },
+        };
+        let outcome = step(&mut model, options)?;
+        if let Some(wanted) = wanted {
+            wanted.copy_from_slice(&last[..len]);
+        }
+        if stateful {
+            self.kept.keep(model.borrow(), rows)?;
+        }
+        Ok(outcome)
+    }
 }
 
 /// What goes forwards, and its buffers.
@@ -176,50 +258,14 @@ impl Pass {
     }
 }
 
-/// Inputs with what the model should say to them.
-#[derive(Clone, Copy, Debug)]
-pub struct Examples<'a> {
-    pub(super) input: Input<'a>,
-    pub(super) batch: usize,
-    pub(super) steps: usize,
-    pub(super) target: &'a [f32],
-    pub(super) weights: Option<&'a [f32]>,
-}
-
-impl<'a> Examples<'a> {
-    /// `x` `[batch, steps, features]` with targets `[batch, columns]`, or `[batch, steps, columns]` where the model gives
-    /// sequences; the sparse loss takes one class number in place of the columns.
-    pub fn floats(x: &'a [f32], batch: usize, steps: usize, target: &'a [f32]) -> Self {
-        Self { input: Input::Floats(x), batch, steps, target, weights: None }
-    }
-
-    /// Token ids `[batch, steps]` with targets as in [`floats`](Self::floats).
-    pub fn tokens(ids: &'a [i32], batch: usize, steps: usize, target: &'a [f32]) -> Self {
-        Self { input: Input::Tokens(ids), batch, steps, target, weights: None }
-    }
-
-    /// How much each row counts, `[batch]`, or each step of each row, `[batch, steps]`, where the model gives sequences.
-    pub fn weights(self, weights: &'a [f32]) -> Self {
-        Self { weights: Some(weights), ..self }
-    }
-}
-
-/// A loss, and how often the model was right where that can be said.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Score {
-    /// The mean loss.
-    pub loss: f32,
-    /// The share of right answers: the class of the largest prediction, or a probability on the right side of one half;
-    /// `None` for the mean squared error.
-    pub accuracy: Option<f32>,
-}
-
 impl Trainer {
     /// For a built model, before the first step.
     ///
     /// # Errors
-    /// [`Error::NotBuilt`]; [`Error::InvalidArgument`] for numbers outside their ranges; [`Error::Unsupported`] for a model
-    /// whose last layer gives two arrays, or whose weights were [dropped](Sequential::drop_weights);
+    /// [`Error::NotBuilt`]; [`Error::InvalidArgument`] for numbers outside their ranges, and for a loss that
+    /// does not fit the output: `from_logits` behind a sigmoid or softmax, a cross-entropy without it on
+    /// outputs that are no probabilities, a categorical one of a single output; [`Error::Unsupported`] for a
+    /// model whose last layer gives two arrays, or whose weights were [dropped](Sequential::drop_weights);
     /// [`Error::OutOfMemory`].
     pub fn new(model: &Sequential, config: TrainerConfig) -> Result<Self> {
         config.validate(model)?;
@@ -233,19 +279,23 @@ impl Trainer {
         let network = model.whole_network("trainer")?;
         let mut arrays = Vec::new();
         for (layer, built) in network.layers.iter().enumerate() {
-            let variables = built.variables.0.iter();
-            arrays.extend(variables.map(|variable| (layer, variable.weight(), variable.values().len())));
+            arrays.extend(built.variables.0.iter().map(|variable| Array {
+                layer,
+                which: variable.weight(),
+                len: variable.values().len(),
+                trainable: true,
+                decays: true,
+            }));
         }
-        let parameters = arrays.iter().map(|(_, _, len)| len).sum();
+        let parameters = arrays.iter().map(|array| array.len).sum();
         Ok(Self {
             config,
             state: OptimizerState::new(config.optimizer, parameters)?,
             arrays,
             pass: Pass::default(),
-            row_gradient: Vec::new(),
-            squares: Vec::new(),
-            mask: Vec::new(),
-            final_state: Vec::new(),
+            buffers: Buffers::default(),
+            pending: Pending::default(),
+            touched: Vec::new(),
             walk: Walk::default(),
         })
     }
@@ -260,6 +310,75 @@ impl Trainer {
         self.state.steps()
     }
 
+    /// The learning rate of the next step.
+    pub fn learning_rate(&self) -> f32 {
+        self.config.schedule.rate(self.steps())
+    }
+
+    /// Takes all further steps at this rate; 0 moves nothing but what momentum moves. It replaces the
+    /// configuration's [`Schedule`] by a constant one.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a rate that is not finite or below 0.
+    pub fn set_learning_rate(&mut self, rate: f32) -> Result<()> {
+        self.set_schedule(Schedule::Constant(rate))
+    }
+
+    /// Takes all further steps at this schedule's rates; its steps are counted from the trainer's first.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a number outside its range.
+    pub fn set_schedule(&mut self, schedule: Schedule) -> Result<()> {
+        schedule.validate()?;
+        self.config.schedule = schedule;
+        Ok(())
+    }
+
+    /// Whether steps move the weights of a layer; `true` for one without weights.
+    pub fn is_trainable(&self, layer: usize) -> bool {
+        self.arrays.iter().all(|array| array.layer != layer || array.trainable)
+    }
+
+    /// Freezes a layer's weights, or lets them move again: Keras's `layer.trainable`. What is frozen has
+    /// gradients of 0, counts in no norm and no penalty, and keeps what the optimizer has beside it. Its
+    /// dropout stays active.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a layer without weights.
+    pub fn set_trainable(&mut self, layer: usize, yes: bool) -> Result<()> {
+        let arrays = self.arrays.iter_mut().filter(|array| array.layer == layer);
+        let mut found = false;
+        for array in arrays {
+            array.trainable = yes;
+            found = true;
+        }
+        if found {
+            Ok(())
+        } else {
+            Err(Error::InvalidArgument(format!("layer {layer} has no weights to train")))
+        }
+    }
+
+    /// Whether [`AdamW`](Optimizer::AdamW)'s weight decay acts on a weight.
+    pub fn decays(&self, layer: usize, which: Weight) -> bool {
+        self.arrays.iter().any(|array| (array.layer, array.which) == (layer, which) && array.decays)
+    }
+
+    /// Keeps a weight out of [`AdamW`](Optimizer::AdamW)'s weight decay, or lets it in again: Keras's
+    /// `exclude_from_weight_decay`. At first it acts on every weight, biases included, as in Keras.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] where the layer has no such weight.
+    pub fn set_decays(&mut self, layer: usize, which: Weight, yes: bool) -> Result<()> {
+        match self.arrays.iter_mut().find(|array| (array.layer, array.which) == (layer, which)) {
+            Some(array) => array.decays = yes,
+            None => {
+                return Err(Error::InvalidArgument(format!("layer {layer} has no {}", which.name())));
+            }
+        }
+        Ok(())
+    }
+
     /// What the optimizer keeps beside the parameters.
     pub(crate) fn slots(&self) -> &[AlignedVec] {
         &self.state.slots
@@ -267,61 +386,199 @@ impl Trainer {
 
     /// Goes on after so many steps; the slots are to be filled in.
     pub(crate) fn resume(&mut self, steps: u64) -> &mut [AlignedVec] {
-        self.state.steps = steps;
-        &mut self.state.slots
+        self.state.resume(steps)
     }
 
     /// One step on a batch; gives its loss, penalties included, before the weights moved.
     ///
-    /// `model` must be the one that the trainer was made for, or one of the same shape. Where the model gives sequences,
-    /// masked steps do not count in the loss, as in Keras.
+    /// `model` must be the one that the trainer was made for, or one of the same shape. Where the model gives
+    /// sequences, masked steps do not count in the loss, as in Keras. `options` add to what `examples` say of
+    /// themselves.
     ///
     /// # Errors
-    /// As [`Sequential::run`] for wrong sizes; [`Error::NotFinite`] for a NaN or an infinity in the loss or a gradient;
-    /// [`Error::OutOfMemory`]. Weights and optimizer are unchanged then.
+    /// As [`Sequential::run`] for wrong sizes, options and states; [`Error::InvalidArgument`] for a class
+    /// number that is none where its weight is not 0; [`Error::NotFinite`] for a NaN or an infinity in the
+    /// loss, a gradient, a new weight or in what the optimizer keeps; [`Error::OutOfMemory`]. Weights,
+    /// optimizer and states are unchanged then.
     pub fn step(
         &mut self,
         model: &mut Sequential,
         examples: Examples<'_>,
         options: RunOptions<'_>,
     ) -> Result<f32> {
-        self.scored_step(model, examples, options).map(|score| score.loss)
+        self.step_scored(model, examples, options).map(|score| score.loss)
     }
 
-    pub(super) fn scored_step(
+    /// [`step`](Self::step), which also says how often the model was right.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn step_scored(
         &mut self,
         model: &mut Sequential,
         examples: Examples<'_>,
         options: RunOptions<'_>,
     ) -> Result<Score> {
-        self.check_shape(model)?;
-        // The caller's array is written when the step has succeeded.
-        let RunOptions { mask, lengths, padding, initial_state, final_state } = options;
-        let mut states = std::mem::take(&mut self.final_state);
-        if let Some(state) = &final_state {
-            check_len("final_state", state.len(), "state_len", &[model.state_len(examples.batch)?])?;
-            if states.len() < state.len() {
-                states = zeros(state.len())?;
-            }
-        }
-        let kept = final_state.as_ref().map(|state| &mut states[..state.len()]);
-        let options = RunOptions { mask, lengths, padding, initial_state, final_state: kept };
-        let score = match self.config.truncation {
-            Some(truncation) => self.walk(model, examples, options, truncation),
-            None => self.update(model, examples, options, 0).and_then(|counted| match counted {
-                Some((score, _)) => Ok(score),
-                None => Err(no_row()),
-            }),
-        };
-        if let (Ok(_), Some(state)) = (&score, final_state) {
-            state.copy_from_slice(&states[..state.len()]);
-        }
-        self.final_state = states;
-        score
+        self.tallied_step(model, examples, options).map(|(score, _)| score)
     }
 
-    /// How the next step goes forwards. Steps are counted into the seed, so that each has masks of its own and a resumed
-    /// run has the same ones.
+    pub(super) fn tallied_step(
+        &mut self,
+        model: &mut Sequential,
+        examples: Examples<'_>,
+        options: RunOptions<'_>,
+    ) -> Result<(Score, Tally)> {
+        self.check_shape(model)?;
+        let options = examples.options_with(options)?;
+        let mut kept = model.take_kept()?;
+        let mut buffer = std::mem::take(&mut self.buffers.final_state);
+        let outcome = States { kept: &mut kept, buffer: &mut buffer }.around(
+            &mut *model,
+            examples.batch,
+            options,
+            |model, options| match self.config.truncation {
+                Some(truncation) => self.walk(model, examples, options, truncation),
+                None => self.update(model, examples, options, 0),
+            },
+        );
+        self.buffers.final_state = buffer;
+        model.put_kept(kept);
+        let tally = outcome?;
+        Ok((self.score(model, &tally)?, tally))
+    }
+
+    /// The score of a tally whose loss has the penalties in it, but where it is of nothing.
+    fn score(&self, model: &Sequential, tally: &Tally) -> Result<Score> {
+        let mut score = tally.score();
+        if tally.outputs == 0.0 {
+            score.loss = self.penalty(model.network("trainer")?);
+        }
+        Ok(score)
+    }
+
+    /// The penalties' share of the loss.
+    pub(super) fn penalty(&self, network: &Network) -> f32 {
+        penalty(network, &self.arrays, (self.config.l1, self.config.l2))
+    }
+
+    /// The first half of a step, for a host that changes gradients or averages them between processes: the
+    /// loss of a batch, penalties included, and its gradients, one array behind the other in the order of
+    /// [`Sequential::get_parameters`], before they are clipped. Those of frozen layers are 0. Nothing moves,
+    /// neither weights nor the states of stateful layers, until [`apply`](Self::apply).
+    ///
+    /// # Errors
+    /// As [`step`](Self::step), and [`Error::Unsupported`] where the trainer truncates, whose step is
+    /// several; `gradients` is not written then.
+    pub fn backward(
+        &mut self,
+        model: &Sequential,
+        examples: Examples<'_>,
+        options: RunOptions<'_>,
+        gradients: &mut [f32],
+    ) -> Result<f32> {
+        self.check_shape(model)?;
+        check_len("gradients", gradients.len(), "parameter_count", &[self.parameters()])?;
+        if self.config.truncation.is_some() {
+            return Err(Error::Unsupported(
+                "backward: a truncated step moves the weights several times".into(),
+            ));
+        }
+        let options = examples.options_with(options)?;
+        let mut kept = model.copy_kept()?;
+        let mut buffer = std::mem::take(&mut self.buffers.final_state);
+        let outcome = States { kept: &mut kept, buffer: &mut buffer }.around(
+            model,
+            examples.batch,
+            options,
+            |model, options| self.differentiate(model, examples, options, 0),
+        );
+        self.buffers.final_state = buffer;
+        let (tally, _) = outcome?;
+        let score = self.score(model, &tally)?;
+        match self.pass.tape.as_ref().filter(|_| tally.outputs > 0.0) {
+            Some((tape, _)) => gradients.copy_from_slice(tape.gradients()?),
+            None => gradients.fill(0.0),
+        }
+        let mut rest = gradients;
+        for array in &self.arrays {
+            let (values, others) = rest.split_at_mut(array.len);
+            if !array.trainable {
+                values.fill(0.0);
+            }
+            rest = others;
+        }
+        self.pending = Pending { nothing: tally.outputs == 0.0, kept: model.is_stateful().then_some(kept) };
+        Ok(score.loss)
+    }
+
+    /// The second half of a step: clips `gradients`, laid out as [`backward`](Self::backward) gives them, and
+    /// moves the weights. With the gradients of one `backward` as they are, the two have the bits of one
+    /// [`step`](Self::step): a batch that was masked throughout, for one, moves nothing.
+    ///
+    /// Stateful layers go on from where the last `backward` ended. With
+    /// [`lazy_embeddings`](TrainerConfig::lazy_embeddings) those rows move that the last `backward` met or
+    /// whose gradient is not 0.
+    ///
+    /// # Errors
+    /// [`Error::LengthMismatch`]; [`Error::NotFinite`] for a NaN or an infinity among the gradients, the new
+    /// weights or in what the optimizer keeps; [`Error::OutOfMemory`]. Nothing has moved then.
+    pub fn apply(&mut self, model: &mut Sequential, gradients: &[f32]) -> Result<()> {
+        self.check_shape(model)?;
+        check_len("gradients", gradients.len(), "parameter_count", &[self.parameters()])?;
+        if !(self.pending.nothing && gradients.iter().all(|&gradient| gradient == 0.0)) {
+            self.apply_all(model, gradients)?;
+        }
+        if let Some(kept) = std::mem::take(&mut self.pending).kept {
+            model.put_kept(kept);
+        }
+        self.touched.clear();
+        Ok(())
+    }
+
+    fn apply_all(&mut self, model: &mut Sequential, gradients: &[f32]) -> Result<()> {
+        let Buffers { squares, gradients: values, .. } = &mut self.buffers;
+        refill(values, gradients.len(), 0.0)?;
+        values.copy_from_slice(gradients);
+        let norm = norm(&self.arrays, values, squares);
+        if !norm.is_finite() {
+            return Err(Error::NotFinite(format!(
+                "step {}: the norm of the gradients is {norm}; the weights are as they were",
+                self.state.steps()
+            )));
+        }
+        if self.config.lazy_embeddings {
+            self.touch_rows(model, gradients)?;
+        }
+        let values = &mut self.buffers.gradients[..];
+        let gradients =
+            Gradients::clipped(&self.arrays, values, self.config.clipping, (norm, &self.buffers.squares));
+        let touched = touched(&self.config, model, &self.touched)?;
+        descend(&self.config, &mut self.state, model, &gradients, touched)
+    }
+
+    /// Adds the rows of the embedding whose gradients are not 0 to those that move.
+    fn touch_rows(&mut self, model: &Sequential, gradients: &[f32]) -> Result<()> {
+        let Some((embedding, table)) = model.network("trainer")?.embedding() else { return Ok(()) };
+        let rows = gradients[..table.len()].chunks_exact(embedding.size).enumerate();
+        let moved = rows.filter(|(_, row)| row.iter().any(|&gradient| gradient != 0.0));
+        let rows = moved.map(|(row, _)| row as u32);
+        let touched = &mut self.touched;
+        touched
+            .try_reserve_exact(rows.clone().count())
+            .map_err(|_| Error::OutOfMemory { bytes: size_of_val(gradients) })?;
+        touched.extend(rows);
+        touched.sort_unstable();
+        touched.dedup();
+        Ok(())
+    }
+
+    /// All weights together.
+    fn parameters(&self) -> usize {
+        self.arrays.iter().map(|array| array.len).sum()
+    }
+
+    /// How the next step goes forwards. Steps are counted into the seed, so that each has masks of its own
+    /// and a resumed run has the same ones.
     fn mode(&self, logits: bool) -> Mode {
         let step = self.state.steps.wrapping_add(1);
         let seed = self.config.seed ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -339,104 +596,87 @@ impl Trainer {
         self.pass.forward(model, examples, options, mode).map(|_| ())
     }
 
-    /// A step whose loss leaves out the first `lead` steps of each row; gives how many outputs counted, or nothing
-    /// where none did and so nothing moved.
+    /// A step whose loss leaves out the first `lead` steps of each row; nothing moves where a mask leaves no
+    /// output to take a loss of.
     pub(super) fn update(
         &mut self,
         model: &mut Sequential,
         examples: Examples<'_>,
         options: RunOptions<'_>,
         lead: usize,
-    ) -> Result<Option<(Score, usize)>> {
-        let Examples { batch, steps, target, weights, .. } = examples;
+    ) -> Result<Tally> {
+        let (tally, norm) = self.differentiate(model, examples, options, lead)?;
+        let Some((tape, _)) = self.pass.tape.as_mut().filter(|_| tally.outputs > 0.0) else {
+            return Ok(tally);
+        };
+        let values = tape.gradients_mut()?;
+        let gradients =
+            Gradients::clipped(&self.arrays, values, self.config.clipping, (norm, &self.buffers.squares));
+        let touched = touched(&self.config, model, &self.touched)?;
+        descend(&self.config, &mut self.state, model, &gradients, touched)?;
+        Ok(tally)
+    }
+
+    /// Forwards, the loss, and backwards; the tape has the gradients then, those of penalties included,
+    /// unless there was no output to take a loss of. All of them are finite, and their norm comes with the
+    /// loss.
+    fn differentiate(
+        &mut self,
+        model: &Sequential,
+        examples: Examples<'_>,
+        options: RunOptions<'_>,
+        lead: usize,
+    ) -> Result<(Tally, f64)> {
         let (loss, logits) = from_logits(self.config.loss, model.layers());
         let mode = self.mode(logits);
-        let Passed { tape, prediction, gradient } = self.pass.forward(model, examples, options, mode)?;
+        let Buffers { row, squares, mask, weights: weighed, .. } = &mut self.buffers;
+        let Examples { batch, steps, target, weights, class_weights, .. } = examples;
         let network = model.network("trainer")?;
+        let inputs = inputs_of(&options);
+        let Passed { tape, prediction, gradient } = self.pass.forward(model, examples, options, mode)?;
         let columns = network.output.features;
-        let mut masked = network.output.sequence && tape.used_steps(&mut self.mask)?;
+        let mut masked = counted_steps(network, &examples, &inputs, mask)?
+            || (network.output.sequence && tape.used_steps(mask)?);
         if lead > 0 {
             if !masked {
-                refill(&mut self.mask, batch * steps, 1)?;
+                refill(mask, batch * steps, 1)?;
                 masked = true;
             }
-            self.mask.chunks_exact_mut(steps).for_each(|row| row[..lead].fill(0));
+            mask.chunks_exact_mut(steps).for_each(|row| row[..lead].fill(0));
         }
-        let mask = masked.then_some(&self.mask[..]);
-        let counted = counted(mask, prediction.len() / columns);
-        if counted == 0 {
-            return Ok(None);
+        let rows = Batch { prediction, target, columns, weights, mask: masked.then_some(&mask[..]) };
+        rows.check(loss)?;
+        let mut tally = Tally::new(loss);
+        let outputs = rows.counted();
+        if outputs == 0 {
+            return Ok((tally, 0.0));
         }
-        let rows = Batch { prediction, target, columns, weights, mask };
-        let mut score = Score {
-            loss: loss.evaluate_in(rows, gradient, &mut self.row_gradient)?,
-            accuracy: accuracy(loss, rows),
-        };
+        let rows = rows.weighed(loss, class_weights, weighed)?;
+        let mut value = loss.evaluate_in(rows, gradient, row)?;
+        tally.count_answers(loss, rows);
         tape.repack(network)?;
         tape.backward(network, gradient, None, None)?;
-
+        let gradients = tape.gradients_mut()?;
         let penalties = (self.config.l1, self.config.l2);
         if penalties != (0.0, 0.0) {
-            score.loss += penalize(network, penalties, tape.gradients_mut()?);
+            value += penalty(network, &self.arrays, penalties);
+            penalize(network, &self.arrays, penalties, gradients);
         }
-        let network = model.network("trainer")?;
-        let embedding = network.embedding().map(|(embedding, table)| (embedding.size, table.len()));
-        let all = tape.gradients_mut()?;
-        let squares = &mut self.squares;
-        squares.clear();
-        let mut rest = &*all;
-        for &(_, _, len) in &self.arrays {
-            let (array, others) = rest.split_at(len);
-            squares.push(sum_of_squares(array));
-            rest = others;
-        }
-        let norm = squares.iter().sum::<f64>().sqrt();
-        if !score.loss.is_finite() || !norm.is_finite() {
+        let norm = norm(&self.arrays, gradients, squares);
+        if !value.is_finite() || !norm.is_finite() {
             return Err(Error::NotFinite(format!(
-                "step {}: the loss is {} and the norm of the gradients {norm}; the weights are as they were",
+                "step {}: the loss is {value} and the norm of the gradients {norm}; the weights are as they were",
                 self.state.steps(),
-                score.loss
             )));
         }
-        match self.config.clipping {
-            Clipping::GlobalNorm(limit) => scale(all, clip_factor(norm, limit)),
-            clipping => {
-                let mut rest = all;
-                for (&(_, _, len), squares) in self.arrays.iter().zip(&*squares) {
-                    let (array, others) = rest.split_at_mut(len);
-                    match clipping {
-                        Clipping::Norm(limit) => scale(array, clip_factor(squares.sqrt(), limit)),
-                        other => other.apply(&mut [array]),
-                    }
-                    rest = others;
-                }
-            }
+        if self.config.lazy_embeddings {
+            let touched = tape.touched();
+            refill(&mut self.touched, touched.len(), 0)?;
+            self.touched.copy_from_slice(touched);
         }
-        let rate = self.config.schedule.rate(self.state.steps());
-        let gradients = tape.gradients()?;
-        let lazy = embedding.filter(|_| self.config.lazy_embeddings);
-        let touched = tape.touched();
-        let before = self.state.steps;
-        let mut moves = self.state.step(rate);
-        let mut first = 0;
-        let moved = model.update_variables(|_, which, values| {
-            let gradient = &gradients[first..first + values.len()];
-            match lazy {
-                Some((size, _)) if which == Weight::Embedding => {
-                    for &row in touched {
-                        let at = row as usize * size;
-                        moves.update(first + at, &mut values[at..at + size], &gradient[at..at + size]);
-                    }
-                }
-                _ => moves.update(first, values, gradient),
-            }
-            first += values.len();
-        });
-        if moved.is_err() {
-            self.state.steps = before;
-        }
-        moved?;
-        Ok(Some((score, counted)))
+        tally.loss = f64::from(value) * outputs as f64;
+        tally.outputs = outputs as f64;
+        Ok((tally, norm))
     }
 
     /// Checks a walk's arguments before its first piece, and makes room for windows of up to `longest` steps.
@@ -451,8 +691,8 @@ impl Trainer {
         let len = model.output_len(batch, steps)?;
         self.check_targets(model, examples, len)?;
         self.pass.room(len)?;
-        let &RunOptions { mask, lengths, padding, initial_state, .. } = options;
-        let options = RunOptions { mask, lengths, padding, initial_state, final_state: None };
+        let options = inputs_of(options);
+        let padding = options.padding;
         model.checked_call(input, batch, steps, options, &mut self.pass.prediction[..len])?;
         if padding != Padding::Keras {
             return Err(Error::Unsupported("truncation: it goes with Keras's padding".into()));
@@ -464,8 +704,7 @@ impl Trainer {
     /// Copies weights and slots, one array behind the other.
     pub(super) fn keep(&self, model: &Sequential, to: &mut Vec<f32>) -> Result<()> {
         let slots = self.state.slots.iter();
-        let parameters: usize = self.arrays.iter().map(|(_, _, len)| len).sum();
-        let len = parameters + slots.clone().map(|slot| slot.len()).sum::<usize>();
+        let len = self.parameters() + slots.clone().map(|slot| slot.len()).sum::<usize>();
         if to.len() != len {
             *to = zeros(len)?;
         }
@@ -489,12 +728,11 @@ impl Trainer {
             rest = others;
         };
         model.update_variables(|_, _, values| copy(values))?;
-        self.state.slots.iter_mut().for_each(|slot| copy(slot));
-        self.state.steps = steps;
+        self.state.resume(steps).iter_mut().for_each(|slot| copy(slot));
         Ok(())
     }
 
-    fn check_targets(&self, model: &Sequential, examples: Examples<'_>, len: usize) -> Result<()> {
+    pub(super) fn check_targets(&self, model: &Sequential, examples: Examples<'_>, len: usize) -> Result<()> {
         let columns = model.network("trainer")?.output.features;
         let target_columns = self.config.loss.target_columns(columns);
         check_len("target", examples.target.len(), "rows x target", &[len / columns, target_columns])?;
@@ -504,83 +742,13 @@ impl Trainer {
         }
     }
 
-    /// Loss, penalties included, and accuracy of a model as it is, without dropout.
-    ///
-    /// # Errors
-    /// As [`Sequential::run`], and [`Error::InvalidArgument`] where masks leave no row to take a loss of.
-    pub fn evaluate(&self, model: &Sequential, examples: Examples<'_>) -> Result<Score> {
-        /// Rows at a time: enough to fill the kernels' tiles, few enough that the buffers stay small.
-        const ROWS: usize = 128;
-        let Examples { input, batch, steps, target, weights } = examples;
-        let network = model.network("trainer")?;
-        self.check_shape(model)?;
-        let len = model.output_len(batch, steps)?;
-        let columns = network.output.features;
-        let outputs = len / columns;
-        self.check_targets(model, examples, len)?;
-        let given = match input {
-            Input::Floats(x) => (x.len(), [batch, steps, model.input_size()]),
-            Input::Tokens(ids) => (ids.len(), [batch, steps, 1]),
-        };
-        check_len("input", given.0, "rows x steps x features", &given.1)?;
-        let most = batch.min(ROWS);
-        let mut prediction = zeros(len / batch * most)?;
-        let mut gradient = zeros(len / batch * most)?;
-        let (loss, logits) = from_logits(self.config.loss, model.layers());
-        let mut tape = sequence::Tape::new(network, model.threads(), most, steps)?;
-        let mut used = Vec::new();
-        let (mut total, mut right, mut all) = (0.0f64, Some(0.0f64), 0.0f64);
-        for first in (0..batch).step_by(most) {
-            let rows = most.min(batch - first);
-            let part = |array: &'_ [f32]| {
-                let row = array.len() / batch;
-                first * row..(first + rows) * row
-            };
-            let prediction = &mut prediction[..rows * (len / batch)];
-            let gradient = &mut gradient[..prediction.len()];
-            let input = match input {
-                Input::Floats(x) => Input::Floats(&x[part(x)]),
-                Input::Tokens(ids) => Input::Tokens(&ids[first * steps..(first + rows) * steps]),
-            };
-            let call = model.checked_call(input, rows, steps, RunOptions::default(), prediction)?;
-            tape.forward(network, call, Mode { logits, ..Mode::default() })?;
-            let mask = network.output.sequence && tape.used_steps(&mut used)?;
-            let mask = mask.then_some(&used[..]);
-            let counted = counted(mask, outputs / batch * rows);
-            if counted == 0 {
-                continue;
-            }
-            let rows = Batch {
-                prediction,
-                target: &target[part(target)],
-                columns,
-                weights: weights.map(|weights| &weights[part(weights)]),
-                mask,
-            };
-            total += f64::from(loss.evaluate(rows, gradient)?) * counted as f64;
-            right = right.zip(accuracy(loss, rows)).map(|(sum, a)| sum + f64::from(a) * counted as f64);
-            all += counted as f64;
-        }
-        if all == 0.0 {
-            return Err(no_row());
-        }
-        let mut score =
-            Score { loss: (total / all) as f32, accuracy: right.map(|right| (right / all) as f32) };
-        let penalties = (self.config.l1, self.config.l2);
-        if penalties != (0.0, 0.0) {
-            let mut unused = zeros(self.arrays.iter().map(|(_, _, len)| len).sum())?;
-            score.loss += penalize(network, penalties, &mut unused);
-        }
-        Ok(score)
-    }
-
     pub(crate) fn check_shape(&self, model: &Sequential) -> Result<()> {
         let network = model.whole_network("trainer")?;
-        let arrays = network.layers.iter().enumerate().flat_map(|(layer, built)| {
+        let shapes = network.layers.iter().enumerate().flat_map(|(layer, built)| {
             let variables = built.variables.0.iter();
             variables.map(move |variable| (layer, variable.weight(), variable.values().len()))
         });
-        if arrays.eq(self.arrays.iter().copied()) {
+        if shapes.eq(self.arrays.iter().map(|array| (array.layer, array.which, array.len))) {
             Ok(())
         } else {
             Err(Error::InvalidArgument("the trainer was made for a model of another shape".into()))
@@ -588,75 +756,42 @@ impl Trainer {
     }
 }
 
-/// How many of `all` outputs a mask lets through.
-fn counted(mask: Option<&[u8]>, all: usize) -> usize {
-    mask.map_or(all, |mask| mask.iter().filter(|&&used| used != 0).count())
+/// The rows that alone move of an embedding, where that is so.
+fn touched<'a>(config: &TrainerConfig, model: &Sequential, rows: &'a [u32]) -> Result<Option<Touched<'a>>> {
+    let embedding = model.network("trainer")?.embedding().filter(|_| config.lazy_embeddings);
+    Ok(embedding.map(|(embedding, _)| Touched { size: embedding.size, rows }))
 }
 
-/// The loss to be taken, and whether from logits: a cross-entropy right behind its own activation is taken from the values
-/// before it, where neither rounds to 0 or 1. Keras does the same in `fit`.
-fn from_logits(loss: Loss, layers: &[Layer]) -> (Loss, bool) {
-    let Some(Layer::Dense(dense)) = layers.last() else { return (loss, false) };
-    match (loss, dense.activation) {
-        (Loss::BinaryCrossentropy { from_logits: false }, Activation::Sigmoid) => {
-            (Loss::BinaryCrossentropy { from_logits: true }, true)
-        }
-        (Loss::CategoricalCrossentropy { from_logits: false }, Activation::Softmax) => {
-            (Loss::CategoricalCrossentropy { from_logits: true }, true)
-        }
-        (Loss::SparseCategoricalCrossentropy { from_logits: false }, Activation::Softmax) => {
-            (Loss::SparseCategoricalCrossentropy { from_logits: true }, true)
-        }
-        _ => (loss, false),
+/// The arrays that penalties act on, each with its weights and the number of its first parameter.
+fn penalized<'a>(network: &'a Network, arrays: &'a [Array]) -> impl Iterator<Item = (usize, &'a [f32])> {
+    let variables = network.layers.iter().flat_map(|layer| &layer.variables.0);
+    let mut next = 0;
+    arrays.iter().zip(variables).filter_map(move |(array, variable)| {
+        let first = next;
+        next += array.len;
+        let kernel = !matches!(array.which, Weight::Bias | Weight::BackwardBias | Weight::Embedding);
+        (kernel && array.trainable).then(|| (first, variable.values()))
+    })
+}
+
+/// The penalties' share of the loss.
+fn penalty(network: &Network, arrays: &[Array], (l1, l2): (f32, f32)) -> f32 {
+    if (l1, l2) == (0.0, 0.0) {
+        return 0.0;
     }
-}
-
-/// Adds the penalties' gradients, and gives their share of the loss.
-fn penalize(network: &Network, (l1, l2): (f32, f32), gradients: &mut [f32]) -> f32 {
     let mut total = 0.0f64;
-    let mut rest = gradients;
-    for variable in network.layers.iter().flat_map(|layer| &layer.variables.0) {
-        let weights = variable.values();
-        let (gradient, others) = rest.split_at_mut(weights.len());
-        rest = others;
-        if matches!(variable.weight(), Weight::Bias | Weight::BackwardBias | Weight::Embedding) {
-            continue;
-        }
-        for (gradient, &w) in gradient.iter_mut().zip(weights) {
-            total += f64::from(l1 * w.abs()) + f64::from(l2 * w * w);
-            let sign = if w == 0.0 { 0.0 } else { w.signum() };
-            *gradient += l1 * sign + 2.0 * l2 * w;
-        }
+    for &w in penalized(network, arrays).flat_map(|(_, weights)| weights) {
+        total += f64::from(l1 * w.abs()) + f64::from(l2 * w * w);
     }
     total as f32
 }
 
-/// The share of rows that are right.
-fn accuracy(loss: Loss, batch: Batch<'_>) -> Option<f32> {
-    let Batch { prediction, target, columns, mask, .. } = batch;
-    let most = |row: &[f32]| (0..row.len()).max_by(|&i, &j| row[i].total_cmp(&row[j]));
-    let (mut right, mut all) = (0usize, 0usize);
-    for (i, row) in prediction.chunks_exact(columns).enumerate() {
-        if mask.is_some_and(|mask| mask[i] == 0) {
-            continue;
-        }
-        match loss {
-            Loss::MeanSquaredError => return None,
-            Loss::BinaryCrossentropy { from_logits } => {
-                let threshold = if from_logits { 0.0 } else { 0.5 };
-                let pairs = row.iter().zip(&target[i * columns..]);
-                right += pairs.filter(|(p, t)| (**p > threshold) == (**t > 0.5)).count();
-                all += columns;
-            }
-            Loss::CategoricalCrossentropy { .. } => {
-                right += usize::from(most(row) == most(&target[i * columns..][..columns]));
-                all += 1;
-            }
-            Loss::SparseCategoricalCrossentropy { .. } => {
-                right += usize::from(most(row) == Some(target[i] as usize));
-                all += 1;
-            }
+/// Adds the penalties' gradients.
+fn penalize(network: &Network, arrays: &[Array], (l1, l2): (f32, f32), gradients: &mut [f32]) {
+    for (first, weights) in penalized(network, arrays) {
+        for (gradient, &w) in gradients[first..].iter_mut().zip(weights) {
+            let sign = if w == 0.0 { 0.0 } else { w.signum() };
+            *gradient += l1 * sign + 2.0 * l2 * w;
         }
     }
-    Some(right as f32 / all.max(1) as f32)
 }

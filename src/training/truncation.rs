@@ -1,31 +1,33 @@
-//! Truncated backward through time: a long sequence is walked in pieces, and gradients run back a bounded way.
+//! Truncated backward through time: a long sequence is walked in pieces, and gradients run back a bounded
+//! way.
 
 use std::ops::Range;
 
-use super::loss::no_row;
-use super::{Examples, Score, Trainer};
+use super::examples::Rows;
+use super::score::Tally;
+use super::{Examples, Trainer};
 use crate::error::{Error, Result};
 use crate::layers::Layer;
 use crate::memory::zeros;
 use crate::sequence::Input;
 use crate::sequential::{RunOptions, Sequential};
 
-/// Truncated backward through time: each `every` steps (often called k1) have a loss and an update of their own, and
-/// gradients run back over these steps and the `back - every` before them (`back` is often called k2). The tape is only
-/// as long as `back` steps.
+/// Truncated backward through time: each `every` steps (often called k1) have a loss and an update of their
+/// own, and gradients run back over these steps and the `back - every` before them (`back` is often called
+/// k2). The tape is only as long as `back` steps.
 ///
-/// Exactly: the piece that begins at step `s` ends at `e`, `every` steps later or with the sequence. Its window begins at
-/// `b`, `back - every` steps before `s` or with the sequence.
+/// Exactly: the piece that begins at step `s` ends at `e`, `every` steps later or with the sequence. Its
+/// window begins at `b`, `back - every` steps before `s` or with the sequence.
 /// 1. The model runs over `b..e` from the states at `b`, with the weights as they are now.
-/// 2. The loss is the mean over the outputs of `s..e` that a mask lets through; a piece without any moves nothing. Its
-///    gradients run back to `b`, the states there being constants, and the weights move: a step of the optimizer, of the
-///    schedule and of the dropout seed.
+/// 2. The loss is the mean over the outputs of `s..e` that a mask lets through; a piece without any moves
+///    nothing. Its gradients run back to `b`, the states there being constants, and the weights move: a step
+///    of the optimizer, of the schedule and of the dropout seed.
 ///
-/// The first window begins with the initial states. The states at the beginning of a later one are those after as many
-/// steps of the window before, as that window's weights and dropout seed give them.
+/// The first window begins with the initial states. The states at the beginning of a later one are those
+/// after as many steps of the window before, as that window's weights and dropout seed give them.
 ///
-/// With `back` equal to `every` a walk has the bits of one [`Trainer::step`] for each piece, a piece's final states being
-/// the next one's initial states.
+/// With `back` equal to `every` a walk has the bits of one [`Trainer::step`] for each piece, a piece's final
+/// states being the next one's initial states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Truncation {
@@ -94,11 +96,11 @@ struct Part {
 impl Part {
     fn cut<'a>(
         &'a mut self,
-        whole: Examples<'_>,
+        whole: Examples<'a>,
         options: &RunOptions<'_>,
         window: &Range<usize>,
     ) -> Result<(Examples<'a>, RunOptions<'a>)> {
-        let Examples { input, batch, steps, target, weights } = whole;
+        let Examples { input, batch, steps, target, weights, class_weights, .. } = whole;
         let sizes = (batch, steps);
         let examples = Examples {
             input: match input {
@@ -109,6 +111,8 @@ impl Part {
             steps: window.len(),
             target: cut(&mut self.target, target, sizes, window)?,
             weights: weights.map(|weights| cut(&mut self.weights, weights, sizes, window)).transpose()?,
+            class_weights,
+            rows: Rows::default(),
         };
         let mask = options.mask.map(|mask| cut(&mut self.mask, mask, sizes, window)).transpose()?;
         let lengths = match options.lengths {
@@ -157,7 +161,7 @@ impl Trainer {
         examples: Examples<'_>,
         options: RunOptions<'_>,
         truncation: Truncation,
-    ) -> Result<Score> {
+    ) -> Result<Tally> {
         self.check(model, examples, &options, truncation.back.min(examples.steps))?;
         let mut walk = std::mem::take(&mut self.walk);
         let steps = self.steps();
@@ -179,7 +183,7 @@ impl Trainer {
         options: RunOptions<'_>,
         truncation: Truncation,
         walk: &mut Walk,
-    ) -> Result<Score> {
+    ) -> Result<Tally> {
         let len = model.state_len(examples.batch)?;
         for state in &mut walk.states {
             if state.len() != len {
@@ -191,7 +195,7 @@ impl Trainer {
             Some(given) => begin.copy_from_slice(given),
             None => begin.fill(0.0),
         }
-        let (mut loss, mut right, mut all) = (0.0f64, Some(0.0f64), 0.0f64);
+        let mut tally = Tally::new(self.config.loss);
         let mut pieces = truncation.pieces(examples.steps).peekable();
         while let Some((window, lead)) = pieces.next() {
             let next_begin = pieces.peek().map_or(window.end, |(next, _)| next.start);
@@ -203,24 +207,17 @@ impl Trainer {
             }
             let (examples, options) = part.cut(examples, &options, &window)?;
             let states = RunOptions { initial_state: Some(begin), final_state: Some(end), ..options };
-            if let Some((score, counted)) = self.update(model, examples, states, lead)? {
-                loss += f64::from(score.loss) * counted as f64;
-                right = right.zip(score.accuracy).map(|(sum, a)| sum + f64::from(a) * counted as f64);
-                all += counted as f64;
-            }
+            tally.add(self.update(model, examples, states, lead)?);
             if next_begin == window.end {
                 std::mem::swap(begin, end);
             } else if next_begin > window.start {
                 std::mem::swap(begin, next);
             }
         }
-        if all == 0.0 {
-            return Err(no_row());
-        }
         if let Some(state) = options.final_state {
             // The last window had no next one.
             state.copy_from_slice(begin);
         }
-        Ok(Score { loss: (loss / all) as f32, accuracy: right.map(|right| (right / all) as f32) })
+        Ok(tally)
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use elman::{MergeMode, Padding, RunOptions, Sequential};
 use safetensors::SafeTensors;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::network::{Network, Spec};
 use super::numbers::{distance, tokens, values};
@@ -44,12 +45,15 @@ pub(crate) struct Case {
 pub(crate) type Wrong = Vec<String>;
 
 /// Hands every case of a file to `check`, and gives how many there were. Panics with all that is wrong.
-pub(crate) fn each_case(file: &str, check: impl Fn(&Case, &SafeTensors<'_>) -> Wrong) -> usize {
+pub(crate) fn each_case<C: DeserializeOwned>(
+    file: &str,
+    check: impl Fn(&C, &SafeTensors<'_>) -> Wrong,
+) -> usize {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(file);
     let bytes = std::fs::read(&path).expect("the vectors are committed");
     let (_, header) = SafeTensors::read_metadata(&bytes).expect("a safetensors file");
     let cases = &header.metadata().as_ref().expect("metadata")["cases"];
-    let cases: Vec<Case> = serde_json::from_str(cases).expect("the list of cases");
+    let cases: Vec<C> = serde_json::from_str(cases).expect("the list of cases");
     let tensors = SafeTensors::deserialize(&bytes).expect("a safetensors file");
     let wrong: Wrong = cases.iter().flat_map(|case| check(case, &tensors)).collect();
     assert!(wrong.is_empty(), "of {} cases:\n{}", cases.len(), wrong.join("\n"));
@@ -58,7 +62,7 @@ pub(crate) fn each_case(file: &str, check: impl Fn(&Case, &SafeTensors<'_>) -> W
 
 /// Runs all cases of a file forwards, and gives how many there were.
 pub(crate) fn run_file(file: &str) -> usize {
-    each_case(file, |case, tensors| case.run(tensors).err().into_iter().collect())
+    each_case(file, |case: &Case, tensors| case.run(tensors).err().into_iter().collect())
 }
 
 /// A case's input over all calls.
@@ -261,7 +265,7 @@ pub(crate) fn mask_of(lengths: &[usize], steps: usize) -> Vec<u8> {
     lengths.iter().flat_map(|&length| (0..steps).map(move |t| u8::from(t < length))).collect()
 }
 
-fn bytes_of(tensors: &SafeTensors<'_>, name: &str) -> Vec<u8> {
+pub(crate) fn bytes_of(tensors: &SafeTensors<'_>, name: &str) -> Vec<u8> {
     tensors.tensor(name).unwrap_or_else(|why| panic!("{name}: {why}")).data().to_vec()
 }
 

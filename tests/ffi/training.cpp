@@ -174,6 +174,93 @@ void trainers(const std::string &path) {
     EXPECT(of_words.step_tokens(ids, 1, ids.size(), wanted) < before);
 }
 
+/// A recurrent layer and a dense one without a bias, of ones.
+elman::sequential plain_dense() {
+    elman::sequential network(features);
+    elman_dense_config dense = elman::dense_config(2);
+    dense.use_bias = 0;
+    dense.kernel_initializer.kind = ELMAN_INITIALIZER_ONES;
+    network.add_simple_rnn(elman::simple_rnn_config(units)).add_dense(dense).build(3);
+    return network;
+}
+
+void halves_and_changes() {
+    elman::sequential network = plain_dense(), other = plain_dense();
+    EXPECT(network.get_weight(1, ELMAN_WEIGHT_KERNEL) == std::vector<float>(units * 2, 1.0f));
+    EXPECT(failure([&] { network.get_weight(1, ELMAN_WEIGHT_BIAS); }) == ELMAN_STATUS_INVALID_ARGUMENT);
+    const std::vector<float> x = waves(batch * steps * features), target = waves(batch * 2);
+    elman_trainer_config config = elman::trainer_config();
+    config.optimizer = ELMAN_OPTIMIZER_ADAMW;
+    elman::trainer whole(network, config), halves(other, config);
+    std::vector<float> gradients(network.parameter_count());
+    for (int i = 0; i < 3; i++) {
+        const float loss = whole.step(elman::examples(x, batch, steps, target)).loss;
+        EXPECT(halves.backward(x, batch, steps, target, gradients) == loss);
+        EXPECT((other.get_parameters() == network.get_parameters()) == false);
+        halves.apply(gradients);
+        EXPECT(other.get_parameters() == network.get_parameters());
+    }
+    EXPECT(whole.steps() == 3 && halves.steps() == 3);
+    EXPECT(whole.learning_rate() == 0.001f);
+    whole.set_learning_rate(0.5f);
+    EXPECT(whole.learning_rate() == 0.5f);
+    whole.set_learning_rate(ELMAN_LEARNING_RATE_DEFAULT);
+    EXPECT(whole.learning_rate() == 0.001f);
+    EXPECT(failure([&] { whole.set_learning_rate(-0.5f); }) == ELMAN_STATUS_INVALID_ARGUMENT);
+    whole.set_weight_decay(0, ELMAN_WEIGHT_BIAS, false);
+    whole.set_trainable(0, false);
+    const std::vector<float> kernel = network.get_weight(0, ELMAN_WEIGHT_KERNEL);
+    const std::vector<float> top = network.get_weight(1, ELMAN_WEIGHT_KERNEL);
+    whole.step(x, batch, steps, target);
+    EXPECT(network.get_weight(0, ELMAN_WEIGHT_KERNEL) == kernel && network.get_weight(1, ELMAN_WEIGHT_KERNEL) != top);
+
+    elman::sequential words(1);
+    elman_embedding_config embedding = elman::embedding_config(9, 2);
+    embedding.mask_zero = 1;
+    embedding.embeddings_initializer.kind = ELMAN_INITIALIZER_ONES;
+    words.add_embedding(embedding).add_simple_rnn(elman::simple_rnn_config(units)).build(1);
+    EXPECT(words.get_weight(0, ELMAN_WEIGHT_EMBEDDING) == std::vector<float>(18, 1.0f));
+    elman::trainer of_words(words, config);
+    const std::array<std::int32_t, 4> ids{1, 2, 0, 5};
+    const std::vector<float> wanted(units, 0.5f);
+    std::vector<float> of_ids(words.parameter_count());
+    const float loss = of_words.evaluate(elman::examples_tokens(ids, 1, ids.size(), wanted)).loss;
+    EXPECT(of_words.backward_tokens(ids, 1, ids.size(), wanted, of_ids) == loss);
+}
+
+void fits() {
+    elman::sequential network = plain_dense();
+    elman::trainer trainer(network, elman::trainer_config());
+    const std::vector<float> x = waves(batch * steps * features), target = waves(batch * 2);
+    const elman_examples rows = elman::examples(x, batch, steps, target);
+    elman_fit_config config = elman::fit_config();
+    config.epochs = 3;
+    config.batch_size = 1;
+    config.validation = &rows;
+    EXPECT(trainer.fit(rows, config) == 3 && trainer.steps() == 3 * batch);
+    std::size_t batches = 0;
+    const auto on_batch = [&](const elman_batch_end &end) {
+        batches++;
+        return end.batches == batch && end.loss >= 0;
+    };
+    // The trainer and its network may be used in between.
+    const auto on_epoch = [&](const elman_epoch_end &end) {
+        EXPECT(trainer.evaluate(rows).loss == end.validation_loss);
+        trainer.set_learning_rate(trainer.learning_rate() / 2);
+        return end.epoch < 1;
+    };
+    EXPECT(trainer.fit(rows, config, on_batch, on_epoch) == 2 && batches == 2 * batch);
+    EXPECT(trainer.learning_rate() == 0.00025f);
+    const auto fails = [&](const elman_batch_end &) -> bool { throw 7; };
+    int caught = 0;
+    try {
+        trainer.fit(rows, config, fails, on_epoch);
+    } catch (int thrown) {
+        caught = thrown;
+    }
+    EXPECT(caught == 7 && trainer.steps() == 5 * batch + 1);
+}
+
 void dropped() {
     elman::sequential network = floats();
     const std::vector<float> x = waves(batch * steps * features), before = network.predict(x, batch, steps);
@@ -190,6 +277,8 @@ void dropped() {
 int main(int, char **arguments) {
     tapes();
     trainers(arguments[1]);
+    halves_and_changes();
+    fits();
     dropped();
     std::puts("everything is as it should be");
 }

@@ -2,7 +2,7 @@
 
 Weights and inputs are not stored. They come from `values(seed, ...)` and `tokens(seed, ...)`, which the Rust tests
 repeat. A weight's seed is case_seed * 1000 + layer * 10 + its place in WEIGHTS, with the scale in `weight`; the
-input's is case_seed * 1000 + 999, scale 1.
+input's is case_seed * 1000 + 999, scale 1. Of an LSTM with unit_forget_bias, 1 is added to the bias of the forget gate.
 
 Keras runs in float64 on these float32 numbers and the results are rounded to float32 once, so a reference is right to
 half a unit in the last place. Each case also runs in float32 as a check.
@@ -22,6 +22,7 @@ import numpy as np
 import safetensors.numpy
 import tensorflow as tf
 
+RECURRENT = {"simple_rnn": keras.layers.SimpleRNN, "lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
 WEIGHTS = [
     "kernel",
     "recurrent_kernel",
@@ -31,7 +32,7 @@ WEIGHTS = [
     "backward_recurrent_kernel",
     "backward_bias",
 ]
-INPUT, OUTPUT_GRADIENT, INITIAL_STATE, STATE_GRADIENT = 999, 998, 990, 980
+INPUT, OUTPUT_GRADIENT, INITIAL_STATE, STATE_GRADIENT, DROPOUT = 999, 998, 990, 980, 900
 
 
 def bits(seed, count):
@@ -71,13 +72,29 @@ def rnn(units, activation="tanh", **changes):
     return layer | changes
 
 
+def gated(kind, units, recurrent_activation="sigmoid", **changes):
+    """An LSTM or a GRU."""
+    own = {"lstm": {"unit_forget_bias": True}, "gru": {"reset_after": True}}[kind]
+    own |= {"recurrent_activation": recurrent_activation}
+    mine = {key: changes.pop(key) for key in own.keys() & changes.keys()}
+    return rnn(units, **changes) | {"type": kind} | own | mine
+
+
+def lstm(units, **changes):
+    return gated("lstm", units, **changes)
+
+
+def gru(units, **changes):
+    return gated("gru", units, **changes)
+
+
 def sequence_rnn(units, activation="tanh", **changes):
     return rnn(units, activation, return_sequences=True, **changes)
 
 
-def bidirectional(merge_mode, simple_rnn):
-    inner = {key: value for key, value in simple_rnn.items() if key != "type"}
-    return {"type": "bidirectional", "merge_mode": merge_mode, "simple_rnn": inner}
+def bidirectional(merge_mode, layer):
+    inner = {key: value for key, value in layer.items() if key != "type"}
+    return {"type": "bidirectional", "merge_mode": merge_mode, layer["type"]: inner}
 
 
 def dense(units, activation="linear", use_bias=True):
@@ -100,10 +117,12 @@ def case(name, layers, batch, steps, features=1, mask=None, **more):
     """A case's metadata and its mask [batch, steps], with a leading axis of calls if there are several.
 
     mask_by_value: the mask is no argument; in the input, masked steps hold token 0 or the Masking layer's value.
-    initial_state: in the first call the k-th recurrent layer, a bidirectional one counting twice, starts from seed
-    case_seed * 1000 + 990 + k, scale 0.5. reset_before: the calls before which states are reset. time_distributed:
-    Keras ran TimeDistributed(Dense). state_gradient: see make_training_vectors.py.
+    initial_state: in the first call the k-th state starts from seed case_seed * 1000 + 990 + k, scale 0.5. Layer by
+    layer, a bidirectional one forward first, each direction has one state, an LSTM two: h, then c. reset_before: the
+    calls before which states are reset. time_distributed: Keras ran TimeDistributed(Dense). state_gradient: see make_training_vectors.py. dropout_masks, told only where it is
+    true: see `give_dropout_masks`.
     """
+    told = {"dropout_masks": True} if more.pop("dropout_masks", False) else {}
     given = {
         "name": name,
         "config": {"input_size": features, "layers": layers},
@@ -119,25 +138,35 @@ def case(name, layers, batch, steps, features=1, mask=None, **more):
         "state_gradient": False,
     }
     assert not more.keys() - given.keys()
-    return given | more, mask
+    return given | more | told, mask
+
+
+def recurrent_kind(layer):
+    """"simple_rnn", "lstm" or "gru"; None for other layers."""
+    names = layer if layer["type"] == "bidirectional" else [layer["type"]]
+    return next((kind for kind in RECURRENT if kind in names), None)
 
 
 def recurrent(layer):
-    """The simple_rnn object of a recurrent layer and its number of states."""
+    """The options of a recurrent layer and its number of directions."""
     if layer["type"] == "bidirectional":
-        return layer["simple_rnn"], 2
-    return (layer, 1) if layer["type"] == "simple_rnn" else (None, 0)
+        return layer[recurrent_kind(layer)], 2
+    return (layer, 1) if recurrent_kind(layer) else (None, 0)
 
 
-def keras_layer(layer, time_distributed, dtype):
+def state_count(layer):
+    return recurrent(layer)[1] * (2 if recurrent_kind(layer) == "lstm" else 1)
+
+
+def keras_layer(layer, time_distributed, dtype, unroll=False):
     config = {key: value for key, value in layer.items() if key != "type"} | {"dtype": dtype}
-    simple_rnn, _ = recurrent(layer)
-    if simple_rnn:
-        config = {key: value for key, value in simple_rnn.items() if key != "type"}
+    options, _ = recurrent(layer)
+    if options:
+        config = {key: value for key, value in options.items() if key != "type"}
         # Keras 3.15 fails on a stateful Bidirectional that returns its state.
-        return_state = not (simple_rnn["stateful"] and layer["type"] == "bidirectional")
-        config |= {"unroll": False, "return_state": return_state, "dtype": dtype}
-        made = keras.layers.SimpleRNN(**config)
+        return_state = not (options["stateful"] and layer["type"] == "bidirectional")
+        config |= {"unroll": unroll, "return_state": return_state, "dtype": dtype}
+        made = RECURRENT[recurrent_kind(layer)](**config)
         if layer["type"] == "bidirectional":
             merge_mode = None if layer["merge_mode"] == "none" else layer["merge_mode"]
             made = keras.layers.Bidirectional(made, merge_mode, dtype=dtype)
@@ -154,28 +183,33 @@ def keras_layer(layer, time_distributed, dtype):
 
 def weight_names(layer):
     """In Keras's order."""
-    simple_rnn, states = recurrent(layer)
-    if simple_rnn:
-        names = WEIGHTS[:3] if simple_rnn["use_bias"] else WEIGHTS[:2]
-        return names + [f"backward_{name}" for name in names] if states == 2 else names
+    options, directions = recurrent(layer)
+    if options:
+        names = WEIGHTS[:3] if options["use_bias"] else WEIGHTS[:2]
+        return names + [f"backward_{name}" for name in names] if directions == 2 else names
     if layer["type"] == "dense":
         return ["kernel", "bias"] if layer["use_bias"] else ["kernel"]
     return ["embedding"] if layer["type"] == "embedding" else []
 
 
-def weight(name, shape, seed):
+def weight(name, shape, seed, layer=None):
+    """A weight of a layer; only the bias of an LSTM asks which layer."""
     if name.endswith("recurrent_kernel"):
         scale = 0.9 * np.sqrt(3 / shape[0])
     elif name.endswith("kernel"):
         scale = np.sqrt(6 / (shape[0] + shape[1]))
     else:
         scale = 0.5 if name == "embedding" else 0.1
-    return values(seed + WEIGHTS.index(name), shape, scale)
+    made = values(seed + WEIGHTS.index(name), shape, scale)
+    if layer and name.endswith("bias") and recurrent_kind(layer) == "lstm":
+        options, _ = recurrent(layer)
+        made[options["units"] : 2 * options["units"]] += options["unit_forget_bias"]
+    return made
 
 
-def set_weights(made, names, seed):
-    for name, variable in zip(names, made.trainable_weights, strict=True):
-        variable.assign(weight(name, variable.shape, seed))
+def set_weights(made, layer, seed):
+    for name, variable in zip(weight_names(layer), made.trainable_weights, strict=True):
+        variable.assign(weight(name, variable.shape, seed, layer))
 
 
 def make_input(meta, mask):
@@ -191,30 +225,55 @@ def make_input(meta, mask):
     return x
 
 
+def give_dropout_masks(config, layer, meta, features):
+    """Makes a layer drop what seeds say instead of what Keras draws, and gives the layer's argument for training.
+
+    An element is dropped where values(seed, shape, 1) < 2 x rate - 1, all others are scaled by 1 / (1 - rate). The
+    seed is case_seed * 1000 + 900 + 20 for the backward half + 10 for the state's masks (batch, units) + the gate; the
+    input's (batch, features) are one a gate if recurrent_dropout > 0, otherwise there is one for all gates.
+    """
+    options, directions = recurrent(config)
+    gates = {"simple_rnn": 1, "gru": 3, "lstm": 4}[recurrent_kind(config)]
+    for half, inner in enumerate([layer.forward_layer, layer.backward_layer] if directions == 2 else [layer]):
+        cell = inner.cell
+        count = getattr(cell, "dropout_mask_count", None)
+        assert count in (None, gates) and (count is None) == (options["recurrent_dropout"] == 0)
+
+        def mask(kind, gate, size, rate, half=half):
+            seed = meta["case_seed"] * 1000 + DROPOUT + 20 * half + 10 * kind + gate
+            return np.where(values(seed, (meta["batch"], size)) < 2 * rate - 1, 0, 1 / (1 - rate))
+
+        inputs = [mask(0, gate, features, options["dropout"]) for gate in range(count or 1)]
+        states = [mask(1, gate, options["units"], options["recurrent_dropout"]) for gate in range(gates)]
+        cast = lambda masks, cell=cell: [tf.constant(mask, cell.compute_dtype) for mask in masks]
+        cell.get_dropout_mask = lambda _, given=cast(inputs), count=count: given if count else given[0]
+        cell.get_recurrent_dropout_mask = lambda _, given=cast(states): given
+    return {"training": True}
+
+
 def apply(config, layer, y, arguments):
     """A layer's output, its backward output where a bidirectional layer does not merge, and its states."""
     y = layer(y, **arguments)
-    count = recurrent(config)[1]
+    count = state_count(config)
     if not count:
         return y, None, []
     if not layer.return_state:
         return y, None, [tf.identity(state.value) for state in layer.states]
-    *outputs, last_state = y
-    states = [outputs.pop(), last_state] if count == 2 else [last_state]
+    outputs, states = list(y[:-count]), list(y[-count:])
     return outputs[0], outputs[1] if len(outputs) == 2 else None, states
 
 
-def run(meta, mask, dtype="float64", gradients=False):
+def run(meta, mask, dtype="float64", gradients=False, unroll=False):
     """A case's reference tensors by the end of their names."""
     configs, seed, calls = meta["config"]["layers"], meta["case_seed"] * 1000, meta["calls"]
-    made = [keras_layer(config, meta["time_distributed"], dtype) for config in configs]
+    made = [keras_layer(config, meta["time_distributed"], dtype, unroll) for config in configs]
     x = [tf.constant(call, dtype if meta["input"] == "floats" else "int32") for call in make_input(meta, mask)]
     masks = None
     if mask is not None and not meta["mask_by_value"]:
         masks = tf.constant(mask.reshape(calls, meta["batch"], meta["steps"]))
     initial = []
     if meta["initial_state"]:
-        units = [simple_rnn["units"] for simple_rnn, count in map(recurrent, configs) for _ in range(count)]
+        units = [recurrent(config)[0]["units"] for config in configs for _ in range(state_count(config))]
         initial = [values(seed + INITIAL_STATE + k, (meta["batch"], n), 0.5) for k, n in enumerate(units)]
         initial = [tf.constant(state, dtype) for state in initial]
 
@@ -226,7 +285,7 @@ def run(meta, mask, dtype="float64", gradients=False):
         for call in range(calls):
             y, all_states = x[call], []
             for i, (config, layer) in enumerate(zip(configs, made)):
-                arguments, count = {}, recurrent(config)[1]
+                arguments, count = {}, state_count(config)
                 if count and call in meta["reset_before"]:
                     layer.reset_states()
                 if i == 0 and masks is not None:
@@ -237,14 +296,18 @@ def run(meta, mask, dtype="float64", gradients=False):
                     arguments["initial_state"] = initial[len(all_states) : len(all_states) + count]
                 if call == 0:
                     layer.build(tuple(y.shape))
-                    names = weight_names(config)
-                    set_weights(layer, names, seed + i * 10)
-                    sources |= {f"{i}.{name}": w.value for name, w in zip(names, layer.trainable_weights)}
+                    set_weights(layer, config, seed + i * 10)
+                    weights = zip(weight_names(config), layer.trainable_weights, strict=True)
+                    sources |= {f"{i}.{name}": w.value for name, w in weights}
+                if count and meta.get("dropout_masks"):
+                    arguments |= give_dropout_masks(config, layer, meta, y.shape[-1])
                 y, backward, states = apply(config, layer, y, arguments)
                 all_states += states
             output = {"y": y} | {f"state.{k}": state for k, state in enumerate(all_states)}
             outputs.append(output if backward is None else output | {"y_backward": backward})
-        loss = tf.reduce_sum(y * values(seed + OUTPUT_GRADIENT, y.shape))
+        halves = [y] if backward is None else [y, backward]
+        weighting = values(seed + OUTPUT_GRADIENT, (len(halves), *y.shape))
+        loss = tf.add_n([tf.reduce_sum(half * g) for half, g in zip(halves, weighting)])
         if meta["state_gradient"]:
             for k, state in enumerate(all_states):
                 loss += tf.reduce_sum(state * values(seed + STATE_GRADIENT + k, state.shape))
@@ -258,13 +321,21 @@ def run(meta, mask, dtype="float64", gradients=False):
     return result
 
 
-def run_all(cases, base, gradients=False):
-    """Numbers the cases from base; their metadata and tensors."""
+def unrolls(meta):
+    """Whether Keras, too, shall run looped and unrolled."""
+    return any((recurrent(layer)[0] or {}).get("unroll") == "unrolled" for layer in meta["config"]["layers"])
+
+
+def run_all(cases, base, gradients=False, unrolled=False):
+    """Numbers the cases from base; their metadata and tensors. With `unrolled`, those that say so run unrolled, too."""
     metadata, tensors, worst = [], {}, (0.0, "")
     for case_seed, (meta, mask) in enumerate(cases, base):
         meta = {"name": meta["name"], "case_seed": case_seed} | meta
         metadata.append(meta)
         exact, single = (run(meta, mask, dtype, gradients) for dtype in ("float64", "float32"))
+        if unrolled and unrolls(meta):
+            for name, tensor in run(meta, mask, gradients=gradients, unroll=True).items():
+                np.testing.assert_allclose(tensor, exact[name], 1e-10, 1e-12, err_msg=f"{meta['name']}.{name}")
         for name, tensor in exact.items():
             key = f"{meta['name']}.{name}"
             assert key not in tensors

@@ -1,0 +1,227 @@
+//! The cases of LSTM and GRU that real Keras, PyTorch and ONNX Runtime ran, and the oracle beside them. The scripts
+//! `tests/vectors/make_*_gated_vectors.py` say what the files hold. Files of the simple cell can be read as well.
+
+use elman::Padding;
+use safetensors::SafeTensors;
+use serde::Deserialize;
+
+use super::gated_reference::{self, Dropped, DroppedOf, Gradients, Network, Spec};
+use super::numbers::{distance, tokens, values};
+use super::reference::{Call, Input};
+use super::vectors::{Data, Wrong, bytes_of, mask_of};
+
+#[derive(Deserialize)]
+struct Config {
+    input_size: usize,
+    layers: Vec<Spec>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Case {
+    pub(crate) name: String,
+    case_seed: u64,
+    config: Config,
+    pub(crate) batch: usize,
+    pub(crate) steps: usize,
+    input: String,
+    mask: bool,
+    mask_by_value: bool,
+    pub(crate) initial_state: bool,
+    pub(crate) state_gradient: bool,
+    pub(crate) calls: usize,
+    pub(crate) reset_before: Vec<usize>,
+    /// Dropout masks come from seeds; see `Case::dropout`.
+    #[serde(default)]
+    pub(crate) dropout_masks: bool,
+    /// ONNX's padding.
+    pub(crate) lengths: Option<Vec<usize>>,
+}
+
+impl Case {
+    /// What every seed of the case is counted from.
+    pub(crate) fn seed(&self) -> u64 {
+        self.case_seed * 1000
+    }
+
+    pub(crate) fn network(&self) -> Network {
+        Network::new(self.config.input_size, self.config.layers.clone(), self.seed())
+    }
+
+    /// For every array of states `[batch, units]`, from seeds counted from `first`.
+    pub(crate) fn states(&self, first: u64, scale: f32) -> Vec<f32> {
+        let states = self.network().states();
+        let each = states.iter().enumerate();
+        each.flat_map(|(k, of)| values(self.seed() + first + k as u64, self.batch * of.units, scale))
+            .collect()
+    }
+
+    /// `[calls, batch, steps]`: what is masked, by the call or by the input.
+    pub(crate) fn mask(&self, tensors: &SafeTensors<'_>) -> Option<Vec<u8>> {
+        let given = self.mask.then(|| bytes_of(tensors, &format!("{}.mask", self.name)));
+        given.or_else(|| self.lengths.as_deref().map(|lengths| mask_of(lengths, self.steps)))
+    }
+
+    /// The mask as an argument of the call.
+    pub(crate) fn mask_given<'a>(&self, mask: Option<&'a [u8]>) -> Option<&'a [u8]> {
+        mask.filter(|_| !self.mask_by_value)
+    }
+
+    pub(crate) fn padding(&self) -> Padding {
+        if self.lengths.is_some() { Padding::Onnx } else { Padding::Keras }
+    }
+
+    /// The input of all calls, `mask` being what is masked.
+    pub(crate) fn data(&self, mask: Option<&[u8]>) -> Data {
+        let seed = self.seed() + 999;
+        let positions = self.calls * self.batch * self.steps;
+        let masked = |i: usize| self.mask_by_value && mask.is_some_and(|mask| mask[i] == 0);
+        match (self.input.as_str(), self.config.layers[0]) {
+            ("tokens", Spec::Embedding { vocabulary, .. }) => {
+                let mut ids = tokens(seed, positions, vocabulary);
+                ids.iter_mut().enumerate().filter(|(i, _)| masked(*i)).for_each(|(_, id)| *id = 0);
+                Data::Tokens(ids)
+            }
+            (_, first) => {
+                let features = self.config.input_size;
+                let mut x = values(seed, positions * features, 1.0);
+                let value = if let Spec::Masking { mask_value } = first { mask_value } else { 0.0 };
+                let steps = x.chunks_exact_mut(features).enumerate();
+                steps.filter(|(i, _)| masked(*i)).for_each(|(_, step)| step.fill(value));
+                Data::Floats(x)
+            }
+        }
+    }
+
+    /// A dropout mask of the case, the script's `give_dropout_masks`.
+    pub(crate) fn dropout(&self, dropped: Dropped) -> Vec<f64> {
+        let kind = match dropped.of {
+            DroppedOf::Input => 0,
+            DroppedOf::State => 10,
+            DroppedOf::Layer => panic!("{}: a Dropout layer has no masks from seeds", self.name),
+        };
+        let seed = self.seed() + 900 + 20 * dropped.half as u64 + kind + dropped.gate as u64;
+        let all = values(seed, self.batch * dropped.len, 1.0);
+        let factor = |&value: &f32| match f64::from(value) < 2.0 * dropped.rate - 1.0 {
+            true => 0.0,
+            false => 1.0 / (1.0 - dropped.rate),
+        };
+        all[dropped.row * dropped.len..][..dropped.len].iter().map(factor).collect()
+    }
+
+    /// A reference tensor.
+    pub(crate) fn floats(&self, tensors: &SafeTensors<'_>, what: &str) -> Vec<f64> {
+        let bytes = bytes_of(tensors, &format!("{}.{what}", self.name));
+        bytes.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect()
+    }
+
+    /// What a call must give, in elman's layout: the output, with both halves where they are not merged.
+    pub(crate) fn output(&self, tensors: &SafeTensors<'_>, call: usize) -> Vec<f64> {
+        let halves = ["y", "y_backward"].into_iter().filter(|half| self.has(tensors, half));
+        halves.flat_map(|half| self.of_call(self.floats(tensors, half), call)).collect()
+    }
+
+    /// What the k-th array of states must be after a call.
+    pub(crate) fn state(&self, tensors: &SafeTensors<'_>, k: usize, call: usize) -> Vec<f64> {
+        self.of_call(self.floats(tensors, &format!("state.{k}")), call)
+    }
+
+    fn of_call(&self, all: Vec<f64>, call: usize) -> Vec<f64> {
+        all.chunks_exact(all.len() / self.calls).nth(call).expect("there are as many calls").to_vec()
+    }
+
+    fn has(&self, tensors: &SafeTensors<'_>, what: &str) -> bool {
+        tensors.tensor(&format!("{}.{what}", self.name)).is_ok()
+    }
+
+    /// The oracle's outputs, states and, of cases that have them, gradients against the file's.
+    pub(crate) fn check_oracle(&self, tensors: &SafeTensors<'_>, forward: f64, backward: f64) -> Wrong {
+        let mut wrong = Wrong::new();
+        let mut check = |what: &str, got: &[f64], expected: &[f64], tolerance: f64| {
+            if got.len() != expected.len() {
+                wrong.push(format!("{}.{what}: {} values for {}", self.name, got.len(), expected.len()));
+                return;
+            }
+            let got: Vec<f32> = got.iter().map(|&value| value as f32).collect();
+            let apart = distance(&got, expected, 1e-6);
+            if apart > tolerance {
+                wrong.push(format!("{}.{what}: {apart:.1e} of the largest value", self.name));
+            }
+        };
+        let network = self.network();
+        let states = network.states();
+        let mask = self.mask(tensors);
+        let data = self.data(mask.as_deref());
+        let mut state = self.states(990, 0.5);
+        let zeros = vec![0.0; state.len()];
+        if !self.initial_state {
+            state.fill(0.0);
+        }
+        let masks = |dropped: Dropped| self.dropout(dropped);
+        let dropout: Option<gated_reference::DropoutMasks<'_>> =
+            if self.dropout_masks { Some(&masks) } else { None };
+        for call in 0..self.calls {
+            if self.reset_before.contains(&call) {
+                state.copy_from_slice(&zeros);
+            }
+            let before = state.clone();
+            let given = self.call(&data, self.mask_given(mask.as_deref()), &before, call);
+            let outcome = gated_reference::run(&network, given, dropout);
+            check("y", &outcome.output, &self.output(tensors, call), forward);
+            let mut base = 0;
+            for (k, (of, got)) in states.iter().zip(&outcome.states).enumerate() {
+                check(&format!("state.{k}"), got, &self.state(tensors, k, call), forward);
+                let kept = &mut state[base..][..got.len()];
+                // A layer that is not stateful starts every call from zeros.
+                let next = got.iter().map(|&value| if of.stateful { value as f32 } else { 0.0 });
+                kept.iter_mut().zip(next).for_each(|(kept, next)| *kept = next);
+                base += got.len();
+            }
+            if network.weights.iter().zip(0..).any(|(arrays, i)| {
+                arrays.iter().any(|array| self.has(tensors, &format!("grad.{i}.{}", array.which.name())))
+            }) {
+                let gradient = values(self.seed() + 998, outcome.output.len(), 1.0);
+                let of_states = self.state_gradient.then(|| self.states(980, 1.0));
+                let found =
+                    gated_reference::gradients(&network, given, dropout, &gradient, of_states.as_deref());
+                for (what, got) in self.named(&network, &found) {
+                    check(&what, got, &self.floats(tensors, &what), backward);
+                }
+            }
+        }
+        wrong
+    }
+
+    /// Gradients under the files' names, as far as the case has them.
+    pub(crate) fn named<'a>(&self, network: &Network, found: &'a Gradients) -> Vec<(String, &'a [f64])> {
+        let mut named = Vec::new();
+        for (i, (arrays, gradients)) in network.weights.iter().zip(&found.weights).enumerate() {
+            for (array, gradient) in arrays.iter().zip(gradients) {
+                named.push((format!("grad.{i}.{}", array.which.name()), &gradient[..]));
+            }
+        }
+        if self.input == "floats" {
+            named.push(("grad.x".to_owned(), &found.input[..]));
+        }
+        if self.initial_state {
+            let states = found.states.iter().enumerate();
+            named.extend(states.map(|(k, state)| (format!("grad.state.{k}"), &state[..])));
+        }
+        named
+    }
+
+    /// A call as the oracle is given it: lengths as the mask that they mean.
+    fn call<'a>(&self, data: &'a Data, mask: Option<&'a [u8]>, state: &'a [f32], call: usize) -> Call<'a> {
+        let positions = self.batch * self.steps;
+        let row = positions * self.config.input_size;
+        let input = match data {
+            Data::Floats(x) => Input::Floats(&x[call * row..][..row]),
+            Data::Tokens(ids) => Input::Tokens(&ids[call * positions..][..positions]),
+        };
+        Call {
+            mask: mask.map(|mask| &mask[call * positions..][..positions]),
+            padding: self.padding(),
+            initial_state: Some(state),
+            ..Call::new(input, self.batch, self.steps)
+        }
+    }
+}
