@@ -1738,7 +1738,8 @@ elman_status elman_trainer_load_bytes(elman_sequential *network,
 /// process whose parent was in a step of it, nothing happens: its memory is half changed.
 ///
 /// Threads: the trainer must not be in use by another thread.
-ELMAN_API void elman_trainer_free(elman_trainer *trainer);
+ELMAN_API
+void elman_trainer_free(elman_trainer *trainer);
 
 /// Fills `examples` with no rows. struct_size is `sizeof *examples` as your compiler sees it: no more bytes
 /// than that are written.
