@@ -11,11 +11,19 @@
 //!
 //! `ELMAN_ISA=portable|avx2|avx512` forces an instruction set.
 
+// What only a left-out feature uses, the linker leaves out. The build with all of them, which is linted, has no dead code.
+#![cfg_attr(
+    not(all(feature = "training", feature = "threads", feature = "files", feature = "capi")),
+    allow(dead_code, unused_imports)
+)]
+
 mod cell;
 mod dispatch;
 mod error;
+#[cfg(feature = "capi")]
 #[doc(hidden)]
 pub mod ffi;
+#[cfg(feature = "files")]
 mod formats;
 mod gemm;
 mod kernels;
@@ -26,7 +34,9 @@ mod sequence;
 mod sequential;
 mod simd;
 mod stream;
+#[cfg(feature = "training")]
 mod tape;
+#[cfg(feature = "training")]
 mod training;
 
 pub use cell::SimpleRnnCell;
@@ -39,7 +49,9 @@ pub use layers::{
 pub use sequence::activate;
 pub use sequential::{Padding, RunOptions, Sequential, WeightBytes};
 pub use stream::Stream;
+#[cfg(feature = "training")]
 pub use tape::Tape;
+#[cfg(feature = "training")]
 pub use training::{
     Advance, Batch, BatchEnd, Clipping, Epoch, Examples, Fit, Fitting, Loss, Optimizer, OptimizerState,
     Schedule, Score, Step, Trainer, TrainerConfig, Truncation,

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::error::{Error, Result};
 pub(crate) use crate::kernels::activation::Function;
+#[cfg(feature = "training")]
 pub(crate) use crate::kernels::gradient::{LIFT, Outer, SQUARE_LANES, even_split};
 pub(crate) use crate::kernels::tile::{Block, Finish};
 pub(crate) use crate::simd::FloatMode;
@@ -52,8 +53,10 @@ pub(crate) type StepsFn = unsafe fn(&Block, &[usize]);
 /// (function, values, rows, columns, stride); the safety contract is `kernels::elementwise::apply`'s.
 pub(crate) type ApplyFn = unsafe fn(Function, *mut f32, usize, usize, usize);
 
+#[cfg(feature = "training")]
 /// Carries out an [`Outer`]; the safety contract is `kernels::gradient::outer`'s.
 pub(crate) type OuterFn = unsafe fn(&Outer);
+#[cfg(feature = "training")]
 /// (function, gradients, results, rows, columns, stride, squares); the safety contract is `kernels::gradient::through`'s.
 pub(crate) type ThroughFn = unsafe fn(Function, *mut f32, *const f32, usize, usize, usize, *mut f32);
 
@@ -75,9 +78,12 @@ pub(crate) struct KernelSet {
     pub(crate) steps_abreast: StepsFn,
     pub(crate) apply: ApplyFn,
     pub(crate) apply_state: ApplyFn,
+    #[cfg(feature = "training")]
     pub(crate) outer: OuterFn,
     /// By vectors in the panel, less one: the most rows of a tile of `outer`.
+    #[cfg(feature = "training")]
     pub(crate) outer_rows: [usize; MAX_WIDTH],
+    #[cfg(feature = "training")]
     pub(crate) through: ThroughFn,
 }
 

@@ -29,8 +29,12 @@ macro_rules! shells {
     ) => {
         mod $module {
             use super::*;
-            use crate::dispatch::{Block, Function, MAX_WIDTH, Outer, StepsFn};
-            use crate::kernels::{elementwise, gradient, tile};
+            #[cfg(feature = "training")]
+            use crate::dispatch::Outer;
+            use crate::dispatch::{Block, Function, MAX_WIDTH, StepsFn};
+            #[cfg(feature = "training")]
+            use crate::kernels::gradient;
+            use crate::kernels::{elementwise, tile};
 
             const WIDTH: usize = $width;
             const LANES: usize = <$simd as Simd>::LANES;
@@ -59,6 +63,7 @@ macro_rules! shells {
                 unsafe { elementwise::apply::<_, STATE>($token, function, values, rows, columns, stride) }
             }
 
+            #[cfg(feature = "training")]
             /// # Safety
             /// The CPU must have the features of the shell; otherwise as `gradient::outer`.
             $(#[$features])?
@@ -67,6 +72,7 @@ macro_rules! shells {
                 unsafe { gradient::outer::<_, WIDTH>($token, outer) }
             }
 
+            #[cfg(feature = "training")]
             /// # Safety
             /// The CPU must have the features of the shell; otherwise as `gradient::through`.
             $(#[$features])?
@@ -89,6 +95,7 @@ macro_rules! shells {
                 by_vectors
             }
 
+            #[cfg(feature = "training")]
             const fn outer_rows() -> [usize; MAX_WIDTH] {
                 let mut by_vectors = [0; MAX_WIDTH];
                 $(by_vectors[$nv - 1] = gradient::most_rows(<$simd as Simd>::ACCUMULATORS, $nv);)*
@@ -105,8 +112,11 @@ macro_rules! shells {
                 steps_abreast: steps::<{ WIDTH * $abreast }, true>,
                 apply: apply::<false>,
                 apply_state: apply::<true>,
+                #[cfg(feature = "training")]
                 outer,
+                #[cfg(feature = "training")]
                 outer_rows: outer_rows(),
+                #[cfg(feature = "training")]
                 through,
             };
         }

@@ -4,7 +4,9 @@ use super::options::{Options, elman_run_options};
 use super::raw::{Input, Output};
 use super::status::Failure;
 use crate::sequential::{RunOptions, Sequential};
+#[cfg(feature = "training")]
 use crate::tape::Tape;
+#[cfg(feature = "training")]
 use crate::training::Examples;
 
 /// An array as C hands it over.
@@ -22,6 +24,7 @@ pub(super) trait Element: Sized + 'static {
     fn run(network: &Sequential, sizes: (usize, usize), arrays: Arrays<'_, Self>) -> Result<(), Failure>;
 
     /// [`Tape::forward`] for these.
+    #[cfg(feature = "training")]
     fn forward(
         tape: &mut Tape,
         sizes: (usize, usize),
@@ -30,6 +33,7 @@ pub(super) trait Element: Sized + 'static {
     ) -> Result<(), Failure>;
 
     /// [`Examples`] of these.
+    #[cfg(feature = "training")]
     fn examples<'a>(x: &'a [Self], sizes: (usize, usize), target: &'a [f32]) -> Examples<'a>;
 }
 
@@ -54,6 +58,7 @@ impl Element for f32 {
         Ok(network.run(arrays.x, batch, steps, arrays.options, arrays.y)?)
     }
 
+    #[cfg(feature = "training")]
     fn forward(
         tape: &mut Tape,
         (batch, steps): (usize, usize),
@@ -63,6 +68,7 @@ impl Element for f32 {
         Ok(tape.forward(arrays.x, batch, steps, arrays.options, training, seed, arrays.y)?)
     }
 
+    #[cfg(feature = "training")]
     fn examples<'a>(x: &'a [Self], (batch, steps): (usize, usize), target: &'a [f32]) -> Examples<'a> {
         Examples::floats(x, batch, steps, target)
     }
@@ -89,6 +95,7 @@ impl Element for i32 {
         Ok(network.run_tokens(arrays.x, batch, steps, arrays.options, arrays.y)?)
     }
 
+    #[cfg(feature = "training")]
     fn forward(
         tape: &mut Tape,
         (batch, steps): (usize, usize),
@@ -98,6 +105,7 @@ impl Element for i32 {
         Ok(tape.forward_tokens(arrays.x, batch, steps, arrays.options, training, seed, arrays.y)?)
     }
 
+    #[cfg(feature = "training")]
     fn examples<'a>(ids: &'a [Self], (batch, steps): (usize, usize), target: &'a [f32]) -> Examples<'a> {
         Examples::tokens(ids, batch, steps, target)
     }

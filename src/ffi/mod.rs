@@ -22,9 +22,15 @@ mod arrays;
 mod boundary;
 mod cancellation;
 mod cell;
+#[cfg(all(feature = "files", feature = "training"))]
+mod checkpoints;
 mod config;
 mod enums;
+#[cfg(feature = "training")]
 mod examples;
+#[cfg(feature = "files")]
+mod files;
+#[cfg(feature = "training")]
 mod fit;
 mod library;
 mod options;
@@ -33,18 +39,28 @@ mod sequential;
 mod sized;
 mod status;
 mod stream;
+#[cfg(feature = "training")]
 mod tape;
+#[cfg(feature = "training")]
 mod trainer;
 
 pub use cell::*;
+#[cfg(all(feature = "files", feature = "training"))]
+pub use checkpoints::*;
 pub use config::*;
 pub use enums::*;
+#[cfg(feature = "training")]
 pub use examples::*;
+#[cfg(feature = "files")]
+pub use files::*;
+#[cfg(feature = "training")]
 pub use fit::*;
 pub use library::*;
 pub use options::*;
 pub use sequential::*;
 pub use status::*;
 pub use stream::*;
+#[cfg(feature = "training")]
 pub use tape::*;
+#[cfg(feature = "training")]
 pub use trainer::*;

@@ -4,14 +4,11 @@
 //! overlap with what lies behind the array, and never reads or writes it.
 
 use std::ffi::{CStr, c_char};
-use std::io;
-use std::mem::MaybeUninit;
 use std::path::PathBuf;
 
 use super::boundary::guarded;
 use super::status::{ELMAN_STATUS_LENGTH_MISMATCH, Failure};
 use crate::error::Error;
-use crate::formats::Image;
 use crate::memory;
 
 /// The place of an array in memory, for comparing only.
@@ -24,7 +21,7 @@ pub(super) struct Span {
 
 impl Span {
     #[inline(always)]
-    fn of<T>(what: &'static str, start: *const T, len: usize) -> Result<Self, Failure> {
+    pub(super) fn of<T>(what: &'static str, start: *const T, len: usize) -> Result<Self, Failure> {
         check_pointer(what, start)?;
         match len.checked_mul(size_of::<T>()) {
             Some(bytes) if bytes <= isize::MAX as usize => Ok(Self { what, start: start.addr(), bytes }),
@@ -168,71 +165,6 @@ fn settle(start: *mut f32) {
 #[inline(always)]
 fn settle(start: *mut f32) {
     std::hint::black_box(start);
-}
-
-/// A file's bytes, as many as C has room for, and how many they are.
-pub(super) struct Bytes {
-    bytes: *mut u8,
-    capacity: usize,
-    needed: *mut usize,
-}
-
-impl Bytes {
-    /// NULL and 0 for `bytes` and `capacity` ask for the size alone; only where they are an array may `needed` be NULL.
-    pub(super) fn new(bytes: *mut u8, capacity: usize, needed: *mut usize) -> Result<Self, Failure> {
-        let asks_for_size = bytes.is_null() && capacity == 0;
-        if asks_for_size || !needed.is_null() {
-            check_pointer("needed", needed)?;
-        }
-        if !asks_for_size {
-            Span::of("bytes", bytes, capacity)?;
-        }
-        Ok(Self { bytes, capacity, needed })
-    }
-
-    /// Writes a file, or only its size.
-    ///
-    /// # Safety
-    /// `bytes` points to `capacity` bytes that nobody else reads or writes during the call, initialised or not, and
-    /// `needed`, unless it is NULL, is valid for a write.
-    pub(super) unsafe fn put(self, file: &Image<'_>) -> Result<(), Failure> {
-        let len = file.len();
-        if !self.needed.is_null() {
-            // SAFETY: aligned, checked by `new`; valid: the caller's duty.
-            unsafe { self.needed.write(len) };
-        }
-        if self.bytes.is_null() {
-            return Ok(());
-        }
-        if len > self.capacity {
-            return Err(Failure::new(
-                ELMAN_STATUS_LENGTH_MISMATCH,
-                format!("bytes: the file needs {len} bytes, got {}", self.capacity),
-            ));
-        }
-        // SAFETY: not NULL and of a size that memory has, checked by `new`; the caller's alone; may be uninitialised.
-        let mut room = Room(unsafe { std::slice::from_raw_parts_mut(self.bytes.cast(), len) });
-        file.write(&mut room).map_err(|error| Failure::invalid(error.to_string()))
-    }
-}
-
-/// Room that is written from its beginning on, and never read.
-struct Room<'a>(&'a mut [MaybeUninit<u8>]);
-
-impl io::Write for Room<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let len = bytes.len().min(self.0.len());
-        let (to, rest) = std::mem::take(&mut self.0).split_at_mut(len);
-        for (to, byte) in to.iter_mut().zip(bytes) {
-            to.write(*byte);
-        }
-        self.0 = rest;
-        Ok(len)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Neither NULL nor misaligned.

@@ -13,7 +13,7 @@ use super::config::{
 };
 use super::enums::{elman_activation, elman_bool, elman_merge_mode, elman_weight};
 use super::options::elman_run_options;
-use super::raw::{Bytes, Input, Output, Place, at_least_one, check_pointer, free, path, shared};
+use super::raw::{Input, Output, Place, at_least_one, check_pointer, free, shared};
 use super::status::{ELMAN_STATUS_LENGTH_MISMATCH, Failure, elman_status};
 use crate::layers::{Bidirectional, Dense, Dropout, Embedding, Layer, Masking};
 use crate::process::{ForkLock, ReadGuard, WriteGuard};
@@ -37,7 +37,7 @@ const TORN: &str = "this process was forked while another thread changed the net
                     free it and load or build another";
 
 impl elman_sequential {
-    fn new(network: Sequential) -> Self {
+    pub(super) fn new(network: Sequential) -> Self {
         Self(Arc::new(ForkLock::new(network, TORN)))
     }
 
@@ -645,117 +645,6 @@ unsafe fn run<T: Element>(
         // SAFETY: the caller's duty is the same.
         let arrays = unsafe { Arrays::read(&network, x, sizes, options, y) }?;
         T::run(&network, sizes, arrays)
-    })
-}
-
-/// Writes layers and weights to a file in elman's safetensors layout. path is nul-terminated: on Unix any bytes,
-/// elsewhere UTF-8.
-///
-/// The file is there complete or not at all: it is written beside path under another name (.elman-*.tmp), flushed to the
-/// disk and renamed. A file that was there before stays whole if anything fails; its mode and owner are kept, but not its
-/// hard links, access lists and extended attributes. Symbolic links are followed. What is there and no regular file (a
-/// directory, a FIFO, a device), or may not be written, is left alone: IO.
-///
-/// A file that can be written and not be replaced (a mount point, in a directory that takes no new files, of another
-/// owner) is written in place. That is not atomic: a failure leaves it damaged, and elman_last_error says so. A process
-/// that is killed while it saves leaves its unfinished file; the next save into the same directory removes it.
-///
-/// Fails with NOT_BUILT, IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
-/// (elman_sequential_drop_weights has freed the weights).
-///
-/// Threads: any number at once on one network. pthread_cancel acts after the call, not in it.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn elman_sequential_save(
-    network: *const elman_sequential,
-    path: *const c_char,
-) -> elman_status {
-    boundary(|| {
-        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
-        let network = unsafe { reading(network) }?;
-        // SAFETY: nul-terminated: the contract at the top of the header.
-        let path = unsafe { self::path(path) }?;
-        uncancelled(|| network.save(path))?;
-        Ok(())
-    })
-}
-
-/// The bytes of the file that elman_sequential_save writes, for hosts without files; elman_sequential_load_bytes reads
-/// them.
-///
-/// bytes has room for `capacity` bytes; *needed is the number of bytes. To ask for the size alone, pass NULL and 0 for
-/// bytes and capacity. needed may be NULL where bytes is not.
-///
-/// Fails with NOT_BUILT, OUT_OF_MEMORY, UNSUPPORTED (elman_sequential_drop_weights has freed the weights), and with
-/// LENGTH_MISMATCH where the file needs more than capacity bytes: *needed is then set all the same, and bytes is not
-/// touched.
-///
-/// Threads: any number at once on one network.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn elman_sequential_save_bytes(
-    network: *const elman_sequential,
-    bytes: *mut u8,
-    capacity: usize,
-    needed: *mut usize,
-) -> elman_status {
-    boundary(|| {
-        // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
-        let network = unsafe { reading(network) }?;
-        let bytes = Bytes::new(bytes, capacity, needed)?;
-        // SAFETY: valid for writes: the contract at the top of the header.
-        unsafe { bytes.put(&network.image()?) }
-    })
-}
-
-/// Reads a built network from a file in elman's safetensors layout. path is as in elman_sequential_save.
-///
-/// Files may come from strangers: every size in one is compared with the file before it is allocated. Reading takes at
-/// most six times the file's bytes. The network that comes of it takes its weights once plain and once packed, where
-/// columns are padded to a multiple of up to 16, and 2 KB a layer, of which there are at most 65,536.
-///
-/// On success *out is the new network, and yours to free.
-///
-/// Fails with IO (also for what is no regular file), BAD_FORMAT (something missing, left over, there twice, of another
-/// shape or unknown), UNSUPPORTED (ELMAN_ISA names something unknown or not available here), OUT_OF_MEMORY,
-/// INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
-///
-/// Threads: any. pthread_cancel acts after the call, not in it.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn elman_sequential_load(
-    path: *const c_char,
-    out: *mut *mut elman_sequential,
-) -> elman_status {
-    boundary(|| {
-        let out = Place::new("out", out)?;
-        // SAFETY: nul-terminated: the contract at the top of the header.
-        let path = unsafe { self::path(path) }?;
-        let network = uncancelled(|| Sequential::load(path))?;
-        // SAFETY: valid for a write: the contract at the top of the header.
-        unsafe { out.put_handle(elman_sequential::new(network)) };
-        Ok(())
-    })
-}
-
-/// elman_sequential_load from memory: the `len` bytes of such a file, at any alignment. They are not needed afterwards.
-///
-/// On success *out is the new network, and yours to free.
-///
-/// Fails with BAD_FORMAT, UNSUPPORTED, OUT_OF_MEMORY as elman_sequential_load does.
-///
-/// Threads: any.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn elman_sequential_load_bytes(
-    bytes: *const u8,
-    len: usize,
-    out: *mut *mut elman_sequential,
-) -> elman_status {
-    boundary(|| {
-        let out = Place::new("out", out)?;
-        let bytes = Input::new("bytes", bytes, len)?;
-        // SAFETY: as long as C says: the contract at the top of the header.
-        let network = Sequential::load_bytes(unsafe { bytes.slice() })?;
-        // SAFETY: valid for a write: the contract at the top of the header.
-        unsafe { out.put_handle(elman_sequential::new(network)) };
-        Ok(())
     })
 }
 

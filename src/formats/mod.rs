@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "training")]
 mod checkpoint;
 mod file;
 mod json;

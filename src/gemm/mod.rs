@@ -10,8 +10,10 @@
 
 mod packed;
 mod product;
+#[cfg(feature = "training")]
 mod transposed;
 
 pub(crate) use packed::PackedMatrix;
 pub(crate) use product::{Init, Rows, block_of, multiply, recur, walk, walk_share};
+#[cfg(feature = "training")]
 pub(crate) use transposed::{Copies, Terms, multiply_over_rows};

@@ -5,5 +5,6 @@
 
 pub(crate) mod activation;
 pub(crate) mod elementwise;
+#[cfg(feature = "training")]
 pub(crate) mod gradient;
 pub(crate) mod tile;

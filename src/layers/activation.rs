@@ -1,8 +1,9 @@
 //! Activation functions by name; their arithmetic is in the kernels.
 
 /// What a layer does to the sum of its products, element by element (softmax: row by row).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "files", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Activation {
     /// `x`; a recurrent layer's state is 0 below 2^-100, with this as with every activation.

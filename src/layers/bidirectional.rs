@@ -4,8 +4,9 @@ use super::{SimpleRnn, Weight};
 use crate::error::{Error, Result};
 
 /// How a [`Bidirectional`] layer joins its two halves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "files", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum MergeMode {
     /// Side by side: twice the units.

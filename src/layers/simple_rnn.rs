@@ -4,8 +4,9 @@ use super::{Activation, Initializer, Weight, positive, rate};
 use crate::error::{Error, Result};
 
 /// Which driver walks the steps. The results have the same bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "files", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Unroll {
     /// Unrolled, which is never slower: the results are the same, and one call carries many steps.

@@ -27,6 +27,7 @@ mod pipeline;
 mod run;
 mod scratch;
 mod streaming;
+#[cfg(feature = "training")]
 mod tape;
 mod unrolled;
 mod work;
@@ -39,4 +40,5 @@ pub use run::Padding;
 pub(crate) use run::{Call, Input, check_tokens, run};
 pub(crate) use scratch::ScratchPool;
 pub(crate) use streaming::{Memory, Plan, Streaming};
+#[cfg(feature = "training")]
 pub(crate) use tape::{Mode, Tape, clip_factor, scale, sum_of_squares};

@@ -5,8 +5,9 @@ use crate::sequence::{clip_factor, scale, sum_of_squares};
 
 /// What is done to gradients before the optimizer sees them: Keras's `global_clipnorm`, `clipnorm`,
 /// `clipvalue`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "files", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Clipping {
     /// Nothing.

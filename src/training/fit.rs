@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::evaluate::each_block;
 use super::examples::Rows;
+use super::progress::Line;
 use super::score::Tally;
 use super::{Examples, Score, Trainer};
 use crate::error::{Error, Result};
@@ -31,7 +31,8 @@ pub struct Fit<'a> {
     /// Ends the training after so many epochs without a smaller loss (on the validation rows where there are
     /// any).
     pub patience: Option<usize>,
-    /// Whether a line on the standard error shows how far it is, where that is a terminal.
+    /// Whether a line on the standard error shows how far it is, where that is a terminal and the crate has the feature
+    /// `progress`.
     pub progress: bool,
 }
 
@@ -104,17 +105,13 @@ impl Sequential {
     ) -> Result<Vec<Epoch>> {
         let mut history: Vec<Epoch> = Vec::new();
         let mut fitting = Fitting::new(self, trainer, examples, fit)?;
-        let mut line = None;
+        let mut line = Line::default();
         loop {
             match fitting.advance(self, trainer)? {
-                Advance::Batch(end) if fit.progress => {
-                    let line = line.get_or_insert_with(|| bar(&end, fit.epochs));
-                    line.inc(1);
-                    line.set_message(format!("loss {:.4}", end.score.loss));
-                }
+                Advance::Batch(end) if fit.progress => line.step(&end, fit.epochs),
                 Advance::Batch(_) => {}
                 Advance::Epoch(epoch) => {
-                    line.take().iter().for_each(ProgressBar::finish_and_clear);
+                    line.end();
                     history.push(epoch);
                     if !after(self, trainer, &epoch) {
                         fitting.stop();
@@ -414,13 +411,4 @@ fn shuffle(order: &mut [usize], seed: u64, steps: u64) {
         let other = (u128::from(random.next_u64()) * (i as u128 + 1)) >> 64;
         order.swap(i, other as usize);
     }
-}
-
-fn bar(end: &BatchEnd, epochs: usize) -> ProgressBar {
-    let bar = ProgressBar::new(end.batches as u64);
-    if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {msg} {eta}") {
-        bar.set_style(style);
-    }
-    bar.set_prefix(format!("epoch {}/{epochs}", end.epoch + 1));
-    bar
 }

@@ -10,8 +10,9 @@ use crate::error::{Error, Result};
 use crate::memory::{check_len, refill};
 
 /// What training makes small.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "files", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Loss {
     /// The mean of the squared differences of a row.

@@ -12,6 +12,7 @@ mod loss;
 mod optimizer;
 mod output;
 mod parameters;
+mod progress;
 mod schedule;
 mod score;
 mod trainer;

@@ -8,8 +8,9 @@ use crate::error::{Error, Result};
 use crate::memory::AlignedVec;
 
 /// How gradients move the weights. The learning rate is the [`Schedule`](super::Schedule)'s.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "files", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Optimizer {
     /// `w -= rate · g`; with momentum `m = momentum · m - rate · g`, then `w += m`, or with Nesterov's look

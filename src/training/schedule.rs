@@ -3,8 +3,9 @@
 use crate::error::{Error, Result};
 
 /// How the learning rate goes from step to step: Keras's schedules of the same names. Steps count from 0.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "files", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Schedule {
     /// The same rate throughout.

@@ -13,8 +13,9 @@ use crate::sequence::{self, Mode, Network, Threads};
 use crate::sequential::{Kept, Padding, RunOptions, Sequential};
 
 /// How a model is trained.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "files", serde(deny_unknown_fields))]
 pub struct TrainerConfig {
     /// What moves the weights.
     pub optimizer: Optimizer,
@@ -34,7 +35,7 @@ pub struct TrainerConfig {
     /// What dropout masks, and the order of rows in `fit`, are drawn from.
     pub seed: u64,
     /// How far gradients run back; `None`: through the whole sequence.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "files", serde(default, skip_serializing_if = "Option::is_none"))]
     pub truncation: Option<Truncation>,
 }
 

@@ -28,8 +28,9 @@ use crate::sequential::{RunOptions, Sequential};
 ///
 /// With `back` equal to `every` a walk has the bits of one [`Trainer::step`] for each piece, a piece's final
 /// states being the next one's initial states.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "files", serde(deny_unknown_fields))]
 pub struct Truncation {
     /// Steps of a piece, at least 1.
     pub every: usize,

@@ -1,10 +1,11 @@
-//! Threads: the only user of rayon.
+//! Threads.
 //!
 //! Rows are independent, so a batch is cut into runs of rows and each run walks the whole network by itself:
 //! one fork and one join a call, and the bits of a row cannot depend on the cut. Where rows are few and a
 //! layer is large, threads share its columns instead; see [`team`].
 
 mod columns;
+mod pool;
 mod sync;
 mod team;
 mod wait;
@@ -14,11 +15,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub(super) use columns::{multiply, steps};
+use pool::Workers;
 pub(super) use team::Held;
 use team::{Crew, Team};
 
 use crate::error::{Error, Result};
-use crate::process::{generation, watch_forks, with_signals_blocked};
+use crate::process::{generation, watch_forks};
 
 /// Multiply-adds below which a second thread costs more than it brings: about 20 us of one core's work, a few
 /// times what waking a thread takes.
@@ -41,7 +43,7 @@ pub(crate) struct Threads(Option<Arc<Pool>>);
 #[derive(Debug)]
 struct Pool {
     /// None after the last use.
-    pool: Option<rayon::ThreadPool>,
+    pool: Option<Workers>,
     team: Arc<Team>,
     /// Of the process that has the threads. A forked child has none of them, and leaves the pool alone: what
     /// its threads had locked stays locked.
@@ -51,10 +53,7 @@ struct Pool {
 impl Pool {
     fn new(workers: usize) -> Result<Self> {
         watch_forks();
-        let builder =
-            rayon::ThreadPoolBuilder::new().num_threads(workers).thread_name(|i| format!("elman-{i}"));
-        let pool = with_signals_blocked(|| builder.build())
-            .map_err(|why| Error::Unsupported(format!("could not start {workers} threads: {why}")))?;
+        let pool = Workers::new(workers)?;
         Ok(Self { pool: Some(pool), team: Arc::new(Team::new()), generation: generation() })
     }
 
@@ -63,14 +62,14 @@ impl Pool {
     }
 
     fn workers(&self) -> usize {
-        self.pool.as_ref().map_or(0, rayon::ThreadPool::current_num_threads)
+        self.pool.as_ref().map_or(0, Workers::count)
     }
 }
 
 impl Crew for Pool {
     fn send(&self) {
         let Some(pool) = &self.pool else { return };
-        while self.team.wants(pool.current_num_threads()) {
+        while self.team.wants(pool.count()) {
             let worker = Arc::clone(&self.team);
             pool.spawn(move || worker.take_part());
         }
