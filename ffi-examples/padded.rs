@@ -31,8 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let (mut y, mut state) = ([0.0; BATCH], [0.0; BATCH * UNITS]);
-    let options =
-        RunOptions { lengths: Some(&LENGTHS), final_state: Some(&mut state), ..RunOptions::default() };
+    let options = RunOptions::default().lengths(&LENGTHS).final_state(&mut state);
     network.run(x.as_flattened(), BATCH, STEPS, options, &mut y)?;
 
     let mut wrong = 0;

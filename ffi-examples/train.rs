@@ -38,7 +38,7 @@ struct Rows {
 
 impl Rows {
     fn examples(&self) -> Examples<'_> {
-        Examples::tokens(&self.tokens, self.labels.len(), STEPS, &self.labels)
+        Examples::new(&self.tokens, self.labels.len(), STEPS, &self.labels)
     }
 }
 
@@ -101,10 +101,10 @@ fn train(
 ) -> elman::Result<Vec<Epoch>> {
     let mut network = network(seed)?;
     let loss = Loss::BinaryCrossentropy { from_logits: false };
-    let config = TrainerConfig { seed, schedule, ..TrainerConfig::new(Optimizer::adam(), loss) };
+    let config = TrainerConfig::new(Optimizer::adam(), loss).seed(seed).schedule(schedule);
     let mut trainer = Trainer::new(&network, config)?;
     let validation = Some(test.examples());
-    let fit = Fit { epochs: EPOCHS, batch_size: BATCH, validation, progress: true, ..Fit::default() };
+    let fit = Fit::default().epochs(EPOCHS).batch_size(BATCH).validation(validation).progress(true);
     network.fit_with(&mut trainer, training.examples(), fit, |_, _, epoch| {
         after(epoch);
         true

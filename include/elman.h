@@ -1042,8 +1042,8 @@ elman_status elman_sequential_predict(const elman_sequential *network,
 /// Runs a network that begins with an embedding: ids is [batch, steps], each 0 to vocabulary - 1; else like
 /// elman_sequential_predict.
 ///
-/// Fails with NOT_BUILT, INVALID_ARGUMENT (a zero size, an overflowed product, an id outside the vocabulary, a network
-/// that does not begin with an embedding), LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
+/// Fails like elman_sequential_predict, and with INVALID_ARGUMENT (an id outside the vocabulary, a network that does not
+/// begin with an embedding).
 ///
 /// Threads: any number at once on one network.
 ELMAN_API
@@ -1233,8 +1233,8 @@ elman_status elman_stream_run(elman_stream *stream,
 
 /// elman_stream_run for a network that begins with an embedding: ids is [batch, steps], each 0 to vocabulary - 1.
 ///
-/// Fails with INVALID_ARGUMENT (steps is 0, an overflowed product, an id outside the vocabulary, a network that does not
-/// begin with an embedding), LENGTH_MISMATCH, OVERLAP; the states are unchanged then.
+/// Fails like elman_stream_run, and with INVALID_ARGUMENT (an id outside the vocabulary, a network that does not begin
+/// with an embedding).
 ///
 /// Threads: the stream must not be in use by another thread.
 ELMAN_API
@@ -1471,6 +1471,9 @@ elman_status elman_trainer_new(elman_sequential *network,
 /// `options` may be NULL. Where the network gives sequences, masked steps do not count in the loss; a batch
 /// that is masked throughout has loss 0 (but for penalties), and is no step: nothing moves.
 ///
+/// elman_trainer_step_examples does the same on a struct, elman_examples, which holds whatever is optional
+/// too: weights, class weights, masks. It serves floats and token ids.
+///
 /// Fails like elman_sequential_run, and with INVALID_ARGUMENT for a class number that is none where its
 /// weight is not 0, NOT_FINITE where the loss, a gradient, a new weight or what the optimizer keeps is a NaN
 /// or an infinity, UNSUPPORTED where truncation meets ONNX padding or elman_sequential_drop_weights has freed
@@ -1506,7 +1509,7 @@ elman_status elman_trainer_step_tokens(elman_trainer *trainer,
 
 /// elman_trainer_step where each row counts by its weight: weights is [batch], or [batch, steps] where the
 /// network gives sequences. The loss is the sum of weight x loss over what counts, divided by its number and
-/// not by the weights' sum, as in Keras.
+/// not by the weights' sum, as in Keras. elman_trainer_step_examples takes the weights in a struct.
 ///
 /// Fails like elman_trainer_step.
 ///
@@ -1542,12 +1545,10 @@ elman_status elman_trainer_step_weighted_tokens(elman_trainer *trainer,
                                                 const elman_run_options *options,
                                                 float *loss);
 
-/// *loss receives what a step's would be, over any number of rows, without dropout and with no weight moved;
-/// *accuracy the
-/// share of right answers: the class of the largest prediction (the first of several), or a probability on
-/// the right side of one half; a NaN for the mean squared error, which knows none. What is masked or has
-/// weight 0 does not count in it. accuracy may be NULL; so may weights, with weights_len 0, where all rows
-/// count alike. With masks, lengths or states, and for a weighted accuracy: elman_trainer_evaluate_examples.
+/// elman_trainer_evaluate_examples on x [batch, steps, features] and target, laid out as in
+/// elman_trainer_step: *loss receives the loss, *accuracy, which may be NULL, the share of right answers.
+/// weights may be NULL, with weights_len 0, where all rows count alike. With masks, lengths or states, class
+/// weights, and for a weighted accuracy, call that function.
 ///
 /// Fails like elman_trainer_step, but for NOT_FINITE: a loss that is a NaN or an infinity is given as it is.
 ///
@@ -1750,9 +1751,8 @@ void elman_trainer_free(elman_trainer *trainer);
 ELMAN_API elman_status elman_examples_init(elman_examples *examples, size_t struct_size);
 
 /// elman_trainer_step on everything that `examples` says. *loss receives the batch's loss before the weights
-/// moved;
-/// *accuracy and *weighted_accuracy, either of which may be NULL, what elman_trainer_evaluate_examples says
-/// of them.
+/// moved; *accuracy and *weighted_accuracy, either of which may be NULL, what elman_trainer_evaluate_examples
+/// says of them.
 ///
 /// Fails like elman_trainer_step, and with INVALID_ARGUMENT (x and ids both given, or neither; class weights
 /// of a loss without classes), LENGTH_MISMATCH and OVERLAP for the arrays of `examples`.
@@ -1765,13 +1765,12 @@ elman_status elman_trainer_step_examples(elman_trainer *trainer,
                                          float *accuracy,
                                          float *weighted_accuracy);
 
-/// elman_trainer_evaluate on everything that `examples` says. *loss receives what a step's would be, without
-/// dropout and with no weight moved; stateful layers go on from where the last call ended, and leave their
-/// states to the next.
+/// How good the network is on everything that `examples` says. *loss receives what a step's would be, over any
+/// number of rows, without dropout and with no weight moved; stateful layers go on from where the last call
+/// ended, and leave their states to the next.
 ///
 /// *accuracy receives the share of right answers: the class of the largest prediction (the first of several),
-/// or a
-/// probability on the right side of one half. What is masked or has weight 0 does not count.
+/// or a probability on the right side of one half. What is masked or has weight 0 does not count.
 /// *weighted_accuracy receives the sum of weight x rightness divided by the sum of the weights, class weights
 /// included. Both are a NaN for the mean squared error, which knows no right answer, and 0 where nothing
 /// counts; either place may be NULL.

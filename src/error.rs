@@ -8,6 +8,13 @@
 use std::path::PathBuf;
 
 /// What went wrong. The C ABI maps each variant to one `elman_status` code.
+///
+/// ```
+/// use elman::{Error, Sequential, SimpleRnn};
+///
+/// let wrong = Sequential::new(3).add(SimpleRnn::new(0)).build(1);
+/// assert!(matches!(wrong, Err(Error::InvalidArgument(why)) if why.contains("units")));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -1,15 +1,60 @@
 //! SIMD-optimised CPU kernels for recurrent neural networks: Keras's SimpleRNN (the Elman network), as a Rust crate
 //! and as a C library.
 //!
-//! - [`SimpleRnnCell`]: one step by hand.
-//! - [`SimpleRnn`], [`Dense`], [`Embedding`], [`Dropout`], [`Masking`], [`Bidirectional`]: layers.
-//! - [`Sequential`]: the stack, run as a pipeline over chunks of steps.
-//! - [`Stream`]: state kept between calls, real-time safe.
+//! ```
+//! use elman::{Activation, Dense, Examples, Fit, Loss, Optimizer, Sequential, SimpleRnn, Trainer, TrainerConfig};
+//!
+//! # fn main() -> Result<(), elman::Error> {
+//! let mut model = Sequential::new(3) // features a step
+//!     .add(SimpleRnn::new(16))
+//!     .add(Dense::new(1).activation(Activation::Sigmoid))
+//!     .build(42)?;
+//!
+//! // Eight rows of ten steps, every other of which is to be answered by 1.
+//! let x: Vec<f32> = (0..8 * 10 * 3).map(|i| if i / 30 % 2 == 0 { 0.5 } else { -0.5 }).collect();
+//! let target = [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0];
+//! let examples = Examples::new(&x, 8, 10, &target);
+//! let config = TrainerConfig::new(Optimizer::adam(), Loss::BinaryCrossentropy { from_logits: false });
+//! let mut trainer = Trainer::new(&model, config)?;
+//! let history = model.fit(&mut trainer, examples, Fit::default().epochs(100).batch_size(4))?;
+//! assert_eq!(history[99].training.accuracy, Some(1.0));
+//!
+//! let answers = model.predict(&x, 8, 10)?; // [8, 10, 3] -> [8, 1]
+//! assert!(answers[0] > 0.5 && answers[1] < 0.5);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What there is
+//! - **Models**: [`Sequential`], a stack of [`SimpleRnn`], [`Bidirectional`], [`Dense`], [`Embedding`], [`Masking`] and
+//!   [`Dropout`], run as a pipeline over chunks of steps. [`RunOptions`] are masks, lengths and states.
+//!   [`SimpleRnnCell`] is one step by hand.
+//! - **Streams**: [`Stream`] keeps its states between calls, and is real-time safe.
+//! - **Training**: [`Sequential::fit`] with a [`Trainer`] does it all; [`Fitting`] is its loop in your own hands,
+//!   [`Trainer::step`] one step of it, and a [`Tape`] gives the gradients for a training of your own.
+//! - **Files**: [`Sequential::save`] and [`Sequential::load`] for models, [`Trainer::save`] and [`Trainer::load`] for
+//!   checkpoints that go on to the same bits. Both are safetensors files, which Python reads.
+//! - **Threads**: a model runs on the caller's thread alone until [`Sequential::set_threads`]; any number of threads may
+//!   use one model at once.
+//! - **C and C++**: `make install` puts `elman.h`, `elman.hpp`, a static and a shared library, and files for pkg-config
+//!   and CMake under a prefix. The headers stand in `include` and say everything that C needs.
+//!
+//! Each of the Cargo features `training`, `threads`, `files`, `capi` and `progress` can be left out; all are on by
+//! default.
 //!
 //! Arrays are row-major `f32`, batch-major `[batch, steps, features]`, as in Keras. One model and one input give the
 //! same bits however they are run: any batch, any number of threads, looped or unrolled, AVX2 or AVX-512.
 //!
-//! `ELMAN_ISA=portable|avx2|avx512` forces an instruction set.
+//! # Speed
+//! `ELMAN_ISA=portable|avx2|avx512` forces an instruction set; [`isa`] says which one runs.
+//!
+//! A debug build is some 75 times slower, since every intrinsic is a function call there. Programs that are to be
+//! debugged have the kernels optimised all the same with this in their `Cargo.toml`:
+//!
+//! ```toml
+//! [profile.dev.package.elman]
+//! opt-level = 3
+//! ```
 
 // What only a left-out feature uses, the linker leaves out. The build with all of them, which is linted, has no dead code.
 #![cfg_attr(
@@ -47,7 +92,7 @@ pub use layers::{
     Unroll, Variable, Weight,
 };
 pub use sequence::activate;
-pub use sequential::{Padding, RunOptions, Sequential, WeightBytes};
+pub use sequential::{Input, Padding, RunOptions, Sequential, WeightBytes};
 pub use stream::Stream;
 #[cfg(feature = "training")]
 pub use tape::Tape;

@@ -11,8 +11,8 @@ use crate::layers::{
 };
 use crate::memory::{check_len, checked_product, with_room, zeros};
 use crate::process::ForkLock;
-pub use crate::sequence::Padding;
-use crate::sequence::{self, Call, Input, Network, ScratchPool, Threads};
+use crate::sequence::{self, Call, Network, ScratchPool, Threads};
+pub use crate::sequence::{Input, Padding};
 
 /// A stack of layers, Keras's Sequential.
 ///
@@ -99,8 +99,23 @@ impl Kept {
     }
 }
 
-/// What a call of [`Sequential::run`] takes beside its input.
+/// What a call of [`Sequential::run`] takes beside its input: nothing, until its methods say otherwise.
+///
+/// ```
+/// use elman::{RunOptions, Sequential, SimpleRnn};
+///
+/// # fn main() -> Result<(), elman::Error> {
+/// let model = Sequential::new(3).add(SimpleRnn::new(4)).build(1)?;
+/// let x = [0.5; 2 * 5 * 3]; // two rows, of five steps and of two
+/// let (mut y, mut last) = ([0.0; 2 * 4], [0.0; 2 * 4]);
+/// let options = RunOptions::default().lengths(&[5, 2]).final_state(&mut last);
+/// model.run(&x, 2, 5, options, &mut y)?;
+/// assert_eq!(y, last);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct RunOptions<'a> {
     /// `[batch, steps]`: 0 = skip the step, any other number = use it. A model without recurrent layers skips
     /// no step.
@@ -117,8 +132,53 @@ pub struct RunOptions<'a> {
     pub final_state: Option<&'a mut [f32]>,
 }
 
+impl<'a> RunOptions<'a> {
+    /// Sets [`mask`](Self::mask).
+    pub fn mask(mut self, mask: &'a [u8]) -> Self {
+        self.mask = Some(mask);
+        self
+    }
+
+    /// Sets [`lengths`](Self::lengths).
+    pub fn lengths(mut self, lengths: &'a [usize]) -> Self {
+        self.lengths = Some(lengths);
+        self
+    }
+
+    /// Sets [`padding`](Self::padding).
+    pub fn padding(mut self, padding: Padding) -> Self {
+        self.padding = padding;
+        self
+    }
+
+    /// Sets [`initial_state`](Self::initial_state).
+    pub fn initial_state(mut self, states: &'a [f32]) -> Self {
+        self.initial_state = Some(states);
+        self
+    }
+
+    /// Sets [`final_state`](Self::final_state).
+    pub fn final_state(mut self, states: &'a mut [f32]) -> Self {
+        self.final_state = Some(states);
+        self
+    }
+}
+
 /// Bytes that a model's weights take.
+///
+/// ```
+/// use elman::{Dense, Sequential};
+///
+/// # fn main() -> Result<(), elman::Error> {
+/// let mut model = Sequential::new(100).add(Dense::new(200)).build(1)?;
+/// assert_eq!(model.weight_bytes()?.plain, 4 * (100 * 200 + 200));
+/// model.drop_weights()?;
+/// assert_eq!(model.weight_bytes()?.plain, 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct WeightBytes {
     /// In Keras's layout, embedding tables among them.
     pub plain: usize,
@@ -301,13 +361,14 @@ impl Sequential {
         checked_product("state", &[batch, network.state_width()])
     }
 
-    /// The output for `x` `[batch, steps, features]`: `[batch, features]`, or `[batch, steps, features]` where the
-    /// last layers give a sequence.
+    /// The output for `x`, floats `[batch, steps, features]` or token ids `[batch, steps]`: `[batch, features]`, or
+    /// `[batch, steps, features]` where the last layers give a sequence.
     ///
     /// # Errors
     /// As [`predict_into`](Self::predict_into).
-    pub fn predict(&self, x: &[f32], batch: usize, steps: usize) -> Result<Vec<f32>> {
-        let mut y = zeros(self.checked_output(Input::Floats(x), batch, steps)?)?;
+    pub fn predict<'a>(&self, x: impl Into<Input<'a>>, batch: usize, steps: usize) -> Result<Vec<f32>> {
+        let x = x.into();
+        let mut y = zeros(self.checked_output(x, batch, steps)?)?;
         self.predict_into(x, batch, steps, &mut y)?;
         Ok(y)
     }
@@ -316,52 +377,47 @@ impl Sequential {
     ///
     /// # Errors
     /// [`Error::NotBuilt`]; [`Error::LengthMismatch`] when `x` or `y` has another length than its shape;
-    /// [`Error::InvalidArgument`] for zero sizes, a model that reads tokens, or another batch than the one whose states
-    /// stateful layers keep; [`Error::OutOfMemory`]. Nothing is written then, and the states that are kept
-    /// are the same.
-    pub fn predict_into(&self, x: &[f32], batch: usize, steps: usize, y: &mut [f32]) -> Result<()> {
+    /// [`Error::InvalidArgument`] for zero sizes, floats for a model that reads tokens or the other way round, an id outside
+    /// the vocabulary, or another batch than the one whose states stateful layers keep; [`Error::OutOfMemory`]. Nothing is
+    /// written then, and the states that are kept are the same.
+    pub fn predict_into<'a>(
+        &self,
+        x: impl Into<Input<'a>>,
+        batch: usize,
+        steps: usize,
+        y: &mut [f32],
+    ) -> Result<()> {
         self.run(x, batch, steps, RunOptions::default(), y)
     }
 
-    /// The output for token ids `[batch, steps]`, as [`predict`](Self::predict).
-    ///
-    /// # Errors
-    /// As [`predict_into`](Self::predict_into), and [`Error::InvalidArgument`] for an id outside the vocabulary.
+    /// [`predict`](Self::predict) under another name.
     pub fn predict_tokens(&self, ids: &[i32], batch: usize, steps: usize) -> Result<Vec<f32>> {
-        let mut y = zeros(self.checked_output(Input::Tokens(ids), batch, steps)?)?;
-        self.predict_tokens_into(ids, batch, steps, &mut y)?;
-        Ok(y)
+        self.predict(ids, batch, steps)
     }
 
-    /// [`predict_tokens`](Self::predict_tokens) into the caller's buffer.
-    ///
-    /// # Errors
-    /// As [`predict_tokens`](Self::predict_tokens).
+    /// [`predict_into`](Self::predict_into) under another name.
     pub fn predict_tokens_into(&self, ids: &[i32], batch: usize, steps: usize, y: &mut [f32]) -> Result<()> {
-        self.run_tokens(ids, batch, steps, RunOptions::default(), y)
+        self.predict_into(ids, batch, steps, y)
     }
 
-    /// [`predict_into`](Self::predict_into) with masks, lengths and states.
+    /// [`predict_into`](Self::predict_into) with masks, lengths and states. Where the embedding has `mask_zero`, a step is
+    /// used if both the token and the option allow it.
     ///
     /// # Errors
     /// As [`predict_into`](Self::predict_into), and for options of wrong lengths or that exclude each other;
     /// [`Error::Unsupported`] for 2^32 steps or more, any of which may be masked.
-    pub fn run(
+    pub fn run<'a>(
         &self,
-        x: &[f32],
+        x: impl Into<Input<'a>>,
         batch: usize,
         steps: usize,
         options: RunOptions<'_>,
         y: &mut [f32],
     ) -> Result<()> {
-        self.call(Input::Floats(x), batch, steps, options, y)
+        self.call(x.into(), batch, steps, options, y)
     }
 
-    /// [`predict_tokens_into`](Self::predict_tokens_into) with masks, lengths and states. Where the embedding has
-    /// `mask_zero`, a step is used if both the token and the option allow it.
-    ///
-    /// # Errors
-    /// As [`run`](Self::run).
+    /// [`run`](Self::run) under another name.
     pub fn run_tokens(
         &self,
         ids: &[i32],
@@ -370,7 +426,7 @@ impl Sequential {
         options: RunOptions<'_>,
         y: &mut [f32],
     ) -> Result<()> {
-        self.call(Input::Tokens(ids), batch, steps, options, y)
+        self.run(ids, batch, steps, options, y)
     }
 
     /// The length of the output, the input being checked first, so that a wrong size allocates nothing.

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::layers::Layer;
 use crate::memory::check_len;
 use crate::sequence::{self, Input, Network, Streaming};
 pub(crate) use crate::sequence::{Memory, Plan};
@@ -87,22 +86,40 @@ impl Stream {
         self.batch() * self.network.state_width()
     }
 
-    /// The next `steps` steps, `x` `[batch, steps, features]`: `y` is `[batch, steps, features]`, or what the last step
-    /// gives `[batch, features]`, as in [`Sequential::predict`].
+    /// The next `steps` steps, `x` being floats `[batch, steps, features]` or token ids `[batch, steps]`: `y` is
+    /// `[batch, steps, features]`, or what the last step gives `[batch, features]`, as in [`Sequential::predict`].
     ///
     /// # Errors
-    /// [`Error::LengthMismatch`] when `x` or `y` has another length than its shape; [`Error::InvalidArgument`] for 0 steps
-    /// or a model that reads tokens. The states are unchanged then.
-    pub fn run(&mut self, x: &[f32], steps: usize, y: &mut [f32]) -> Result<()> {
-        if self.network.embedding().is_some() {
-            return Err(Error::InvalidArgument(
-                "the model begins with an embedding: give it token ids".into(),
-            ));
-        }
+    /// [`Error::LengthMismatch`] when `x` or `y` has another length than its shape; [`Error::InvalidArgument`] for 0 steps,
+    /// floats for a model that reads tokens or the other way round, or an id outside the vocabulary. The states are
+    /// unchanged then.
+    pub fn run<'a>(&mut self, x: impl Into<Input<'a>>, steps: usize, y: &mut [f32]) -> Result<()> {
+        let x = x.into();
         positive(steps)?;
-        check_len("x", x.len(), "batch x steps x features", &[self.batch(), steps, self.input_size()])?;
+        match (x, self.network.embedding()) {
+            (Input::Floats(x), None) => {
+                check_len(
+                    "x",
+                    x.len(),
+                    "batch x steps x features",
+                    &[self.batch(), steps, self.input_size()],
+                )?;
+            }
+            (Input::Tokens(ids), Some((embedding, _))) => {
+                check_len("ids", ids.len(), "batch x steps", &[self.batch(), steps])?;
+                sequence::check_tokens(ids, embedding.vocabulary)?;
+            }
+            (Input::Floats(_), Some(_)) => {
+                return Err(Error::InvalidArgument(
+                    "the model begins with an embedding: give it token ids".into(),
+                ));
+            }
+            (Input::Tokens(_), None) => {
+                return Err(Error::InvalidArgument("the model has no embedding: give it floats".into()));
+            }
+        }
         self.check_output(steps, y.len())?;
-        self.run_checked(x, steps, y)
+        self.streaming.run(&self.network, x, steps, y)
     }
 
     /// [`run`](Self::run) where steps and lengths are known to fit: the C ABI has checked them, and at one sample a call
@@ -111,20 +128,9 @@ impl Stream {
         self.streaming.run(&self.network, Input::Floats(x), steps, y)
     }
 
-    /// [`run`](Self::run) for token ids `[batch, steps]`.
-    ///
-    /// # Errors
-    /// As [`run`](Self::run), and [`Error::InvalidArgument`] for an id outside the vocabulary or a model without an
-    /// embedding.
+    /// [`run`](Self::run) under another name.
     pub fn run_tokens(&mut self, ids: &[i32], steps: usize, y: &mut [f32]) -> Result<()> {
-        let Some(Layer::Embedding(embedding)) = self.network.layers.first().map(|layer| &layer.layer) else {
-            return Err(Error::InvalidArgument("the model has no embedding: give it floats".into()));
-        };
-        positive(steps)?;
-        check_len("ids", ids.len(), "batch x steps", &[self.batch(), steps])?;
-        sequence::check_tokens(ids, embedding.vocabulary)?;
-        self.check_output(steps, y.len())?;
-        self.streaming.run(&self.network, Input::Tokens(ids), steps, y)
+        self.run(ids, steps, y)
     }
 
     fn check_output(&self, steps: usize, got: usize) -> Result<()> {

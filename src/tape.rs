@@ -5,8 +5,8 @@
 use crate::error::{Error, Result};
 use crate::layers::Weight;
 use crate::memory::check_len;
-use crate::sequence::{self, Input, Mode, clip_factor, scale, sum_of_squares};
-use crate::sequential::{RunOptions, Sequential};
+use crate::sequence::{self, Mode, clip_factor, scale, sum_of_squares};
+use crate::sequential::{Input, RunOptions, Sequential};
 
 /// Records forward passes of a model and goes back through them.
 ///
@@ -55,18 +55,18 @@ impl Tape {
         Ok(Self { model: model.snapshot()?, tape })
     }
 
-    /// The output for `x` `[batch, steps, features]`, as [`Sequential::run`] gives it. In `training` dropout
-    /// is active, its masks drawn from `seed`: one seed, the same masks on every machine. A tape keeps no
-    /// states: stateful layers begin with zeros too, unless initial states are given.
+    /// The output for `x`, floats `[batch, steps, features]` or token ids `[batch, steps]`, as [`Sequential::run`] gives
+    /// it. In `training` dropout is active, its masks drawn from `seed`: one seed, the same masks on every machine. A tape
+    /// keeps no states: stateful layers begin with zeros too, unless initial states are given.
     ///
     /// # Errors
     /// As [`Sequential::run`]; [`Error::InvalidArgument`] where batch or steps exceed the tape's. Nothing is
     /// written then, and the last forward and backward pass stay on the tape, unless it is
     /// [`Error::OutOfMemory`]: there is none after that.
     #[expect(clippy::too_many_arguments, reason = "an array's sizes stand beside it, as everywhere")]
-    pub fn forward(
+    pub fn forward<'a>(
         &mut self,
-        x: &[f32],
+        x: impl Into<Input<'a>>,
         batch: usize,
         steps: usize,
         options: RunOptions<'_>,
@@ -74,15 +74,12 @@ impl Tape {
         seed: u64,
         y: &mut [f32],
     ) -> Result<()> {
-        let call = self.model.checked_call(Input::Floats(x), batch, steps, options, y)?;
+        let call = self.model.checked_call(x.into(), batch, steps, options, y)?;
         self.tape.forward(self.model.network("tape")?, call, Mode { training, seed, logits: false })
     }
 
-    /// [`forward`](Self::forward) for token ids `[batch, steps]`.
-    ///
-    /// # Errors
-    /// As [`forward`](Self::forward), and [`Error::InvalidArgument`] for an id outside the vocabulary.
-    #[expect(clippy::too_many_arguments, reason = "an array's sizes stand beside it, as everywhere")]
+    /// [`forward`](Self::forward) under another name.
+    #[expect(clippy::too_many_arguments, reason = "as forward")]
     pub fn forward_tokens(
         &mut self,
         ids: &[i32],
@@ -93,8 +90,7 @@ impl Tape {
         seed: u64,
         y: &mut [f32],
     ) -> Result<()> {
-        let call = self.model.checked_call(Input::Tokens(ids), batch, steps, options, y)?;
-        self.tape.forward(self.model.network("tape")?, call, Mode { training, seed, logits: false })
+        self.forward(ids, batch, steps, options, training, seed, y)
     }
 
     /// The gradients for `dy`, the loss's gradient by the output of the last forward pass. `dx` receives the gradient by

@@ -42,7 +42,7 @@ fn a_tape_says_all_it_holds() {
     let mut y = vec![0.0; model.output_len(batch, steps).unwrap()];
     let (tape, got) = held(|| {
         let mut tape = Tape::new(&model, batch, steps).unwrap();
-        let options = RunOptions { mask: Some(&mask), ..RunOptions::default() };
+        let options = RunOptions::default().mask(&mask);
         tape.forward(&x, batch, steps, options, true, 7, &mut y).unwrap();
         tape.backward(&y, None).unwrap();
         tape

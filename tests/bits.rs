@@ -334,8 +334,7 @@ fn lengths_and_the_mask_they_mean() {
         let masked = run(&model, &x, batch, steps, Some(&mask));
         let mut y = vec![f32::NAN; model.output_len(batch, steps).expect("the sizes are right")];
         let mut state = vec![f32::NAN; model.state_len(batch).expect("the sizes are right")];
-        let options =
-            RunOptions { lengths: Some(&lengths), final_state: Some(&mut state), ..RunOptions::default() };
+        let options = RunOptions::default().lengths(&lengths).final_state(&mut state);
         model.run(&x, batch, steps, options, &mut y).expect("the call is right");
         assert_same_bits(&format!("{:?}, {lengths:?}", network.layers), &[y, state].concat(), &masked);
     }
@@ -480,7 +479,7 @@ fn onnx_padding_and_each_row_alone() {
         let x = values(case, batch * steps * features, 1.0);
         let lengths: Vec<usize> = (0..batch).map(|_| choices.between(1, steps)).collect();
         let mut y = vec![f32::NAN; model.output_len(batch, steps).expect("the sizes are right")];
-        let options = RunOptions { lengths: Some(&lengths), padding: Padding::Onnx, ..RunOptions::default() };
+        let options = RunOptions::default().lengths(&lengths).padding(Padding::Onnx);
         model.run(&x, batch, steps, options, &mut y).expect("the call is right");
         let width = y.len() / (batch * steps);
         for (b, &len) in lengths.iter().enumerate() {

@@ -656,7 +656,7 @@ fn there_are_most_layers() {
 }
 
 fn adam() -> TrainerConfig {
-    TrainerConfig { seed: 3, ..TrainerConfig::new(Optimizer::adam(), Loss::MeanSquaredError) }
+    TrainerConfig::new(Optimizer::adam(), Loss::MeanSquaredError).seed(3)
 }
 
 fn parameters(model: &Sequential) -> Vec<f32> {

@@ -25,13 +25,10 @@ struct Ran {
 }
 
 fn options<'a>(call: Call<'a>, state: &'a mut [f32]) -> RunOptions<'a> {
-    RunOptions {
-        mask: call.mask,
-        lengths: call.lengths,
-        padding: call.padding,
-        initial_state: call.initial_state,
-        final_state: Some(state),
-    }
+    let mut options = RunOptions::default().padding(call.padding).final_state(state);
+    (options.mask, options.lengths) = (call.mask, call.lengths);
+    options.initial_state = call.initial_state;
+    options
 }
 
 /// `training` holds a seed where dropout is active.

@@ -184,12 +184,7 @@ fn each_row_is_what_it_is_alone() {
         }
 
         let mut recorded = vec![f32::NAN; output.len()];
-        let options = RunOptions {
-            lengths: Some(&lengths),
-            padding: Padding::Onnx,
-            initial_state: Some(&initial),
-            ..RunOptions::default()
-        };
+        let options = RunOptions::default().lengths(&lengths).padding(Padding::Onnx).initial_state(&initial);
         let mut tape = Tape::new(&model, batch, steps).expect("there is memory");
         tape.forward(&x, batch, steps, options, false, 0, &mut recorded).expect("the call is right");
         assert_same_bits(&format!("{what}, recorded"), &recorded, &output);
@@ -215,8 +210,7 @@ fn gradients_are_those_of_rows_alone() {
         let dy = values(case + 1, model.output_len(batch, steps).expect("the sizes are right"), 1.0);
         let mut tape = Tape::new(&model, batch, steps).expect("there is memory");
         let mut gradients = |x: &[f32], lengths: &[usize], steps: usize, dy: &[f32]| {
-            let options =
-                RunOptions { lengths: Some(lengths), padding: Padding::Onnx, ..RunOptions::default() };
+            let options = RunOptions::default().lengths(lengths).padding(Padding::Onnx);
             let (mut y, mut dx) = (vec![0.0; dy.len()], vec![f32::NAN; x.len()]);
             tape.forward(x, lengths.len(), steps, options, true, 0, &mut y).expect("the call is right");
             tape.backward(dy, Some(&mut dx)).expect("a forward pass came before");

@@ -150,8 +150,9 @@ fn runs(threads: usize, rows: usize, steps: usize) {
         ] {
             survives(&what(how), len + states, used, |model, y| {
                 let (y, states) = y.split_at_mut(len);
-                let initial_state = Some(&initial[..]);
-                let options = RunOptions { mask, lengths, padding, initial_state, final_state: Some(states) };
+                let mut options =
+                    RunOptions::default().padding(padding).initial_state(&initial).final_state(states);
+                (options.mask, options.lengths) = (mask, lengths);
                 model.run(&x, rows, steps, options, y)
             });
         }
@@ -189,8 +190,8 @@ fn tapes(threads: usize, rows: usize, steps: usize) {
             let what =
                 |op: &str| format!("tape {op}, {name}, {how}, {rows} rows, {steps} steps, {threads} threads");
             let forward = |tape: &mut Tape, y: &mut [f32], states: &mut [f32]| {
-                let final_state = Some(states);
-                let options = RunOptions { mask, final_state, ..RunOptions::default() };
+                let mut options = RunOptions::default().final_state(states);
+                options.mask = mask;
                 tape.forward(&x, rows, steps, options, true, 9, y)
             };
             survives(
@@ -261,14 +262,12 @@ fn training(threads: usize, rows: usize, steps: usize) {
     let small = Examples::floats(&x[..FEATURES], 1, 1, &target[..3]);
     let parameters = model(1, FEATURES, &layers).parameter_count().unwrap();
     let states = rows * UNITS;
-    for (how, truncation) in [("whole", None), ("truncated", Some(Truncation { every: 3, back: 5 }))] {
+    for (how, truncation) in [("whole", None), ("truncated", Some(Truncation::new(3, 5)))] {
         let what = |op: &str| format!("trainer {op}, {how}, {rows} rows, {steps} steps, {threads} threads");
-        let config = TrainerConfig {
-            truncation,
-            clipping: Clipping::GlobalNorm(1.0),
-            l2: 0.01,
-            ..TrainerConfig::new(Optimizer::adam(), Loss::MeanSquaredError)
-        };
+        let config = TrainerConfig::new(Optimizer::adam(), Loss::MeanSquaredError)
+            .truncation(truncation)
+            .clipping(Clipping::GlobalNorm(1.0))
+            .l2(0.01);
         let made = || {
             let mut model = model(threads, FEATURES, &layers);
             let mut trainer = Trainer::new(&model, config).unwrap();
@@ -279,8 +278,7 @@ fn training(threads: usize, rows: usize, steps: usize) {
         };
         survives(&what("step"), 1 + states + parameters, made, |(model, trainer, _), out| {
             let (final_state, out) = out.split_at_mut(states);
-            let options =
-                RunOptions { mask: Some(&mask), final_state: Some(final_state), ..RunOptions::default() };
+            let options = RunOptions::default().mask(&mask).final_state(final_state);
             let before = fingerprint(model);
             match trainer.step(model, examples, options) {
                 Ok(loss) => {
@@ -324,7 +322,7 @@ fn training(threads: usize, rows: usize, steps: usize) {
         || (made(), made()),
         |(once, again), out| {
             let (model, trainer) = if once.1.steps() > 0 { again } else { once };
-            let fit = Fit { epochs: 2, batch_size: rows, progress: false, ..Fit::default() };
+            let fit = Fit::default().epochs(2).batch_size(rows).progress(false);
             out[0] = model.fit(trainer, examples, fit)?[1].training.loss;
             Ok(())
         },

@@ -310,7 +310,7 @@ fn refusals_have_the_numbers_and_change_nothing() {
     let mut y = [-1.0; 30];
     refused(stream.run(&[0.0; 11], 2, &mut y), &["x", "12", "11"]);
     refused(stream.run(&[0.0; 12], 2, &mut y[..29]), &["y", "30", "29"]);
-    refused(stream.run(&[], 0, &mut y), &["steps", "0"]);
+    refused(stream.run(&[0.0; 0], 0, &mut y), &["steps", "0"]);
     refused(stream.run_tokens(&[0; 6], 2, &mut y), &["embedding"]);
     refused(stream.reset_row(3), &["row 3", "has 3"]);
     refused(stream.set_state(&[0.0; 14]), &["15", "14"]);
@@ -360,15 +360,14 @@ fn a_stateful_model_goes_on_where_it_ended() {
     let zeros = vec![0.0; model.state_len(2).expect("fine")];
     let mut again = vec![0.0; 2 * 7];
     let mut last = vec![0.0; zeros.len()];
-    let options =
-        RunOptions { initial_state: Some(&zeros), final_state: Some(&mut last), ..RunOptions::default() };
+    let options = RunOptions::default().initial_state(&zeros).final_state(&mut last);
     model.run(&x[..2 * features], 2, 1, options, &mut again).expect("fine");
     let from_zeros = network.elman().predict(&x[..2 * features], 2, 1).expect("fine");
     assert_same_bits("a state given wins", &again, &from_zeros);
     // What it left is kept.
     let next = model.predict(&x[..2 * features], 2, 1).expect("fine");
     let plain = network.with(|rnn| rnn.stateful = false).elman();
-    let options = RunOptions { initial_state: Some(&last), ..RunOptions::default() };
+    let options = RunOptions::default().initial_state(&last);
     plain.run(&x[..2 * features], 2, 1, options, &mut again).expect("fine");
     assert_same_bits("the state it left", &next, &again);
 
@@ -376,11 +375,11 @@ fn a_stateful_model_goes_on_where_it_ended() {
     let half = Network::new(2, vec![rnn(20, true), rnn(7, false)], 4);
     let (model, plain) = (half.elman(), half.with(|rnn| rnn.stateful = false).elman());
     let mut last = vec![0.0; 27];
-    let options = RunOptions { final_state: Some(&mut last), ..RunOptions::default() };
+    let options = RunOptions::default().final_state(&mut last);
     let mut y = [0.0; 7];
     model.run(&x[..2], 1, 1, options, &mut y).expect("fine");
     last[20..].fill(0.0);
-    let options = RunOptions { initial_state: Some(&last), ..RunOptions::default() };
+    let options = RunOptions::default().initial_state(&last);
     plain.run(&x[..2], 1, 1, options, &mut y).expect("fine");
     assert_same_bits("half", &model.predict(&x[..2], 1, 1).expect("fine"), &y);
 }

@@ -42,7 +42,7 @@ impl Data {
 fn the_learning_rate_is_read_and_set() {
     let data = Data::new();
     let schedule = Schedule::Exponential { initial: 0.5, decay_steps: 1, decay_rate: 0.5, staircase: false };
-    let config = TrainerConfig { schedule, ..TrainerConfig::new(Optimizer::sgd(), MSE) };
+    let config = TrainerConfig::new(Optimizer::sgd(), MSE).schedule(schedule);
     let (mut model, mut other) = (model(), model());
     let mut trainer = Trainer::new(&model, config).unwrap();
     assert_eq!(trainer.learning_rate(), 0.5);
@@ -59,13 +59,13 @@ fn the_learning_rate_is_read_and_set() {
     assert_eq!(trainer.learning_rate(), 0.0);
     trainer.set_learning_rate(0.25).unwrap();
     trainer.step(&mut model, data.examples(), RunOptions::default()).unwrap();
-    let constant = TrainerConfig { schedule: Schedule::Constant(0.25), ..config };
+    let constant = config.schedule(Schedule::Constant(0.25));
     other.set_parameters(&before).unwrap();
     let mut fresh = Trainer::new(&other, constant).unwrap();
     fresh.step(&mut other, data.examples(), RunOptions::default()).unwrap();
     assert_same_bits("weights", &parameters(&model), &parameters(&other));
     // Between the steps of a fit.
-    let fit = Fit { epochs: 5, batch_size: 4, ..Fit::default() };
+    let fit = Fit::default().epochs(5).batch_size(4);
     let mut fitting = Fitting::new(&model, &trainer, data.examples(), fit).unwrap();
     let mut seen = Vec::new();
     loop {
@@ -89,11 +89,7 @@ fn frozen_layers_stay_and_count_nowhere() {
     let data = Data::new();
     for optimizer in [Optimizer::sgd(), Optimizer::adam(), Optimizer::adamw()] {
         let mut model = model();
-        let config = TrainerConfig {
-            clipping: Clipping::GlobalNorm(1e-3),
-            l2: 0.1,
-            ..TrainerConfig::new(optimizer, MSE)
-        };
+        let config = TrainerConfig::new(optimizer, MSE).clipping(Clipping::GlobalNorm(1e-3)).l2(0.1);
         let mut trainer = Trainer::new(&model, config).unwrap();
         let step = |trainer: &mut Trainer, model: &mut Sequential| {
             trainer.step(model, data.examples(), RunOptions::default()).unwrap()
@@ -111,7 +107,7 @@ fn frozen_layers_stay_and_count_nowhere() {
         let first = 3 * 5 + 5 * 5 + 5;
         assert!(gradients[..first].iter().all(|&gradient| gradient == 0.0));
         // Only what moves is in the penalty, and in the norm that clipping sees.
-        let plain = Trainer::new(&model, TrainerConfig { l2: 0.0, ..config }).unwrap();
+        let plain = Trainer::new(&model, config.l2(0.0)).unwrap();
         let plain = plain.evaluate(&model, data.examples()).unwrap().loss;
         assert!((loss - plain - penalty(&model, 1, Weight::Kernel)).abs() < 1e-6, "{loss} {plain}");
         assert_eq!(trainer.evaluate(&model, data.examples()).unwrap().loss, loss);
@@ -143,8 +139,7 @@ fn weights_are_kept_out_of_decay() {
     let run = |decay: f32, excluded: bool| {
         let mut model = model();
         model.set_weight(0, Weight::Bias, &[0.5; 5]).unwrap();
-        let config =
-            TrainerConfig { schedule: Schedule::Constant(0.1), ..TrainerConfig::new(decayed(decay), MSE) };
+        let config = TrainerConfig::new(decayed(decay), MSE).schedule(Schedule::Constant(0.1));
         let mut trainer = Trainer::new(&model, config).unwrap();
         assert!(trainer.decays(0, Weight::Bias));
         if excluded {
@@ -226,7 +221,7 @@ fn class_weights_multiply_the_weights_of_rows() {
             let loss = trainer.step(&mut model, examples, RunOptions::default()).unwrap();
             assert_eq!(loss, by_hand.step(&mut other, expected, RunOptions::default()).unwrap());
             assert_same_bits("weights", &parameters(&model), &parameters(&other));
-            let fit = Fit { batch_size: 4, ..Fit::default() };
+            let fit = Fit::default().batch_size(4);
             model.fit(&mut trainer, examples, fit).unwrap();
             other.fit(&mut by_hand, expected, fit).unwrap();
             assert_same_bits("weights", &parameters(&model), &parameters(&other));
@@ -250,18 +245,16 @@ fn two_halves_are_a_step() {
         Optimizer::adamw(),
     ] {
         for (lazy_embeddings, clipping) in [(false, Clipping::GlobalNorm(0.1)), (true, Clipping::Norm(0.1))] {
-            let config = TrainerConfig {
-                lazy_embeddings,
-                clipping,
-                l2: 0.01,
-                schedule: Schedule::Exponential {
+            let config = TrainerConfig::new(optimizer, MSE)
+                .lazy_embeddings(lazy_embeddings)
+                .clipping(clipping)
+                .l2(0.01)
+                .schedule(Schedule::Exponential {
                     initial: 0.05,
                     decay_steps: 2,
                     decay_rate: 0.5,
                     staircase: false,
-                },
-                ..TrainerConfig::new(optimizer, MSE)
-            };
+                });
             let build = || {
                 let rnn = SimpleRnn::new(5).dropout(0.3).recurrent_dropout(0.2).stateful(true);
                 let model = Sequential::new(1).add(Embedding::new(30, 4).mask_zero(true)).add(rnn);
@@ -304,9 +297,9 @@ fn two_halves_are_a_step() {
             assert!(halves.apply(&mut other, &gradients[1..]).is_err());
         }
     }
-    let truncation = Some(Truncation { every: 2, back: 2 });
+    let truncation = Some(Truncation::new(2, 2));
     let mut model = Sequential::new(3).add(SimpleRnn::new(2).return_sequences(true)).build(1).unwrap();
-    let config = TrainerConfig { truncation, ..TrainerConfig::new(Optimizer::sgd(), MSE) };
+    let config = TrainerConfig::new(Optimizer::sgd(), MSE).truncation(truncation);
     let mut trainer = Trainer::new(&model, config).unwrap();
     let mut gradients = vec![0.0; model.parameter_count().unwrap()];
     let (x, target) = (values(1, 4 * 3, 1.0), values(2, 4 * 2, 1.0));

@@ -84,7 +84,7 @@ fn trained(config: TrainerConfig) -> Vec<f32> {
 fn every_field_of_the_config_reaches_the_trainer() {
     let plain = |optimizer| TrainerConfig::new(optimizer, Loss::MeanSquaredError);
     let adam = plain(Optimizer::adam());
-    let scheduled = |schedule| TrainerConfig { schedule, ..adam };
+    let scheduled = |schedule| adam.schedule(schedule);
     let exponential =
         |staircase| Schedule::Exponential { initial: 0.02, decay_steps: 2, decay_rate: 0.25, staircase };
     type Change = fn(&mut elman_trainer_config);
@@ -154,22 +154,16 @@ fn every_field_of_the_config_reaches_the_trainer() {
         ),
         (
             |c| (c.clipping, c.clip_limit) = (ELMAN_CLIPPING_GLOBAL_NORM, 1e-7),
-            TrainerConfig { clipping: Clipping::GlobalNorm(1e-7), ..adam },
+            adam.clipping(Clipping::GlobalNorm(1e-7)),
         ),
-        (
-            |c| (c.clipping, c.clip_limit) = (ELMAN_CLIPPING_NORM, 1e-7),
-            TrainerConfig { clipping: Clipping::Norm(1e-7), ..adam },
-        ),
-        (
-            |c| (c.clipping, c.clip_limit) = (ELMAN_CLIPPING_VALUE, 1e-7),
-            TrainerConfig { clipping: Clipping::Value(1e-7), ..adam },
-        ),
-        (|c| c.l1 = 0.5, TrainerConfig { l1: 0.5, ..adam }),
-        (|c| c.l2 = 0.5, TrainerConfig { l2: 0.5, ..adam }),
-        (|c| c.seed = 3, TrainerConfig { seed: 3, ..adam }),
+        (|c| (c.clipping, c.clip_limit) = (ELMAN_CLIPPING_NORM, 1e-7), adam.clipping(Clipping::Norm(1e-7))),
+        (|c| (c.clipping, c.clip_limit) = (ELMAN_CLIPPING_VALUE, 1e-7), adam.clipping(Clipping::Value(1e-7))),
+        (|c| c.l1 = 0.5, adam.l1(0.5)),
+        (|c| c.l2 = 0.5, adam.l2(0.5)),
+        (|c| c.seed = 3, adam.seed(3)),
         (
             |c| c.loss = ELMAN_LOSS_BINARY_CROSSENTROPY,
-            TrainerConfig { loss: Loss::BinaryCrossentropy { from_logits: false }, ..adam },
+            adam.loss(Loss::BinaryCrossentropy { from_logits: false }),
         ),
     ];
     let mut all = Vec::new();
@@ -193,8 +187,8 @@ fn truncation_reaches_the_trainer() {
     for (every, back, same) in [(0, 0, None), (2, 0, Some((2, 2))), (2, 3, Some((2, 3)))] {
         let rnn = SimpleRnn::new(2).return_sequences(true);
         let mut model = Sequential::new(4).add(rnn).build(7).unwrap();
-        let truncation = same.map(|(every, back)| Truncation { every, back });
-        let mut trainer = Trainer::new(&model, TrainerConfig { truncation, ..plain }).unwrap();
+        let truncation = same.map(|(every, back)| Truncation::new(every, back));
+        let mut trainer = Trainer::new(&model, plain.truncation(truncation)).unwrap();
         let examples = Examples::floats(&x, BATCH, STEPS, &target);
         let expected = trainer.step(&mut model, examples, RunOptions::default()).unwrap();
         let mut expected_parameters = vec![0.0; model.parameter_count().unwrap()];
@@ -318,7 +312,7 @@ fn a_trainer_takes_rust_s_steps() {
     let x = x();
     let mut rust = model();
     let loss = Loss::BinaryCrossentropy { from_logits: false };
-    let rust_config = TrainerConfig { seed: 5, ..TrainerConfig::new(Optimizer::adam(), loss) };
+    let rust_config = TrainerConfig::new(Optimizer::adam(), loss).seed(5);
     let mut trainer = Trainer::new(&rust, rust_config).unwrap();
     let network = network();
     // SAFETY: every array is as long as its length says, handles are live.
@@ -546,7 +540,7 @@ fn learning_rates_of_zero_and_of_the_optimizer() {
     let mut c = config();
     assert_eq!((c.learning_rate, c.beta_2), (ELMAN_LEARNING_RATE_DEFAULT, ELMAN_BETA_2_DEFAULT));
     c.learning_rate = 0.0;
-    let frozen = TrainerConfig { schedule: Schedule::Constant(0.0), ..plain(Optimizer::adam()) };
+    let frozen = plain(Optimizer::adam()).schedule(Schedule::Constant(0.0));
     // SAFETY: the configuration is whole.
     assert_eq!(unsafe { c_trained(&c) }, trained(frozen));
     (c.learning_rate, c.beta_2) = (ELMAN_LEARNING_RATE_DEFAULT, 0.0);
@@ -616,11 +610,8 @@ fn examples_carry_everything_through_c() {
         ok(elman_trainer_step_examples(c, &rows, &mut loss, null_mut(), null_mut()));
         trainer.step(&mut rust, examples, RunOptions::default()).unwrap();
 
-        let history = rust.fit(
-            &mut trainer,
-            examples,
-            Fit { epochs: 4, batch_size: 2, validation: Some(examples), ..Fit::default() },
-        );
+        let history =
+            rust.fit(&mut trainer, examples, Fit::default().epochs(4).batch_size(2).validation(examples));
         let mut fit = std::mem::zeroed::<elman_fit_config>();
         ok(elman_fit_config_init(&mut fit, size_of_val(&fit)));
         let mut seen = Seen { trainer: c, batches: 0, losses: Vec::new(), most: 4 };

@@ -66,7 +66,10 @@ fn a_tape_allocates_nothing_after_its_first_pass() {
         let mut tape = Tape::new(&model, BATCH, STEPS).unwrap();
         let mut y = vec![0.0; model.output_len(BATCH, STEPS).unwrap()];
         let mut pass = |masked: bool, seed: u64| {
-            let options = || RunOptions { mask: masked.then_some(&mask), ..RunOptions::default() };
+            let options = || match masked {
+                true => RunOptions::default().mask(&mask),
+                false => RunOptions::default(),
+            };
             match &ids {
                 Some(ids) => tape.forward_tokens(ids, BATCH, STEPS, options(), true, seed, &mut y),
                 None => tape.forward(&x, BATCH, STEPS, options(), true, seed, &mut y),
@@ -91,12 +94,12 @@ fn a_trainer_allocates_nothing_after_its_first_step() {
         let (x, ids) = input(&network);
         for config in [
             plain,
-            TrainerConfig { clipping: Clipping::GlobalNorm(0.1), ..plain },
-            TrainerConfig { clipping: Clipping::Norm(0.1), ..plain },
-            TrainerConfig { clipping: Clipping::Value(0.1), ..plain },
-            TrainerConfig { l1: 0.1, l2: 0.1, ..plain },
-            TrainerConfig { lazy_embeddings: true, ..plain },
-            TrainerConfig { truncation: walks.then_some(Truncation { every: 4, back: 6 }), ..plain },
+            plain.clipping(Clipping::GlobalNorm(0.1)),
+            plain.clipping(Clipping::Norm(0.1)),
+            plain.clipping(Clipping::Value(0.1)),
+            plain.l1(0.1).l2(0.1),
+            plain.lazy_embeddings(true),
+            plain.truncation(walks.then_some(Truncation::new(4, 6))),
         ] {
             let mut model: Sequential = network.elman();
             let target = values(3, model.output_len(BATCH, STEPS).unwrap(), 1.0);
@@ -107,7 +110,7 @@ fn a_trainer_allocates_nothing_after_its_first_step() {
                 None => Examples::floats(&x, BATCH, STEPS, &target),
             };
             let mut step = || {
-                let options = RunOptions { final_state: Some(&mut state), ..RunOptions::default() };
+                let options = RunOptions::default().final_state(&mut state);
                 trainer.step(&mut model, examples, options).unwrap();
             };
             step();

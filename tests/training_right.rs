@@ -98,8 +98,7 @@ fn a_step_into_infinity_changes_nothing() {
         Optimizer::adamw(),
         amsgrad,
     ] {
-        let config =
-            TrainerConfig { schedule: Schedule::Constant(1e-3), ..TrainerConfig::new(optimizer, MSE) };
+        let config = TrainerConfig::new(optimizer, MSE).schedule(Schedule::Constant(1e-3));
         let (mut model, mut other) = (single(0.5), single(0.5));
         let mut trainer = Trainer::new(&model, config).unwrap();
         let mut fresh = Trainer::new(&other, config).unwrap();
@@ -206,19 +205,14 @@ fn infinite_logits_cost_what_they_say() {
     ] {
         let mut got = [7.0];
         let (prediction, target) = ([logit], [target]);
-        let batch = Batch { prediction: &prediction, target: &target, columns: 1, weights: None, mask: None };
+        let batch = Batch::new(&prediction, &target, 1);
         let value = binary(true).evaluate(batch, &mut got).unwrap();
         let same = |a: f32, b: f32| a == b || (a.is_nan() && b.is_nan());
         assert!(same(value, loss) && same(got[0], gradient), "{logit}: {value}, {}", got[0]);
     }
     let mut gradient = [7.0; 3];
-    let batch = Batch {
-        prediction: &[0.0, 0.0, -inf],
-        target: &[1.0, 0.0, 0.0],
-        columns: 3,
-        weights: None,
-        mask: None,
-    };
+    let prediction = [0.0, 0.0, -inf];
+    let batch = Batch::new(&prediction, &[1.0, 0.0, 0.0], 3);
     let value = categorical(true).evaluate(batch, &mut gradient).unwrap();
     assert!((value - std::f32::consts::LN_2).abs() < 1e-6, "{value}");
     assert_eq!(gradient, [-0.5, 0.5, 0.0]);

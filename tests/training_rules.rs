@@ -187,13 +187,9 @@ fn losses_and_their_gradients_are_keras_s() {
             weights.iter().flat_map(|&weight| std::iter::repeat_n(weight, steps)).collect::<Vec<_>>()
         });
         let mut gradient = vec![f32::NAN; prediction.len()];
-        let batch = Batch {
-            prediction: &prediction,
-            target: &floats("target"),
-            columns: *shape.last().unwrap(),
-            weights: weights.as_deref(),
-            mask,
-        };
+        let target = floats("target");
+        let mut batch = Batch::new(&prediction, &target, *shape.last().unwrap());
+        (batch.weights, batch.mask) = (weights.as_deref(), mask);
         let value = loss.evaluate(batch, &mut gradient).unwrap();
         assert_close(name, &[value], &floats("value"), 3e-6);
         assert_close(&format!("gradient of {name}"), &gradient, &floats("grad"), 3e-6);
@@ -204,7 +200,8 @@ fn losses_and_their_gradients_are_keras_s() {
 fn a_class_that_does_not_exist_is_refused() {
     let loss = Loss::SparseCategoricalCrossentropy { from_logits: true };
     for wrong in [3.0, -1.0, 0.5, f32::NAN] {
-        let batch = Batch { prediction: &[0.0; 3], target: &[wrong], columns: 3, weights: None, mask: None };
+        let target = [wrong];
+        let batch = Batch::new(&[0.0; 3], &target, 3);
         assert!(loss.evaluate(batch, &mut [0.0; 3]).is_err(), "{wrong}");
     }
 }

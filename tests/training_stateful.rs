@@ -21,7 +21,7 @@ fn counter() -> Sequential {
 }
 
 fn config(rate: f32) -> TrainerConfig {
-    TrainerConfig { schedule: Schedule::Constant(rate), ..TrainerConfig::new(Optimizer::sgd(), MSE) }
+    TrainerConfig::new(Optimizer::sgd(), MSE).schedule(Schedule::Constant(rate))
 }
 
 const X: [f32; 3] = [1.0; 3];
@@ -54,8 +54,7 @@ fn training_evaluation_and_prediction_go_on_from_one_state() {
         near(trainer.step(&mut model, examples(), RunOptions::default()).unwrap(), 121.666_664);
         // A state that is given wins, and its end is kept.
         let mut end = [0.0];
-        let options =
-            RunOptions { initial_state: Some(&[3.0]), final_state: Some(&mut end), ..RunOptions::default() };
+        let options = RunOptions::default().initial_state(&[3.0]).final_state(&mut end);
         near(trainer.step(&mut model, examples(), options).unwrap(), 25.666_666);
         assert_eq!(end, [6.0]);
         near(trainer.evaluate(&model, examples()).unwrap().loss, 64.666_664);
@@ -78,9 +77,9 @@ fn training_evaluation_and_prediction_go_on_from_one_state() {
 
 #[test]
 fn fit_goes_on_through_epochs_and_validation() {
-    let (mut model, fit) = (counter(), Fit { epochs: 3, batch_size: 1, shuffle: false, ..Fit::default() });
+    let (mut model, fit) = (counter(), Fit::default().epochs(3).batch_size(1).shuffle(false));
     let mut trainer = Trainer::new(&model, config(0.0)).unwrap();
-    let fit = Fit { validation: Some(examples()), ..fit };
+    let fit = fit.validation(examples());
     let history = model.fit(&mut trainer, examples(), fit).unwrap();
     let expected = [(4.666_666_5, 25.666_666), (64.666_664, 121.666_664), (196.666_67, 289.666_66)];
     for (epoch, (loss, validation)) in history.iter().zip(expected) {
@@ -90,12 +89,12 @@ fn fit_goes_on_through_epochs_and_validation() {
     // Two batches of one row: the second goes on where the first ended.
     let mut model = counter();
     let two = Examples::floats(&[1.0; 6], 2, 3, &[0.0; 6]);
-    let history = model.fit(&mut trainer, two, Fit { epochs: 1, validation: Some(two), ..fit }).unwrap();
+    let history = model.fit(&mut trainer, two, fit.epochs(1).validation(two)).unwrap();
     near(history[0].training.loss, (4.666_666_5 + 25.666_666) / 2.0);
     near(history[0].validation.unwrap().loss, (64.666_664 + 121.666_664) / 2.0);
     // A last batch of another size is refused before anything is done.
     let mut model = counter();
-    let wrong = model.fit(&mut trainer, two, Fit { batch_size: 3, ..fit });
+    let wrong = model.fit(&mut trainer, two, fit.batch_size(3));
     assert!(matches!(wrong, Err(Error::InvalidArgument(_))), "{wrong:?}");
 }
 
@@ -108,8 +107,8 @@ fn a_stateful_step_has_the_gradients_of_one_from_that_state() {
         let model = Sequential::new(3).add(rnn(stateful)).add(SimpleRnn::new(4).return_sequences(true));
         model.add(Dense::new(2)).build(3).unwrap()
     };
-    for truncation in [None, Some(Truncation { every: 2, back: 3 })] {
-        let config = TrainerConfig { truncation, ..TrainerConfig::new(Optimizer::adam(), MSE) };
+    for truncation in [None, Some(Truncation::new(2, 3))] {
+        let config = TrainerConfig::new(Optimizer::adam(), MSE).truncation(truncation);
         let (mut model, mut other) = (build(true), build(false));
         let mut trainer = Trainer::new(&model, config).unwrap();
         let mut by_hand = Trainer::new(&other, config).unwrap();
@@ -123,11 +122,7 @@ fn a_stateful_step_has_the_gradients_of_one_from_that_state() {
             let wrong = Examples::floats(&bad, 2, 6, &target);
             assert!(trainer.step(&mut model, wrong, RunOptions::default()).is_err());
             let begin = state.clone();
-            let options = RunOptions {
-                initial_state: Some(&begin),
-                final_state: Some(&mut state),
-                ..RunOptions::default()
-            };
+            let options = RunOptions::default().initial_state(&begin).final_state(&mut state);
             let expected = by_hand.step(&mut other, examples, options).unwrap();
             // The second layer is not stateful.
             state[2 * 5..].fill(0.0);
@@ -181,13 +176,12 @@ impl Rows {
 #[test]
 fn evaluation_takes_what_a_step_takes() {
     let rows = Rows::new();
-    let by_options = |mask, lengths| RunOptions {
-        mask,
-        lengths,
-        initial_state: Some(&rows.states),
-        ..RunOptions::default()
+    let by_options = |mask, lengths| {
+        let mut options = RunOptions::default().initial_state(&rows.states);
+        (options.mask, options.lengths) = (mask, lengths);
+        options
     };
-    let config = TrainerConfig { l2: 0.1, ..config(0.0) };
+    let config = config(0.0).l2(0.1);
     let mut seen = Vec::new();
     for (examples, mask, lengths) in [
         (rows.plain().lengths(&rows.lengths), None, Some(&rows.lengths[..])),
@@ -200,11 +194,11 @@ fn evaluation_takes_what_a_step_takes() {
         let step = trainer.step(&mut model, plain, by_options(mask, lengths)).unwrap();
         // The states of 150 rows in two parts are put together again.
         let (mut ends, mut expected) = (vec![0.0; rows.states.len()], vec![0.0; rows.states.len()]);
-        let options = RunOptions { final_state: Some(&mut ends), ..by_options(mask, lengths) };
+        let options = by_options(mask, lengths).final_state(&mut ends);
         let score = trainer.evaluate_with(&model, plain, options).unwrap();
         near(score.loss, step);
         let mut y = vec![0.0; BATCH * STEPS * 2];
-        let options = RunOptions { final_state: Some(&mut expected), ..by_options(mask, lengths) };
+        let options = by_options(mask, lengths).final_state(&mut expected);
         model.run(&rows.x, BATCH, STEPS, options, &mut y).unwrap();
         assert_same_bits("states", &ends, &expected);
         let own = examples.weights(&rows.weights).initial_state(&rows.states);
@@ -230,7 +224,7 @@ fn fit_gathers_what_belongs_to_the_rows() {
         let (mut model, mut other) = (Rows::model(), Rows::model());
         let config = config(0.01);
         let mut trainer = Trainer::new(&model, config).unwrap();
-        let fit = Fit { batch_size: 64, shuffle: false, validation: Some(examples), ..Fit::default() };
+        let fit = Fit::default().batch_size(64).shuffle(false).validation(examples);
         let history = model.fit(&mut trainer, examples, fit).unwrap();
         let mut by_hand = Trainer::new(&other, config).unwrap();
         for part in [0..64, 64..128, 128..150] {
@@ -274,7 +268,7 @@ fn a_batch_that_is_masked_throughout_costs_nothing() {
         let mut after = before.clone();
         let plain = TrainerConfig::new(Optimizer::adam(), MSE);
         for (l2, penalty) in [(0.0, false), (0.5, true)] {
-            let mut trainer = Trainer::new(&model, TrainerConfig { l2, ..plain }).unwrap();
+            let mut trainer = Trainer::new(&model, plain.l2(l2)).unwrap();
             let some = Examples::tokens(&[1, 0, 2, 3, 0, 1, 1, 1, 2, 0], 2, 5, &[0.5; 30]);
             trainer.step(&mut model, some, RunOptions::default()).unwrap();
             model.get_parameters(&mut before).unwrap();
@@ -295,7 +289,7 @@ fn a_batch_that_is_masked_throughout_costs_nothing() {
         // In the middle of an epoch it stops nothing.
         let mut trainer = Trainer::new(&model, plain).unwrap();
         let ids = [[0; 5], [1; 5], [2; 5], [0; 5]].concat();
-        let fit = Fit { batch_size: 1, epochs: 2, ..Fit::default() };
+        let fit = Fit::default().batch_size(1).epochs(2);
         model.fit(&mut trainer, Examples::tokens(&ids, 4, 5, &[0.5; 60]), fit).unwrap();
         assert_eq!(trainer.steps(), 4);
     }

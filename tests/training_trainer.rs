@@ -23,14 +23,13 @@ fn a_step_is_the_tape_s_gradient_times_the_rate() {
     let mut model = network().elman();
     let (x, target) = (values(1, BATCH * STEPS * 3, 1.0), values(2, BATCH * 2, 1.0));
     let loss = Loss::MeanSquaredError;
-    let config =
-        TrainerConfig { schedule: Schedule::Constant(0.1), ..TrainerConfig::new(Optimizer::sgd(), loss) };
+    let config = TrainerConfig::new(Optimizer::sgd(), loss).schedule(Schedule::Constant(0.1));
 
     let mut y = vec![0.0; BATCH * 2];
     let mut dy = vec![0.0; BATCH * 2];
     let mut tape = Tape::new(&model, BATCH, STEPS).unwrap();
     tape.forward(&x, BATCH, STEPS, RunOptions::default(), true, 0, &mut y).unwrap();
-    let batch = Batch { prediction: &y, target: &target, columns: 2, weights: None, mask: None };
+    let batch = Batch::new(&y, &target, 2);
     let expected_loss = loss.evaluate(batch, &mut dy).unwrap();
     tape.backward(&dy, None).unwrap();
     let mut expected = parameters(&model);
@@ -82,10 +81,8 @@ fn what_is_not_finite_changes_nothing() {
 fn clipping_and_penalties_reach_the_step() {
     let (x, target) = (values(1, BATCH * STEPS * 3, 1.0), values(2, BATCH * 2, 9.0));
     let examples = Examples::floats(&x, BATCH, STEPS, &target);
-    let plain = TrainerConfig {
-        schedule: Schedule::Constant(1.0),
-        ..TrainerConfig::new(Optimizer::sgd(), Loss::MeanSquaredError)
-    };
+    let plain =
+        TrainerConfig::new(Optimizer::sgd(), Loss::MeanSquaredError).schedule(Schedule::Constant(1.0));
     let moved = |config: TrainerConfig| {
         let mut model = network().elman();
         let before = parameters(&model);
@@ -97,11 +94,11 @@ fn clipping_and_penalties_reach_the_step() {
     let norm = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>().sqrt();
     let (loss, free) = moved(plain);
     assert!(norm(&free) > 0.2);
-    let (_, clipped) = moved(TrainerConfig { clipping: Clipping::GlobalNorm(0.1), ..plain });
+    let (_, clipped) = moved(plain.clipping(Clipping::GlobalNorm(0.1)));
     assert!((norm(&clipped) - 0.1).abs() < 1e-4, "{}", norm(&clipped));
-    let (_, clipped) = moved(TrainerConfig { clipping: Clipping::Value(0.01), ..plain });
+    let (_, clipped) = moved(plain.clipping(Clipping::Value(0.01)));
     assert!(clipped.iter().all(|value| value.abs() < 0.0101));
-    let (penalized, _) = moved(TrainerConfig { l2: 0.5, l1: 0.25, ..plain });
+    let (penalized, _) = moved(plain.l2(0.5).l1(0.25));
     let kernels = network().weights.into_iter().flatten().filter(|array| array.which != Weight::Bias);
     let penalty = |w: f32| 0.5 * f64::from(w).powi(2) + 0.25 * f64::from(w).abs();
     let expected: f64 = kernels.flat_map(|array| array.values).map(penalty).sum();
@@ -123,7 +120,7 @@ fn embeddings_move_whole_or_by_touched_rows() {
     };
     for lazy_embeddings in [false, true] {
         let mut model = Network::new(1, layers.clone(), 4).elman();
-        let config = TrainerConfig { lazy_embeddings, ..TrainerConfig::new(Optimizer::adam(), loss) };
+        let config = TrainerConfig::new(Optimizer::adam(), loss).lazy_embeddings(lazy_embeddings);
         let mut trainer = Trainer::new(&model, config).unwrap();
         let mut step = |model: &mut Sequential, ids: &[i32]| {
             trainer.step(model, Examples::tokens(ids, BATCH, STEPS, &target), RunOptions::default()).unwrap()
@@ -160,7 +157,7 @@ fn threads_train_to_the_same_bits() {
         let trained = |threads: usize| {
             let mut model = network.elman();
             model.set_threads(threads).unwrap();
-            let config = TrainerConfig { lazy_embeddings, ..TrainerConfig::new(Optimizer::adam(), loss) };
+            let config = TrainerConfig::new(Optimizer::adam(), loss).lazy_embeddings(lazy_embeddings);
             let mut trainer = Trainer::new(&model, config).unwrap();
             let mut all = Vec::new();
             for seed in 0..4 {
@@ -191,9 +188,8 @@ fn fit_learns_repeats_and_stops() {
     let dense = Spec::Dense { units: 1, activation: Activation::Sigmoid, use_bias: true };
     let rnn = Spec::SimpleRnn(Rnn { dropout: 0.1, recurrent_dropout: 0.1, ..Rnn::new(12) });
     let loss = Loss::BinaryCrossentropy { from_logits: false };
-    let config =
-        TrainerConfig { schedule: Schedule::Constant(0.01), ..TrainerConfig::new(Optimizer::adam(), loss) };
-    let fit = Fit { epochs: 25, batch_size: 16, validation: Some(validation), ..Fit::default() };
+    let config = TrainerConfig::new(Optimizer::adam(), loss).schedule(Schedule::Constant(0.01));
+    let fit = Fit::default().epochs(25).batch_size(16).validation(validation);
     let run = |config: TrainerConfig, fit: Fit<'_>| {
         let mut model = Network::new(3, vec![rnn, dense], 21).elman();
         let mut trainer = Trainer::new(&model, config).unwrap();
@@ -206,11 +202,11 @@ fn fit_learns_repeats_and_stops() {
     assert!(accuracy > 0.85, "{accuracy}");
     let (again, _) = run(config, fit);
     assert_same_bits("the same seed", &again, &first);
-    let (other, _) = run(TrainerConfig { seed: 1, ..config }, fit);
+    let (other, _) = run(config.seed(1), fit);
     assert_ne!(other, first);
     // A rate of 0 never gets better.
-    let frozen = TrainerConfig { schedule: Schedule::Constant(0.0), ..config };
-    let (_, history) = run(frozen, Fit { patience: Some(3), ..fit });
+    let frozen = config.schedule(Schedule::Constant(0.0));
+    let (_, history) = run(frozen, fit.patience(3));
     assert_eq!(history.len(), 4);
     let mut model = Network::new(3, vec![rnn, dense], 21).elman();
     let mut trainer = Trainer::new(&model, config).unwrap();
@@ -230,7 +226,7 @@ fn a_checkpoint_goes_on_to_the_same_bits() {
     );
     let (x, target) = (values(1, BATCH * STEPS * 3, 1.0), values(2, BATCH * 2, 1.0));
     let examples = Examples::floats(&x, BATCH, STEPS, &target);
-    let fit = Fit { epochs: 2, batch_size: 4, ..Fit::default() };
+    let fit = Fit::default().epochs(2).batch_size(4);
     for optimizer in [
         Optimizer::Sgd { momentum: 0.9, nesterov: true },
         Optimizer::RmsProp { rho: 0.9, momentum: 0.5, epsilon: 1e-7, centered: true },
@@ -239,12 +235,10 @@ fn a_checkpoint_goes_on_to_the_same_bits() {
     ] {
         let schedule =
             Schedule::Exponential { initial: 0.013, decay_steps: 3, decay_rate: 0.7, staircase: false };
-        let config = TrainerConfig {
-            schedule,
-            clipping: Clipping::GlobalNorm(0.3),
-            seed: u64::MAX,
-            ..TrainerConfig::new(optimizer, Loss::MeanSquaredError)
-        };
+        let config = TrainerConfig::new(optimizer, Loss::MeanSquaredError)
+            .schedule(schedule)
+            .clipping(Clipping::GlobalNorm(0.3))
+            .seed(u64::MAX);
         let mut model = network.elman();
         let mut trainer = Trainer::new(&model, config).unwrap();
         model.fit(&mut trainer, examples, fit).unwrap();
@@ -281,10 +275,10 @@ fn wrong_calls_are_refused() {
     let loss = Loss::MeanSquaredError;
     let plain = TrainerConfig::new(Optimizer::adam(), loss);
     for wrong in [
-        TrainerConfig { clipping: Clipping::Norm(0.0), ..plain },
-        TrainerConfig { schedule: Schedule::Constant(f32::NAN), ..plain },
-        TrainerConfig { l1: -1.0, ..plain },
-        TrainerConfig { optimizer: Optimizer::Sgd { momentum: 2.0, nesterov: false }, ..plain },
+        plain.clipping(Clipping::Norm(0.0)),
+        plain.schedule(Schedule::Constant(f32::NAN)),
+        plain.l1(-1.0),
+        plain.optimizer(Optimizer::Sgd { momentum: 2.0, nesterov: false }),
     ] {
         assert!(matches!(Trainer::new(&model, wrong), Err(Error::InvalidArgument(_))), "{wrong:?}");
     }

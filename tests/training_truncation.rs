@@ -32,12 +32,10 @@ fn network() -> Network {
 }
 
 fn config(every: usize, back: usize) -> TrainerConfig {
-    TrainerConfig {
-        schedule: Schedule::Exponential { initial: 0.05, decay_steps: 3, decay_rate: 0.5, staircase: false },
-        seed: 77,
-        truncation: Some(Truncation { every, back }),
-        ..TrainerConfig::new(Optimizer::adam(), LOSS)
-    }
+    TrainerConfig::new(Optimizer::adam(), LOSS)
+        .schedule(Schedule::Exponential { initial: 0.05, decay_steps: 3, decay_rate: 0.5, staircase: false })
+        .seed(77)
+        .truncation(Truncation::new(every, back))
 }
 
 /// The steps of `window` out of every row.
@@ -87,13 +85,9 @@ impl Data {
     }
 
     fn options<'a>(&'a self, final_state: &'a mut [f32]) -> RunOptions<'a> {
-        RunOptions {
-            mask: self.mask.as_deref(),
-            lengths: self.lengths.as_deref(),
-            initial_state: Some(&self.initial),
-            final_state: Some(final_state),
-            ..RunOptions::default()
-        }
+        let mut options = RunOptions::default().initial_state(&self.initial).final_state(final_state);
+        (options.mask, options.lengths) = (self.mask.as_deref(), self.lengths.as_deref());
+        options
     }
 
     /// 1 for each step that any of the masks lets through.
@@ -117,12 +111,7 @@ impl Data {
         let mask = cut(&self.used(), window);
         let mut end = vec![f32::NAN; begin.len()];
         let mut y = vec![f32::NAN; BATCH * window.len() * OUTPUTS];
-        let options = RunOptions {
-            mask: Some(&mask),
-            initial_state: Some(begin),
-            final_state: Some(&mut end),
-            ..RunOptions::default()
-        };
+        let options = RunOptions::default().mask(&mask).initial_state(begin).final_state(&mut end);
         match &self.ids {
             Some(ids) => {
                 tape.forward_tokens(&cut(ids, window), BATCH, window.len(), options, true, seed, &mut y)
@@ -135,7 +124,7 @@ impl Data {
 
     /// The walk with tapes: the weights, the loss, the final states and the number of updates.
     fn by_hand(&self, config: TrainerConfig) -> (Vec<f32>, f64, Vec<f32>, u64) {
-        let Truncation { every, back } = config.truncation.unwrap();
+        let Truncation { every, back, .. } = config.truncation.unwrap();
         let mut model = self.network.elman();
         let mut weights = parameters(&model);
         let mut optimizer = OptimizerState::new(config.optimizer, weights.len()).unwrap();
@@ -164,13 +153,8 @@ impl Data {
             let (target, shares) = (cut(&self.target, &window), self.weights.as_ref());
             let shares = shares.map(|weights| cut(weights, &window));
             let mut dy = vec![0.0; y.len()];
-            let batch = Batch {
-                prediction: &y,
-                target: &target,
-                columns: OUTPUTS,
-                weights: shares.as_deref(),
-                mask: Some(&counts),
-            };
+            let mut batch = Batch::new(&y, &target, OUTPUTS).mask(&counts);
+            batch.weights = shares.as_deref();
             total += f64::from(LOSS.evaluate(batch, &mut dy).unwrap()) * counted as f64;
             all += counted as f64;
             tape.backward(&dy, None).unwrap();
@@ -262,7 +246,7 @@ fn windows_of_one_piece_have_the_bits_of_a_step_for_each() {
         let walked = config(every, every);
         let (mut model, mut other) = (data.network.elman(), data.network.elman());
         let mut trainer = Trainer::new(&model, walked).unwrap();
-        let mut by_hand = Trainer::new(&other, TrainerConfig { truncation: None, ..walked }).unwrap();
+        let mut by_hand = Trainer::new(&other, walked.truncation(None)).unwrap();
         let mut state = data.initial.clone();
         let mut got = vec![f32::NAN; state.len()];
         for _ in 0..2 {
@@ -271,11 +255,7 @@ fn windows_of_one_piece_have_the_bits_of_a_step_for_each() {
                 let window = start..(start + every).min(STEPS);
                 let (x, target) = (cut(&data.x, &window), cut(&data.target, &window));
                 let examples = Examples::floats(&x, BATCH, window.len(), &target);
-                let options = RunOptions {
-                    initial_state: Some(&begin),
-                    final_state: Some(&mut state),
-                    ..RunOptions::default()
-                };
+                let options = RunOptions::default().initial_state(&begin).final_state(&mut state);
                 by_hand.step(&mut other, examples, options).unwrap();
                 begin.copy_from_slice(&state);
             }
@@ -293,7 +273,7 @@ fn one_window_over_everything_is_a_step() {
     let walked = config(STEPS, STEPS + 1);
     let (mut model, mut other) = (data.network.elman(), data.network.elman());
     let mut trainer = Trainer::new(&model, walked).unwrap();
-    let mut plain = Trainer::new(&other, TrainerConfig { truncation: None, ..walked }).unwrap();
+    let mut plain = Trainer::new(&other, walked.truncation(None)).unwrap();
     for _ in 0..3 {
         let loss = trainer.step(&mut model, data.examples(), RunOptions::default()).unwrap();
         let expected = plain.step(&mut other, data.examples(), RunOptions::default()).unwrap();
@@ -331,7 +311,7 @@ fn a_checkpoint_of_a_walk_goes_on_to_the_same_bits() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("training.safetensors");
     let data = Data::new();
-    let fit = Fit { epochs: 2, batch_size: 2, progress: false, ..Fit::default() };
+    let fit = Fit::default().epochs(2).batch_size(2).progress(false);
     let mut model = data.network.elman();
     let mut trainer = Trainer::new(&model, config(4, 6)).unwrap();
     model.fit(&mut trainer, data.examples(), fit).unwrap();
@@ -373,8 +353,8 @@ fn what_cannot_be_walked_is_refused() {
     let before = parameters(&model);
     let (x, target) = (&data.x[..], &data.target[..]);
     let lengths = [STEPS + 1; BATCH];
-    let onnx = RunOptions { padding: Padding::Onnx, ..RunOptions::default() };
-    let long = RunOptions { lengths: Some(&lengths), ..RunOptions::default() };
+    let onnx = RunOptions::default().padding(Padding::Onnx);
+    let long = RunOptions::default().lengths(&lengths);
     let plain = RunOptions::default;
     for (examples, options) in [
         (Examples::floats(&x[1..], BATCH, STEPS, target), plain()),
@@ -383,8 +363,8 @@ fn what_cannot_be_walked_is_refused() {
         (Examples::floats(x, BATCH, 0, target), plain()),
         (Examples::floats(x, BATCH, STEPS, target), onnx),
         (Examples::floats(x, BATCH, STEPS, target), long),
-        (Examples::floats(x, BATCH, STEPS, target), RunOptions { mask: Some(&[1; 3]), ..plain() }),
-        (Examples::floats(x, BATCH, STEPS, target), RunOptions { initial_state: Some(&x[..3]), ..plain() }),
+        (Examples::floats(x, BATCH, STEPS, target), plain().mask(&[1; 3])),
+        (Examples::floats(x, BATCH, STEPS, target), plain().initial_state(&x[..3])),
     ] {
         assert!(trainer.step(&mut model, examples, options).is_err());
         assert_eq!(trainer.steps(), 0);

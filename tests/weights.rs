@@ -258,10 +258,10 @@ fn inputs_and_outputs_of_wrong_lengths() {
     mismatch(model.predict_into(&[0.0; 13], 2, 2, &mut y[..4]), "x", 12, 13);
     mismatch(model.predict_into(&[0.0; 12], 2, 2, &mut y[..3]), "y", 4, 3);
     mismatch(model.predict_into(&[0.0; 12], 2, 2, &mut y[..5]), "y", 4, 5);
-    mismatch(model.predict_into(&[], 2, 2, &mut y[..4]), "x", 12, 0);
+    mismatch(model.predict_into(&[0.0; 0], 2, 2, &mut y[..4]), "x", 12, 0);
     mismatch(model.predict(&[0.0; 3], 1, 2), "x", 6, 3);
-    invalid(model.predict_into(&[], 0, 2, &mut []), &["batch 0", "steps 2"]);
-    invalid(model.predict_into(&[], 2, 0, &mut []), &["batch 2", "steps 0"]);
+    invalid(model.predict_into(&[0.0; 0], 0, 2, &mut []), &["batch 0", "steps 2"]);
+    invalid(model.predict_into(&[0.0; 0], 2, 0, &mut []), &["batch 2", "steps 0"]);
     invalid(model.predict_tokens(&[1, 2], 1, 2), &["no embedding"]);
     invalid(reader().predict(&[1.0, 2.0], 1, 2), &["token ids"]);
     mismatch(reader().predict_tokens(&[1, 2, 3], 1, 2), "ids", 2, 3);
@@ -288,13 +288,13 @@ fn wrong_options() {
     let (x, mut y, mut state) = ([0.0; 12], [MARK; 4], [MARK; 11]);
     let none = RunOptions::default;
     let mut run = |options: RunOptions<'_>| model.run(&x, 2, 2, options, &mut y);
-    mismatch(run(RunOptions { mask: Some(&[1; 3]), ..none() }), "mask", 4, 3);
-    mismatch(run(RunOptions { lengths: Some(&[1; 3]), ..none() }), "lengths", 2, 3);
-    invalid(run(RunOptions { lengths: Some(&[2, 3]), ..none() }), &["lengths[1] is 3", "2 steps"]);
-    invalid(run(RunOptions { mask: Some(&[1; 4]), lengths: Some(&[2, 2]), ..none() }), &["mask", "lengths"]);
-    invalid(run(RunOptions { mask: Some(&[1; 4]), padding: Padding::Onnx, ..none() }), &["ONNX", "lengths"]);
-    mismatch(run(RunOptions { initial_state: Some(&[0.0; 5]), ..none() }), "initial_state", 10, 5);
-    mismatch(run(RunOptions { final_state: Some(&mut state), ..none() }), "final_state", 10, 11);
+    mismatch(run(none().mask(&[1; 3])), "mask", 4, 3);
+    mismatch(run(none().lengths(&[1; 3])), "lengths", 2, 3);
+    invalid(run(none().lengths(&[2, 3])), &["lengths[1] is 3", "2 steps"]);
+    invalid(run(none().mask(&[1; 4]).lengths(&[2, 2])), &["mask", "lengths"]);
+    invalid(run(none().mask(&[1; 4]).padding(Padding::Onnx)), &["ONNX", "lengths"]);
+    mismatch(run(none().initial_state(&[0.0; 5])), "initial_state", 10, 5);
+    mismatch(run(none().final_state(&mut state)), "final_state", 10, 11);
     assert_eq!((y, state), ([MARK; 4], [MARK; 11]));
 }
 

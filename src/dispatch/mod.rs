@@ -15,6 +15,14 @@ pub(crate) use crate::kernels::tile::{Block, Finish};
 pub(crate) use crate::simd::FloatMode;
 
 /// An instruction set that elman has kernels for.
+///
+/// ```
+/// use elman::Isa;
+///
+/// assert!(Isa::Portable.is_available());
+/// assert!(elman::isa()?.is_available());
+/// # Ok::<(), elman::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Isa {

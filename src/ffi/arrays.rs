@@ -3,11 +3,7 @@
 use super::options::{Options, elman_run_options};
 use super::raw::{Input, Output};
 use super::status::Failure;
-use crate::sequential::{RunOptions, Sequential};
-#[cfg(feature = "training")]
-use crate::tape::Tape;
-#[cfg(feature = "training")]
-use crate::training::Examples;
+use crate::sequential::{self, RunOptions, Sequential};
 
 /// An array as C hands it over.
 pub(super) type Given<T> = (*const T, usize);
@@ -20,21 +16,8 @@ pub(super) trait Element: Sized + 'static {
     /// Checks the length of `batch` rows of `steps`.
     fn expect(x: Input<Self>, network: &Sequential, sizes: (usize, usize)) -> Result<Input<Self>, Failure>;
 
-    /// [`Sequential::run`] for these.
-    fn run(network: &Sequential, sizes: (usize, usize), arrays: Arrays<'_, Self>) -> Result<(), Failure>;
-
-    /// [`Tape::forward`] for these.
-    #[cfg(feature = "training")]
-    fn forward(
-        tape: &mut Tape,
-        sizes: (usize, usize),
-        mode: (bool, u64),
-        arrays: Arrays<'_, Self>,
-    ) -> Result<(), Failure>;
-
-    /// [`Examples`] of these.
-    #[cfg(feature = "training")]
-    fn examples<'a>(x: &'a [Self], sizes: (usize, usize), target: &'a [f32]) -> Examples<'a>;
+    /// The same as the crate's input.
+    fn values(x: &[Self]) -> sequential::Input<'_>;
 }
 
 impl Element for f32 {
@@ -50,27 +33,8 @@ impl Element for f32 {
         x.expect("batch x steps x input_size", &[batch, steps, network.input_size()])
     }
 
-    fn run(
-        network: &Sequential,
-        (batch, steps): (usize, usize),
-        arrays: Arrays<'_, Self>,
-    ) -> Result<(), Failure> {
-        Ok(network.run(arrays.x, batch, steps, arrays.options, arrays.y)?)
-    }
-
-    #[cfg(feature = "training")]
-    fn forward(
-        tape: &mut Tape,
-        (batch, steps): (usize, usize),
-        (training, seed): (bool, u64),
-        arrays: Arrays<'_, Self>,
-    ) -> Result<(), Failure> {
-        Ok(tape.forward(arrays.x, batch, steps, arrays.options, training, seed, arrays.y)?)
-    }
-
-    #[cfg(feature = "training")]
-    fn examples<'a>(x: &'a [Self], (batch, steps): (usize, usize), target: &'a [f32]) -> Examples<'a> {
-        Examples::floats(x, batch, steps, target)
+    fn values(x: &[Self]) -> sequential::Input<'_> {
+        x.into()
     }
 }
 
@@ -87,27 +51,8 @@ impl Element for i32 {
         ids.expect("batch x steps", &[batch, steps])
     }
 
-    fn run(
-        network: &Sequential,
-        (batch, steps): (usize, usize),
-        arrays: Arrays<'_, Self>,
-    ) -> Result<(), Failure> {
-        Ok(network.run_tokens(arrays.x, batch, steps, arrays.options, arrays.y)?)
-    }
-
-    #[cfg(feature = "training")]
-    fn forward(
-        tape: &mut Tape,
-        (batch, steps): (usize, usize),
-        (training, seed): (bool, u64),
-        arrays: Arrays<'_, Self>,
-    ) -> Result<(), Failure> {
-        Ok(tape.forward_tokens(arrays.x, batch, steps, arrays.options, training, seed, arrays.y)?)
-    }
-
-    #[cfg(feature = "training")]
-    fn examples<'a>(ids: &'a [Self], (batch, steps): (usize, usize), target: &'a [f32]) -> Examples<'a> {
-        Examples::tokens(ids, batch, steps, target)
+    fn values(ids: &[Self]) -> sequential::Input<'_> {
+        ids.into()
     }
 }
 

@@ -86,9 +86,8 @@ pub unsafe extern "C" fn elman_examples_init(
 }
 
 /// elman_trainer_step on everything that `examples` says. *loss receives the batch's loss before the weights
-/// moved;
-/// *accuracy and *weighted_accuracy, either of which may be NULL, what elman_trainer_evaluate_examples says
-/// of them.
+/// moved; *accuracy and *weighted_accuracy, either of which may be NULL, what elman_trainer_evaluate_examples
+/// says of them.
 ///
 /// Fails like elman_trainer_step, and with INVALID_ARGUMENT (x and ids both given, or neither; class weights
 /// of a loss without classes), LENGTH_MISMATCH and OVERLAP for the arrays of `examples`.
@@ -118,13 +117,12 @@ pub unsafe extern "C" fn elman_trainer_step_examples(
     })
 }
 
-/// elman_trainer_evaluate on everything that `examples` says. *loss receives what a step's would be, without
-/// dropout and with no weight moved; stateful layers go on from where the last call ended, and leave their
-/// states to the next.
+/// How good the network is on everything that `examples` says. *loss receives what a step's would be, over any
+/// number of rows, without dropout and with no weight moved; stateful layers go on from where the last call
+/// ended, and leave their states to the next.
 ///
 /// *accuracy receives the share of right answers: the class of the largest prediction (the first of several),
-/// or a
-/// probability on the right side of one half. What is masked or has weight 0 does not count.
+/// or a probability on the right side of one half. What is masked or has weight 0 does not count.
 /// *weighted_accuracy receives the sum of weight x rightness divided by the sum of the weights, class weights
 /// included. Both are a NaN for the mean squared error, which knows no right answer, and 0 where nothing
 /// counts; either place may be NULL.
@@ -304,8 +302,8 @@ impl Checked {
         unsafe {
             let target = self.target.slice();
             let mut examples = match self.rows {
-                Rows::Floats(x) => Examples::floats(x.slice(), batch, steps, target),
-                Rows::Tokens(ids) => Examples::tokens(ids.slice(), batch, steps, target),
+                Rows::Floats(x) => Examples::new(x.slice(), batch, steps, target),
+                Rows::Tokens(ids) => Examples::new(ids.slice(), batch, steps, target),
             };
             if let Some(weights) = self.weights {
                 examples = examples.weights(weights.slice());

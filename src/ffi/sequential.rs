@@ -569,8 +569,8 @@ pub unsafe extern "C" fn elman_sequential_predict(
 /// Runs a network that begins with an embedding: ids is [batch, steps], each 0 to vocabulary - 1; else like
 /// elman_sequential_predict.
 ///
-/// Fails with NOT_BUILT, INVALID_ARGUMENT (a zero size, an overflowed product, an id outside the vocabulary, a network
-/// that does not begin with an embedding), LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
+/// Fails like elman_sequential_predict, and with INVALID_ARGUMENT (an id outside the vocabulary, a network that does not
+/// begin with an embedding).
 ///
 /// Threads: any number at once on one network.
 #[unsafe(no_mangle)]
@@ -644,7 +644,8 @@ unsafe fn run<T: Element>(
         let network = unsafe { reading(network) }?;
         // SAFETY: the caller's duty is the same.
         let arrays = unsafe { Arrays::read(&network, x, sizes, options, y) }?;
-        T::run(&network, sizes, arrays)
+        let Arrays { x, y, options } = arrays;
+        Ok(network.run(T::values(x), sizes.0, sizes.1, options, y)?)
     })
 }
 

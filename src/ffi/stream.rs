@@ -202,8 +202,8 @@ pub unsafe extern "C" fn elman_stream_run(
 
 /// elman_stream_run for a network that begins with an embedding: ids is [batch, steps], each 0 to vocabulary - 1.
 ///
-/// Fails with INVALID_ARGUMENT (steps is 0, an overflowed product, an id outside the vocabulary, a network that does not
-/// begin with an embedding), LENGTH_MISMATCH, OVERLAP; the states are unchanged then.
+/// Fails like elman_stream_run, and with INVALID_ARGUMENT (an id outside the vocabulary, a network that does not begin
+/// with an embedding).
 ///
 /// Threads: the stream must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -221,7 +221,7 @@ pub unsafe extern "C" fn elman_stream_run_tokens(
         let ids = Input::new("ids", ids, ids_len)?.expect("batch x steps", &[stream.batch(), steps])?;
         let y = output(stream, steps, y, y_len, ids.span())?;
         // SAFETY: as long as C says: the contract at the top of the header.
-        unsafe { stream.run_tokens(ids.slice(), steps, y.slice()) }?;
+        unsafe { stream.run(ids.slice(), steps, y.slice()) }?;
         Ok(())
     })
 }

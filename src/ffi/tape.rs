@@ -109,7 +109,8 @@ unsafe fn forward<T: Element>(
         let training = training.read("training")?;
         // SAFETY: the caller's duty is the same.
         let arrays = unsafe { Arrays::read(tape.model(), x, sizes, options, y) }?;
-        T::forward(tape, sizes, (training, seed), arrays)
+        let Arrays { x, y, options } = arrays;
+        Ok(tape.forward(T::values(x), sizes.0, sizes.1, options, training, seed, y)?)
     })
 }
 

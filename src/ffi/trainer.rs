@@ -320,6 +320,9 @@ pub unsafe extern "C" fn elman_trainer_new(
 /// `options` may be NULL. Where the network gives sequences, masked steps do not count in the loss; a batch
 /// that is masked throughout has loss 0 (but for penalties), and is no step: nothing moves.
 ///
+/// elman_trainer_step_examples does the same on a struct, elman_examples, which holds whatever is optional
+/// too: weights, class weights, masks. It serves floats and token ids.
+///
 /// Fails like elman_sequential_run, and with INVALID_ARGUMENT for a class number that is none where its
 /// weight is not 0, NOT_FINITE where the loss, a gradient, a new weight or what the optimizer keeps is a NaN
 /// or an infinity, UNSUPPORTED where truncation meets ONNX padding or elman_sequential_drop_weights has freed
@@ -367,7 +370,7 @@ pub unsafe extern "C" fn elman_trainer_step_tokens(
 
 /// elman_trainer_step where each row counts by its weight: weights is [batch], or [batch, steps] where the
 /// network gives sequences. The loss is the sum of weight x loss over what counts, divided by its number and
-/// not by the weights' sum, as in Keras.
+/// not by the weights' sum, as in Keras. elman_trainer_step_examples takes the weights in a struct.
 ///
 /// Fails like elman_trainer_step.
 ///
@@ -417,12 +420,10 @@ pub unsafe extern "C" fn elman_trainer_step_weighted_tokens(
     unsafe { step(trainer, given, options, loss) }
 }
 
-/// *loss receives what a step's would be, over any number of rows, without dropout and with no weight moved;
-/// *accuracy the
-/// share of right answers: the class of the largest prediction (the first of several), or a probability on
-/// the right side of one half; a NaN for the mean squared error, which knows none. What is masked or has
-/// weight 0 does not count in it. accuracy may be NULL; so may weights, with weights_len 0, where all rows
-/// count alike. With masks, lengths or states, and for a weighted accuracy: elman_trainer_evaluate_examples.
+/// elman_trainer_evaluate_examples on x [batch, steps, features] and target, laid out as in
+/// elman_trainer_step: *loss receives the loss, *accuracy, which may be NULL, the share of right answers.
+/// weights may be NULL, with weights_len 0, where all rows count alike. With masks, lengths or states, class
+/// weights, and for a weighted accuracy, call that function.
 ///
 /// Fails like elman_trainer_step, but for NOT_FINITE: a loss that is a NaN or an infinity is given as it is.
 ///
@@ -532,7 +533,7 @@ impl<T: Element> Rows<T> {
         let (x, target, weights) = unsafe {
             (self.x.slice(), self.target.slice(), self.weights.as_ref().map(|weights| weights.slice()))
         };
-        let examples = T::examples(x, self.sizes, target);
+        let examples = Examples::new(T::values(x), self.sizes.0, self.sizes.1, target);
         weights.map_or(examples, |weights| examples.weights(weights))
     }
 }

@@ -50,6 +50,24 @@ impl Trainer {
     /// Writes the training's state, and the model's layers and weights, to a file, from which
     /// [`load`](Self::load) goes on to the same bits. The file is replaced as [`Sequential::save`] does it.
     ///
+    /// ```
+    /// use elman::{Loss, Optimizer, Sequential, SimpleRnn, Trainer, TrainerConfig};
+    ///
+    /// # fn main() -> Result<(), elman::Error> {
+    /// # let path = std::env::temp_dir().join(format!("elman-doc-{}.checkpoint", std::process::id()));
+    /// let model = || Sequential::new(3).add(SimpleRnn::new(4)).build(1);
+    /// let trained = model()?;
+    /// let trainer = Trainer::new(&trained, TrainerConfig::new(Optimizer::adam(), Loss::MeanSquaredError))?;
+    /// trainer.save(&trained, &path)?;
+    ///
+    /// let mut again = model()?; // the same layers; their weights come with the checkpoint
+    /// let trainer = Trainer::load(&mut again, &path)?;
+    /// assert_eq!(trainer.steps(), 0);
+    /// # std::fs::remove_file(&path).ok();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NotBuilt`](crate::Error::NotBuilt), [`Error::Io`](crate::Error::Io),
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory);

@@ -55,6 +55,20 @@ impl Sequential {
     /// The same model always gives the same bytes. Initialisers and the states of stateful layers are not
     /// kept.
     ///
+    /// ```
+    /// use elman::{Sequential, SimpleRnn};
+    ///
+    /// # fn main() -> Result<(), elman::Error> {
+    /// # let path = std::env::temp_dir().join(format!("elman-doc-{}.safetensors", std::process::id()));
+    /// let model = Sequential::new(3).add(SimpleRnn::new(4)).build(1)?;
+    /// model.save(&path)?;
+    /// let loaded = Sequential::load(&path)?;
+    /// assert_eq!(loaded.predict(&[0.5; 6], 1, 2)?, model.predict(&[0.5; 6], 1, 2)?);
+    /// # std::fs::remove_file(&path).ok();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NotBuilt`](crate::Error::NotBuilt), [`Error::Io`](crate::Error::Io),
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory), [`Error::Unsupported`](crate::Error::Unsupported)

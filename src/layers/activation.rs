@@ -1,6 +1,17 @@
 //! Activation functions by name; their arithmetic is in the kernels.
 
 /// What a layer does to the sum of its products, element by element (softmax: row by row).
+///
+/// ```
+/// use elman::Activation;
+///
+/// # fn main() -> Result<(), elman::Error> {
+/// let mut values = [-1.0, 0.0, 2.0];
+/// elman::activate(Activation::Relu, &mut values)?;
+/// assert_eq!(values, [0.0, 0.0, 2.0]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "files", serde(rename_all = "snake_case"))]

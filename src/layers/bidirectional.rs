@@ -24,6 +24,17 @@ pub enum MergeMode {
 
 /// Keras's Bidirectional around a [`SimpleRnn`]: a forward half and a backward half of the same
 /// configuration. As in Keras its masked steps give zeros.
+///
+/// ```
+/// use elman::{Bidirectional, MergeMode, Sequential, SimpleRnn};
+///
+/// # fn main() -> Result<(), elman::Error> {
+/// let both = Bidirectional::new(SimpleRnn::new(8).return_sequences(true)).merge_mode(MergeMode::Sum);
+/// let model = Sequential::new(3).add(both).build(1)?;
+/// assert_eq!(model.predict(&[0.5; 5 * 3], 1, 5)?.len(), 5 * 8);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bidirectional {
     pub(crate) layer: SimpleRnn,

@@ -4,6 +4,17 @@ use super::{Activation, Initializer, Weight, positive};
 use crate::error::Result;
 
 /// `act(x·W + b)`, W `[input, units]`. On a sequence it works on every step (Keras's TimeDistributed(Dense)).
+///
+/// ```
+/// use elman::{Activation, Dense, Sequential};
+///
+/// # fn main() -> Result<(), elman::Error> {
+/// let model = Sequential::new(4).add(Dense::new(3).activation(Activation::Softmax)).build(1)?;
+/// let y = model.predict(&[0.5, -0.5, 1.0, 2.0], 1, 1)?; // one row of one step
+/// assert!((y.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dense {
     pub(crate) units: usize,

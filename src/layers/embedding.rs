@@ -4,6 +4,17 @@ use super::{Initializer, Weight, positive};
 use crate::error::Result;
 
 /// A table `[vocabulary, size]`; each token id picks a row. First layer only.
+///
+/// ```
+/// use elman::{Embedding, Sequential, SimpleRnn};
+///
+/// # fn main() -> Result<(), elman::Error> {
+/// let model = Sequential::new(1).add(Embedding::new(100, 16).mask_zero(true)).add(SimpleRnn::new(8)).build(1)?;
+/// let short = model.predict(&[7, 42], 1, 2)?;
+/// assert_eq!(short, model.predict(&[7, 42, 0, 0], 1, 4)?); // zeros are padding
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Embedding {
     pub(crate) vocabulary: usize,

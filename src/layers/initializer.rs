@@ -26,6 +26,17 @@ use crate::error::{Error, Result};
 /// How a weight starts, in Keras's words.
 ///
 /// Fans are Keras's: for a matrix `fan_in` is its rows and `fan_out` its columns; for a bias both are its length.
+///
+/// ```
+/// use elman::{Initializer, Sequential, SimpleRnn, Weight};
+///
+/// # fn main() -> Result<(), elman::Error> {
+/// let identity = Initializer::Identity { gain: 1.0 };
+/// let model = Sequential::new(3).add(SimpleRnn::new(2).recurrent_initializer(identity)).build(1)?;
+/// assert_eq!(model.weight(0, Weight::RecurrentKernel)?.values(), [1.0, 0.0, 0.0, 1.0]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Initializer {

@@ -23,6 +23,17 @@ pub enum Unroll {
 /// Where a state would be smaller than 2^-100 it is 0, whatever the activation: a fading state must not drift
 /// into the subnormal numbers, which take a hundred times as long. Keras's `return_state` has no method:
 /// final states are asked for in a call, by [`RunOptions::final_state`](crate::RunOptions::final_state).
+///
+/// ```
+/// use elman::{Activation, Sequential, SimpleRnn};
+///
+/// # fn main() -> Result<(), elman::Error> {
+/// let rnn = SimpleRnn::new(8).activation(Activation::Relu).return_sequences(true);
+/// let model = Sequential::new(3).add(rnn).build(1)?;
+/// assert_eq!(model.predict(&[0.5; 2 * 5 * 3], 2, 5)?.len(), 2 * 5 * 8);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SimpleRnn {
     pub(crate) units: usize,

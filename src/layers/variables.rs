@@ -5,6 +5,18 @@ use crate::error::{Error, Result};
 use crate::memory::{AlignedVec, check_len, checked_product};
 
 /// Which weight of a layer. The numbers are the C ABI's.
+///
+/// ```
+/// use elman::{Sequential, SimpleRnn, Weight};
+///
+/// # fn main() -> Result<(), elman::Error> {
+/// let mut model = Sequential::new(3).add(SimpleRnn::new(2)).build(1)?;
+/// model.set_weight(0, Weight::Bias, &[0.5, -0.5])?;
+/// let kernel = model.weight(0, Weight::Kernel)?;
+/// assert_eq!((kernel.shape(), kernel.values().len()), ([3, 2], 6));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 #[non_exhaustive]

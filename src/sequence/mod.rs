@@ -36,8 +36,8 @@ pub(crate) use network::Network;
 pub(crate) use parallel::Threads;
 pub use pipeline::activate;
 pub(crate) use pipeline::{step, step_padded};
-pub use run::Padding;
-pub(crate) use run::{Call, Input, check_tokens, run};
+pub(crate) use run::{Call, check_tokens, run};
+pub use run::{Input, Padding};
 pub(crate) use scratch::ScratchPool;
 pub(crate) use streaming::{Memory, Plan, Streaming};
 #[cfg(feature = "training")]

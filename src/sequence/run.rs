@@ -23,14 +23,49 @@ pub enum Padding {
     Onnx,
 }
 
-/// The input of a call.
+/// The input of a call. Slices, arrays and vectors of `f32` or `i32` turn into it by themselves.
+///
+/// ```
+/// use elman::{Embedding, Sequential, SimpleRnn};
+///
+/// # fn main() -> Result<(), elman::Error> {
+/// let of_floats = Sequential::new(2).add(SimpleRnn::new(4)).build(1)?;
+/// let of_tokens = Sequential::new(1).add(Embedding::new(10, 2)).add(SimpleRnn::new(4)).build(1)?;
+/// assert_eq!(of_floats.predict(&[0.5, -0.5, 0.25, 1.0], 1, 2)?.len(), 4);
+/// assert_eq!(of_tokens.predict(&[7, 2], 1, 2)?.len(), 4);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Input<'a> {
+pub enum Input<'a> {
     /// `[batch, steps, features]`.
     Floats(&'a [f32]),
-    /// `[batch, steps]`.
+    /// Token ids `[batch, steps]`, for a model that begins with an embedding.
     Tokens(&'a [i32]),
 }
+
+macro_rules! into_input {
+    ($($element:ty => $variant:ident),*) => {$(
+        impl<'a> From<&'a [$element]> for Input<'a> {
+            fn from(values: &'a [$element]) -> Self {
+                Input::$variant(values)
+            }
+        }
+
+        impl<'a, const N: usize> From<&'a [$element; N]> for Input<'a> {
+            fn from(values: &'a [$element; N]) -> Self {
+                Input::$variant(values)
+            }
+        }
+
+        impl<'a> From<&'a Vec<$element>> for Input<'a> {
+            fn from(values: &'a Vec<$element>) -> Self {
+                Input::$variant(values)
+            }
+        }
+    )*};
+}
+into_input!(f32 => Floats, i32 => Tokens);
 
 /// A checked call: every length fits the network, the batch and the steps.
 #[derive(Debug)]

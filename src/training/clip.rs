@@ -5,6 +5,14 @@ use crate::sequence::{clip_factor, scale, sum_of_squares};
 
 /// What is done to gradients before the optimizer sees them: Keras's `global_clipnorm`, `clipnorm`,
 /// `clipvalue`.
+///
+/// ```
+/// use elman::Clipping;
+///
+/// let (mut kernel, mut bias) = ([3.0], [4.0]); // their common norm is 5
+/// Clipping::GlobalNorm(2.5).apply(&mut [&mut kernel, &mut bias]);
+/// assert_eq!((kernel, bias), ([1.5], [2.0]));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "files", serde(rename_all = "snake_case"))]

@@ -12,7 +12,7 @@ use crate::sequential::{Padding, RunOptions};
 /// use elman::Examples;
 ///
 /// let (x, target) = ([0.5; 2 * 4 * 3], [1.0, 0.0]); // two rows of up to four steps
-/// let examples = Examples::floats(&x, 2, 4, &target).lengths(&[4, 2]).weights(&[1.0, 0.5]);
+/// let examples = Examples::new(&x, 2, 4, &target).lengths(&[4, 2]).weights(&[1.0, 0.5]);
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Examples<'a> {
@@ -35,19 +35,22 @@ pub(super) struct Rows<'a> {
 }
 
 impl<'a> Examples<'a> {
-    /// `x` `[batch, steps, features]` with targets `[batch, columns]`, or `[batch, steps, columns]` where the
-    /// model gives sequences; the sparse loss takes one class number in place of the columns.
-    pub fn floats(x: &'a [f32], batch: usize, steps: usize, target: &'a [f32]) -> Self {
-        Self::new(Input::Floats(x), batch, steps, target)
-    }
-
-    /// Token ids `[batch, steps]` with targets as in [`floats`](Self::floats).
-    pub fn tokens(ids: &'a [i32], batch: usize, steps: usize, target: &'a [f32]) -> Self {
-        Self::new(Input::Tokens(ids), batch, steps, target)
-    }
-
-    fn new(input: Input<'a>, batch: usize, steps: usize, target: &'a [f32]) -> Self {
+    /// `x`, floats `[batch, steps, features]` or token ids `[batch, steps]`, with targets `[batch, columns]`, or
+    /// `[batch, steps, columns]` where the model gives sequences; the sparse loss takes one class number in
+    /// place of the columns.
+    pub fn new(x: impl Into<Input<'a>>, batch: usize, steps: usize, target: &'a [f32]) -> Self {
+        let input = x.into();
         Self { input, batch, steps, target, weights: None, class_weights: None, rows: Rows::default() }
+    }
+
+    /// [`new`](Self::new) under another name.
+    pub fn floats(x: &'a [f32], batch: usize, steps: usize, target: &'a [f32]) -> Self {
+        Self::new(x, batch, steps, target)
+    }
+
+    /// [`new`](Self::new) under another name.
+    pub fn tokens(ids: &'a [i32], batch: usize, steps: usize, target: &'a [f32]) -> Self {
+        Self::new(ids, batch, steps, target)
     }
 
     /// How much each row counts, `[batch]`, or each step of each row, `[batch, steps]`, where the model gives

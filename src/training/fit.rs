@@ -15,8 +15,16 @@ use crate::memory::{refill, zeros};
 use crate::sequence::Input;
 use crate::sequential::{RunOptions, Sequential};
 
-/// How [`Sequential::fit`] goes about it.
+/// How [`Sequential::fit`] goes about it: Keras's defaults, until its methods say otherwise.
+///
+/// ```
+/// use elman::Fit;
+///
+/// let fit = Fit::default().epochs(20).batch_size(16).patience(3);
+/// assert!(fit.shuffle && fit.validation.is_none());
+/// ```
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Fit<'a> {
     /// Times that every row is seen, at most.
     pub epochs: usize,
@@ -43,8 +51,47 @@ impl Default for Fit<'_> {
     }
 }
 
+impl<'a> Fit<'a> {
+    /// Sets [`epochs`](Self::epochs).
+    pub fn epochs(mut self, epochs: usize) -> Self {
+        self.epochs = epochs;
+        self
+    }
+
+    /// Sets [`batch_size`](Self::batch_size).
+    pub fn batch_size(mut self, rows: usize) -> Self {
+        self.batch_size = rows;
+        self
+    }
+
+    /// Sets [`shuffle`](Self::shuffle).
+    pub fn shuffle(mut self, yes: bool) -> Self {
+        self.shuffle = yes;
+        self
+    }
+
+    /// Sets [`validation`](Self::validation).
+    pub fn validation(mut self, rows: impl Into<Option<Examples<'a>>>) -> Self {
+        self.validation = rows.into();
+        self
+    }
+
+    /// Sets [`patience`](Self::patience).
+    pub fn patience(mut self, epochs: impl Into<Option<usize>>) -> Self {
+        self.patience = epochs.into();
+        self
+    }
+
+    /// Sets [`progress`](Self::progress).
+    pub fn progress(mut self, yes: bool) -> Self {
+        self.progress = yes;
+        self
+    }
+}
+
 /// What an epoch came to.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Epoch {
     /// Its number, from 0.
     pub number: usize,
@@ -59,6 +106,7 @@ pub struct Epoch {
 
 /// What a step of [`Fitting`] came to.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct BatchEnd {
     /// The epoch's number, from 0.
     pub epoch: usize,
@@ -133,8 +181,8 @@ impl Sequential {
 /// let mut net = Sequential::new(3).add(SimpleRnn::new(8)).add(Dense::new(1)).build(1)?;
 /// let mut trainer = Trainer::new(&net, TrainerConfig::new(Optimizer::adam(), Loss::MeanSquaredError))?;
 /// let (x, target) = (vec![0.5; 40 * 10 * 3], vec![1.0; 40]);
-/// let examples = Examples::floats(&x, 40, 10, &target);
-/// let mut fitting = Fitting::new(&net, &trainer, examples, Fit { epochs: 3, ..Fit::default() })?;
+/// let examples = Examples::new(&x, 40, 10, &target);
+/// let mut fitting = Fitting::new(&net, &trainer, examples, Fit::default().epochs(3))?;
 /// loop {
 ///     match fitting.advance(&mut net, &mut trainer)? {
 ///         Advance::Batch(_) => {}

@@ -10,6 +10,15 @@ use crate::error::{Error, Result};
 use crate::memory::{check_len, refill};
 
 /// What training makes small.
+///
+/// ```
+/// use elman::{Loss, Optimizer, TrainerConfig};
+///
+/// // Behind a layer without softmax, of class numbers.
+/// let loss = Loss::SparseCategoricalCrossentropy { from_logits: true };
+/// let config = TrainerConfig::new(Optimizer::adam(), loss);
+/// assert_eq!(config.loss.target_columns(10), 1);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "files", serde(rename_all = "snake_case"))]
@@ -34,8 +43,21 @@ pub enum Loss {
     },
 }
 
-/// Predictions and what they should be.
+/// Predictions and what they should be, for [`Loss::evaluate`].
+///
+/// ```
+/// use elman::{Batch, Loss};
+///
+/// # fn main() -> Result<(), elman::Error> {
+/// let (prediction, target) = ([0.5, 1.0, 2.0, 4.0], [0.5, 1.0, 2.0, 2.0]); // two rows of two
+/// let mut gradient = [0.0; 4];
+/// let loss = Loss::MeanSquaredError.evaluate(Batch::new(&prediction, &target, 2), &mut gradient)?;
+/// assert_eq!((loss, gradient), (1.0, [0.0, 0.0, 0.0, 1.0]));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Batch<'a> {
     /// `[rows, columns]`.
     pub prediction: &'a [f32],
@@ -50,6 +72,21 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
+    /// Predictions `[rows, columns]` with their targets; every row counts, and each as much as another.
+    pub fn new(prediction: &'a [f32], target: &'a [f32], columns: usize) -> Self {
+        Self { prediction, target, columns, weights: None, mask: None }
+    }
+
+    /// Sets [`weights`](Self::weights).
+    pub fn weights(self, weights: &'a [f32]) -> Self {
+        Self { weights: Some(weights), ..self }
+    }
+
+    /// Sets [`mask`](Self::mask).
+    pub fn mask(self, mask: &'a [u8]) -> Self {
+        Self { mask: Some(mask), ..self }
+    }
+
     fn rows(&self) -> usize {
         self.prediction.len() / self.columns
     }

@@ -8,6 +8,14 @@ use crate::error::{Error, Result};
 use crate::memory::AlignedVec;
 
 /// How gradients move the weights. The learning rate is the [`Schedule`](super::Schedule)'s.
+///
+/// ```
+/// use elman::Optimizer;
+///
+/// let with_momentum = Optimizer::Sgd { momentum: 0.9, nesterov: true };
+/// assert!(with_momentum.validate().is_ok());
+/// assert_eq!(Optimizer::adam().default_rate(), 0.001);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "files", serde(rename_all = "snake_case"))]
@@ -141,6 +149,18 @@ impl Optimizer {
 }
 
 /// An optimizer at work: its slots, and how many steps it has taken.
+///
+/// ```
+/// use elman::{Optimizer, OptimizerState};
+///
+/// # fn main() -> Result<(), elman::Error> {
+/// let (mut weights, gradient) = ([1.0, 2.0], [0.5, -0.5]);
+/// let mut state = OptimizerState::new(Optimizer::sgd(), 2)?;
+/// state.step(0.5).update(0, &mut weights, &gradient);
+/// assert_eq!(weights, [0.75, 2.25]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct OptimizerState {
     optimizer: Optimizer,

@@ -3,6 +3,13 @@
 use crate::error::{Error, Result};
 
 /// How the learning rate goes from step to step: Keras's schedules of the same names. Steps count from 0.
+///
+/// ```
+/// use elman::Schedule;
+///
+/// let halved = Schedule::Exponential { initial: 0.1, decay_steps: 100, decay_rate: 0.5, staircase: true };
+/// assert_eq!((halved.rate(99), halved.rate(100)), (0.1, 0.05));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "files", serde(rename_all = "snake_case"))]

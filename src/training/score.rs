@@ -9,6 +9,7 @@ use crate::memory::{check_len, zeros};
 ///
 /// What a mask leaves out, and what has weight 0, counts in neither accuracy.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Score {
     /// The mean loss. 0, but for penalties, where a mask leaves out everything.
     pub loss: f32,

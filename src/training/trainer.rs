@@ -12,10 +12,22 @@ use crate::memory::{AlignedVec, check_len, refill, zeros};
 use crate::sequence::{self, Mode, Network, Threads};
 use crate::sequential::{Kept, Padding, RunOptions, Sequential};
 
-/// How a model is trained.
+/// How a model is trained: Keras's defaults, until its methods say otherwise.
+///
+/// ```
+/// use elman::{Clipping, Loss, Optimizer, Schedule, TrainerConfig};
+///
+/// let config = TrainerConfig::new(Optimizer::adam(), Loss::BinaryCrossentropy { from_logits: false })
+///     .schedule(Schedule::Constant(2e-3))
+///     .clipping(Clipping::GlobalNorm(1.0))
+///     .l2(1e-4)
+///     .seed(7);
+/// assert_eq!(config.l1, 0.0);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "files", serde(deny_unknown_fields))]
+#[non_exhaustive]
 pub struct TrainerConfig {
     /// What moves the weights.
     pub optimizer: Optimizer,
@@ -53,6 +65,60 @@ impl TrainerConfig {
             seed: 0,
             truncation: None,
         }
+    }
+
+    /// Sets [`optimizer`](Self::optimizer), and leaves the schedule as it is.
+    pub fn optimizer(mut self, optimizer: Optimizer) -> Self {
+        self.optimizer = optimizer;
+        self
+    }
+
+    /// Sets [`schedule`](Self::schedule).
+    pub fn schedule(mut self, schedule: Schedule) -> Self {
+        self.schedule = schedule;
+        self
+    }
+
+    /// Sets [`loss`](Self::loss).
+    pub fn loss(mut self, loss: Loss) -> Self {
+        self.loss = loss;
+        self
+    }
+
+    /// Sets [`clipping`](Self::clipping).
+    pub fn clipping(mut self, clipping: Clipping) -> Self {
+        self.clipping = clipping;
+        self
+    }
+
+    /// Sets [`l1`](Self::l1).
+    pub fn l1(mut self, factor: f32) -> Self {
+        self.l1 = factor;
+        self
+    }
+
+    /// Sets [`l2`](Self::l2).
+    pub fn l2(mut self, factor: f32) -> Self {
+        self.l2 = factor;
+        self
+    }
+
+    /// Sets [`lazy_embeddings`](Self::lazy_embeddings).
+    pub fn lazy_embeddings(mut self, yes: bool) -> Self {
+        self.lazy_embeddings = yes;
+        self
+    }
+
+    /// Sets [`seed`](Self::seed).
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Sets [`truncation`](Self::truncation).
+    pub fn truncation(mut self, truncation: impl Into<Option<Truncation>>) -> Self {
+        self.truncation = truncation.into();
+        self
     }
 
     fn validate(&self, model: &Sequential) -> Result<()> {
@@ -93,7 +159,7 @@ impl TrainerConfig {
 /// let mut net = Sequential::new(3).add(SimpleRnn::new(8)).add(Dense::new(1)).build(1)?;
 /// let mut trainer = Trainer::new(&net, TrainerConfig::new(Optimizer::adam(), Loss::MeanSquaredError))?;
 /// let (x, target) = (vec![0.5; 4 * 10 * 3], vec![1.0; 4]);
-/// let examples = Examples::floats(&x, 4, 10, &target);
+/// let examples = Examples::new(&x, 4, 10, &target);
 /// let first = trainer.step(&mut net, examples, Default::default())?;
 /// for _ in 0..50 {
 ///     trainer.step(&mut net, examples, Default::default())?;

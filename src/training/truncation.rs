@@ -28,9 +28,23 @@ use crate::sequential::{RunOptions, Sequential};
 ///
 /// With `back` equal to `every` a walk has the bits of one [`Trainer::step`] for each piece, a piece's final
 /// states being the next one's initial states.
+///
+/// ```
+/// use elman::{Examples, Loss, Optimizer, Sequential, SimpleRnn, Trainer, TrainerConfig, Truncation};
+///
+/// # fn main() -> Result<(), elman::Error> {
+/// let mut model = Sequential::new(1).add(SimpleRnn::new(1).return_sequences(true)).build(1)?;
+/// let config = TrainerConfig::new(Optimizer::sgd(), Loss::MeanSquaredError).truncation(Truncation::new(10, 30));
+/// let mut trainer = Trainer::new(&model, config)?;
+/// trainer.step(&mut model, Examples::new(&[0.5; 100], 1, 100, &[0.25; 100]), Default::default())?;
+/// assert_eq!(trainer.steps(), 10); // one for each piece of ten
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "files", serde(deny_unknown_fields))]
+#[non_exhaustive]
 pub struct Truncation {
     /// Steps of a piece, at least 1.
     pub every: usize,
@@ -39,6 +53,11 @@ pub struct Truncation {
 }
 
 impl Truncation {
+    /// An update each `every` steps, its gradients running back over `back` steps.
+    pub fn new(every: usize, back: usize) -> Self {
+        Self { every, back }
+    }
+
     pub(super) fn validate(&self, model: &Sequential) -> Result<()> {
         let Self { every, back } = *self;
         if every == 0 || back < every {

@@ -245,13 +245,9 @@ pub(crate) fn run_elman(model: &Sequential, call: Call<'_>) -> (Vec<f32>, Vec<f3
     let (batch, steps) = (call.batch, call.steps);
     let mut y = vec![f32::NAN; model.output_len(batch, steps).expect("the sizes are right")];
     let mut state = vec![f32::NAN; model.state_len(batch).expect("the sizes are right")];
-    let options = RunOptions {
-        mask: call.mask,
-        lengths: call.lengths,
-        padding: call.padding,
-        initial_state: call.initial_state,
-        final_state: Some(&mut state),
-    };
+    let mut options = RunOptions::default().padding(call.padding).final_state(&mut state);
+    (options.mask, options.lengths) = (call.mask, call.lengths);
+    options.initial_state = call.initial_state;
     match call.input {
         Input::Floats(x) => model.run(x, batch, steps, options, &mut y),
         Input::Tokens(ids) => model.run_tokens(ids, batch, steps, options, &mut y),
