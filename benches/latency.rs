@@ -130,5 +130,5 @@ fn words(id: i32) -> Box<dyn FnMut()> {
         .add(Dense::new(1).activation(Activation::Sigmoid));
     let mut stream = stream(model, 1);
     let mut y = [0.0];
-    Box::new(move || stream.run_tokens(black_box(&[id]), 1, &mut y).expect("the call is right"))
+    Box::new(move || stream.run(black_box(&[id]), 1, &mut y).expect("the call is right"))
 }

@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             };
         }
     }
-    let y = network()?.predict_tokens(ids.as_flattened(), SENTENCES.len(), STEPS)?;
+    let y = network()?.predict(ids.as_flattened(), SENTENCES.len(), STEPS)?;
 
     let mut wrong = 0;
     for (row, (sentence, labels)) in y.chunks_exact(STEPS).zip(SENTENCES) {
