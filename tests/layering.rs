@@ -46,7 +46,7 @@ const ONE_ROOM: [(&[&str], &[&str], &str); 6] = [
         "intrinsics live in simd, detection in dispatch",
     ),
     (&["wide::"], &["simd/portable.rs"], "wide is the portable arm"),
-    (&["rayon::"], &["sequence/parallel/mod.rs"], "threads are sequence/parallel's"),
+    (&["rayon::"], &["sequence/parallel/pool.rs"], "threads are sequence/parallel's"),
     (&["extern \"C\""], &["ffi/", "process/"], "the C ABI is ffi's, and process has a handler that C calls"),
     (&["std::fs"], &["formats/"], "files are formats'"),
     (&["std::env", "env::var"], &["dispatch/"], "the environment is read in dispatch"),
