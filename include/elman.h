@@ -1021,6 +1021,36 @@ elman_status elman_sequential_state_len(const elman_sequential *network,
 ELMAN_API
 elman_status elman_sequential_reset_states(elman_sequential *network);
 
+/// Copies the states that stateful layers keep, and says of how many rows they are: *batch is 0 where none are kept, and
+/// states is not touched then. They are laid out as elman_sequential_state_len says, zeros for layers that are not
+/// stateful; states_len is elman_sequential_state_len floats for *batch rows. To ask for *batch alone, pass NULL and 0 for
+/// states and states_len.
+///
+/// With elman_sequential_set_states a run can be gone on with later, or by another network of the same layers.
+///
+/// Fails with LENGTH_MISMATCH, OUT_OF_MEMORY.
+///
+/// Threads: any number at once on one network.
+ELMAN_API
+elman_status elman_sequential_get_states(const elman_sequential *network,
+                                         float *states,
+                                         size_t states_len,
+                                         size_t *batch);
+
+/// Has stateful layers go on from `states` of `batch` rows, laid out as elman_sequential_get_states gives them; what is
+/// there for layers that are not stateful is ignored. states_len is elman_sequential_state_len floats for batch rows. Does
+/// nothing to a network without stateful layers.
+///
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (batch is 0, an overflowed product), LENGTH_MISMATCH, OUT_OF_MEMORY; the states
+/// are as they were then.
+///
+/// Threads: the network must not be in use by another thread.
+ELMAN_API
+elman_status elman_sequential_set_states(elman_sequential *network,
+                                         size_t batch,
+                                         const float *states,
+                                         size_t states_len);
+
 /// Runs the network on floats: x is [batch, steps, input_size], y receives elman_sequential_output_len floats. States
 /// start at zero, those of stateful layers where the last run ended.
 ///
