@@ -286,6 +286,8 @@ void states() {
     other.set_states(kept.batch, kept.values);
     EXPECT(other.predict(x, batch, steps) == network.predict(x, batch, steps));
     EXPECT(failure([&] { other.set_states(batch + 1, last); }) == ELMAN_STATUS_LENGTH_MISMATCH);
+    other.reset_states();
+    EXPECT(other.get_states().batch == 0 && other.predict(x, batch, steps) == last);
 }
 
 }  // namespace
