@@ -1118,6 +1118,11 @@ elman_status elman_sequential_run_tokens(const elman_sequential *network,
                                          float *y,
                                          size_t y_len);
 
+/// Frees a network. NULL is fine; a second time is not.
+///
+/// Threads: the network must not be in use by another thread.
+ELMAN_API void elman_sequential_free(elman_sequential *network);
+
 /// Writes layers and weights to a file in elman's safetensors layout. path is nul-terminated: on Unix any bytes,
 /// elsewhere UTF-8.
 ///
@@ -1183,11 +1188,6 @@ ELMAN_API
 elman_status elman_sequential_load_bytes(const uint8_t *bytes,
                                          size_t len,
                                          elman_sequential **out);
-
-/// Frees a network. NULL is fine; a second time is not.
-///
-/// Threads: the network must not be in use by another thread.
-ELMAN_API void elman_sequential_free(elman_sequential *network);
 
 /// Makes a stream of `batch` rows at their beginning, their states zeros.
 ///
@@ -1711,6 +1711,13 @@ elman_status elman_trainer_set_weight_decay(elman_trainer *trainer,
                                             elman_weight which,
                                             bool decays);
 
+/// Frees a trainer; its network stays unless it is freed already. NULL is fine; a second time is not. In a child
+/// process whose parent was in a step of it, nothing happens: its memory is half changed.
+///
+/// Threads: the trainer must not be in use by another thread.
+ELMAN_API
+void elman_trainer_free(elman_trainer *trainer);
+
 /// Writes the training's state, and its network's layers and weights, to a file, from which elman_trainer_load goes on to
 /// the same bits: with the learning rate, the frozen layers, the weights without decay and the states of stateful layers
 /// as they are now. Save between two steps: what elman_trainer_backward has left to elman_trainer_apply is not kept. The
@@ -1766,13 +1773,6 @@ elman_status elman_trainer_load_bytes(elman_sequential *network,
                                       const uint8_t *bytes,
                                       size_t len,
                                       elman_trainer **out);
-
-/// Frees a trainer; its network stays unless it is freed already. NULL is fine; a second time is not. In a child
-/// process whose parent was in a step of it, nothing happens: its memory is half changed.
-///
-/// Threads: the trainer must not be in use by another thread.
-ELMAN_API
-void elman_trainer_free(elman_trainer *trainer);
 
 /// Fills `examples` with no rows. struct_size is `sizeof *examples` as your compiler sees it: no more bytes
 /// than that are written.

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// The files with C items, in the order of the header.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 14] = [
     "status.rs",
     "library.rs",
     "enums.rs",
@@ -14,9 +14,11 @@ const SOURCES: [&str; 12] = [
     "cell.rs",
     "options.rs",
     "sequential.rs",
+    "files.rs",
     "stream.rs",
     "tape.rs",
     "trainer.rs",
+    "checkpoints.rs",
     "examples.rs",
     "fit.rs",
 ];
