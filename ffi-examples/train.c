@@ -37,49 +37,25 @@ static elman_sequential *make_network(uint64_t seed)
     return network;
 }
 
-static uint64_t next_random(uint64_t *state)
+static elman_examples examples(const rows *from)
 {
-    uint64_t z = *state += 0x9E3779B97F4A7C15u;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
+    elman_examples made;
+    check(elman_examples_init(&made, sizeof made));
+    made.ids = from->ids;
+    made.ids_len = from->count * STEPS;
+    made.batch = from->count;
+    made.steps = STEPS;
+    made.target = from->labels;
+    made.target_len = from->count;
+    return made;
 }
 
-static double accuracy(const elman_sequential *network, const rows *test)
+static bool print_epoch(void *accuracy, const elman_epoch_end *end)
 {
-    float *scores = resize(NULL, test->count, sizeof *scores);
-    size_t right = 0;
-    check(elman_sequential_predict_tokens(network, test->ids, test->count * STEPS, test->count, STEPS, scores,
-                                          test->count));
-    for (size_t i = 0; i < test->count; i++)
-        right += (scores[i] > 0.5f) == (test->labels[i] > 0.5f);
-    free(scores);
-    return (double)right / (double)test->count;
-}
-
-/* One epoch in a new order; the mean loss of its steps. */
-static double epoch(elman_trainer *trainer, const rows *training, size_t *order, uint64_t *random)
-{
-    static int32_t ids[BATCH * STEPS];
-    static float labels[BATCH];
-    double total = 0.0;
-
-    for (size_t i = training->count - 1; i > 0; i--) {
-        size_t other = (size_t)(next_random(random) % (i + 1)), kept = order[i];
-        order[i] = order[other];
-        order[other] = kept;
-    }
-    for (size_t first = 0; first < training->count; first += BATCH) {
-        size_t batch = training->count - first < BATCH ? training->count - first : BATCH;
-        float loss;
-        for (size_t i = 0; i < batch; i++) {
-            memcpy(ids + i * STEPS, training->ids + order[first + i] * STEPS, STEPS * sizeof *ids);
-            labels[i] = training->labels[order[first + i]];
-        }
-        check(elman_trainer_step_tokens(trainer, ids, batch * STEPS, batch, STEPS, labels, batch, NULL, &loss));
-        total += (double)loss * (double)batch;
-    }
-    return total / (double)training->count;
+    printf("epoch %zu: loss %.4f, test accuracy %.4f\n", end->epoch + 1, (double)end->loss,
+           (double)end->validation_accuracy);
+    *(float *)accuracy = end->validation_accuracy;
+    return true;
 }
 
 static double seconds(void)
@@ -91,21 +67,22 @@ static double seconds(void)
 
 int main(int argc, char **argv)
 {
-    uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 0, random = seed;
+    uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 0;
     rows training = {NULL, NULL, 0, 0}, test = {NULL, NULL, 0, 0};
     vocabulary words = load_vocabulary();
     elman_trainer_config config;
+    elman_fit_config fit;
+    elman_examples learned, validation;
     elman_sequential *network;
     elman_trainer *trainer;
-    double start = seconds(), right = 0.0;
-    size_t *order;
+    float accuracy = 0.0f;
+    double start;
 
     read_reviews(&words, &training, &test);
     free_vocabulary(&words);
     printf("%zu rows to train on, %zu to test\n", training.count, test.count);
-    order = resize(NULL, training.count, sizeof *order);
-    for (size_t i = 0; i < training.count; i++)
-        order[i] = i;
+    learned = examples(&training);
+    validation = examples(&test);
     network = make_network(seed);
     check(elman_trainer_config_init(&config, sizeof config));
     config.loss = ELMAN_LOSS_BINARY_CROSSENTROPY;
@@ -114,17 +91,19 @@ int main(int argc, char **argv)
     config.schedule = ELMAN_SCHEDULE_COSINE;
     config.decay_steps = EPOCHS * ((training.count + BATCH - 1) / BATCH);
     check(elman_trainer_new(network, &config, &trainer));
-    for (int i = 1; i <= EPOCHS; i++) {
-        double loss = epoch(trainer, &training, order, &random);
-        right = accuracy(network, &test);
-        printf("epoch %d: loss %.4f, test accuracy %.4f\n", i, loss, right);
-    }
+    check(elman_fit_config_init(&fit, sizeof fit));
+    fit.epochs = EPOCHS;
+    fit.batch_size = BATCH;
+    fit.validation = &validation;
+    fit.on_epoch = print_epoch;
+    fit.user = &accuracy;
+    start = seconds();
+    check(elman_trainer_fit(trainer, &learned, &fit, NULL));
     printf("seconds: %.2f\n", seconds() - start);
-    printf("test accuracy: %.4f\n", right);
+    printf("test accuracy: %.4f\n", (double)accuracy);
 
     elman_trainer_free(trainer);
     elman_sequential_free(network);
-    free(order);
     free_rows(&training);
     free_rows(&test);
     return EXIT_SUCCESS;

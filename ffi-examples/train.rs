@@ -3,7 +3,7 @@
 //! The same data, network and settings as `data/train_keras.py`, but for the learning rate, which goes down on half a
 //! cosine where Keras's example keeps it: the last epochs move the test accuracy by 0.01 up or down otherwise, and which
 //! it is depends on the seed. Over seeds 0 to 9 the least test accuracy after six epochs is 0.754 and the median 0.765;
-//! with the rate kept they are 0.736 and 0.751. `train.c` shuffles in another way: 0.747 and 0.762, against 0.742 and 0.757.
+//! with the rate kept they are 0.736 and 0.751. `train.c` is the same training in C.
 //! Keras gains as well: 0.766, 0.769 and 0.752 for seeds 0, 1 and 2, where it had 0.763, 0.756 and 0.741.
 //!
 //! `--curve > ffi-examples/training.svg` draws the runs of seeds 0, 1 and 2 with either rate, and Keras's.

@@ -1021,6 +1021,36 @@ elman_status elman_sequential_state_len(const elman_sequential *network,
 ELMAN_API
 elman_status elman_sequential_reset_states(elman_sequential *network);
 
+/// Copies the states that stateful layers keep, and says of how many rows they are: *batch is 0 where none are kept, and
+/// states is not touched then. They are laid out as elman_sequential_state_len says, zeros for layers that are not
+/// stateful; states_len is elman_sequential_state_len floats for *batch rows. To ask for *batch alone, pass NULL and 0 for
+/// states and states_len.
+///
+/// With elman_sequential_set_states a run can be gone on with later, or by another network of the same layers.
+///
+/// Fails with LENGTH_MISMATCH, OUT_OF_MEMORY.
+///
+/// Threads: any number at once on one network.
+ELMAN_API
+elman_status elman_sequential_get_states(const elman_sequential *network,
+                                         float *states,
+                                         size_t states_len,
+                                         size_t *batch);
+
+/// Has stateful layers go on from `states` of `batch` rows, laid out as elman_sequential_get_states gives them; what is
+/// there for layers that are not stateful is ignored. states_len is elman_sequential_state_len floats for batch rows. Does
+/// nothing to a network without stateful layers.
+///
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (batch is 0, an overflowed product), LENGTH_MISMATCH, OUT_OF_MEMORY; the states
+/// are as they were then.
+///
+/// Threads: the network must not be in use by another thread.
+ELMAN_API
+elman_status elman_sequential_set_states(elman_sequential *network,
+                                         size_t batch,
+                                         const float *states,
+                                         size_t states_len);
+
 /// Runs the network on floats: x is [batch, steps, input_size], y receives elman_sequential_output_len floats. States
 /// start at zero, those of stateful layers where the last run ended.
 ///
@@ -1690,10 +1720,13 @@ ELMAN_API
 void elman_trainer_free(elman_trainer *trainer);
 
 /// Writes the training's state, and its network's layers and weights, to a file, from which elman_trainer_load goes on to
-/// the same bits. The file is replaced as elman_sequential_save does it; path is as there.
+/// the same bits: with the learning rate, the frozen layers, the weights without decay and the states of stateful layers
+/// as they are now. Save between two steps: what elman_trainer_backward has left to elman_trainer_apply is not kept. The
+/// file is replaced as elman_sequential_save does it; path is as there.
 ///
-/// Fails with IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
-/// (elman_sequential_drop_weights has freed the weights).
+/// Fails with IO, OUT_OF_MEMORY, NOT_FINITE (the states of stateful layers are not: reset or set them first),
+/// INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED (elman_sequential_drop_weights has freed the
+/// weights).
 ///
 /// Threads: any number at once on one trainer. pthread_cancel acts after the call, not in it.
 ELMAN_API
@@ -1703,8 +1736,8 @@ elman_status elman_trainer_save(const elman_trainer *trainer,
 /// The bytes of the file that elman_trainer_save writes; elman_trainer_load_bytes reads them. bytes, capacity and needed
 /// are as in elman_sequential_save_bytes.
 ///
-/// Fails with OUT_OF_MEMORY, UNSUPPORTED (elman_sequential_drop_weights has freed the weights), and with LENGTH_MISMATCH
-/// where the file needs more than capacity bytes: *needed is then set all the same, and bytes is not touched.
+/// Fails with OUT_OF_MEMORY, NOT_FINITE and UNSUPPORTED as elman_trainer_save does, and with LENGTH_MISMATCH where the file
+/// needs more than capacity bytes: *needed is then set all the same, and bytes is not touched.
 ///
 /// Threads: any number at once on one trainer.
 ELMAN_API
@@ -1713,9 +1746,9 @@ elman_status elman_trainer_save_bytes(const elman_trainer *trainer,
                                       size_t capacity,
                                       size_t *needed);
 
-/// Reads what elman_trainer_save wrote: gives the network the weights, and makes the trainer to go on with. The network
-/// must be built and have the layers of the one that was trained, in all that a result depends on: sizes, activations,
-/// directions, rates, everything but initialisers and unroll.
+/// Reads what elman_trainer_save wrote: gives the network the weights and the states of stateful layers (none where none
+/// were kept), and makes the trainer to go on with. The network must be built and have the layers of the one that was
+/// trained, in all that a result depends on: sizes, activations, directions, rates, everything but initialisers and unroll.
 ///
 /// On success *out is the new trainer, and yours to free.
 ///

@@ -386,6 +386,29 @@ public:
     /// Forgets the states that stateful layers keep.
     outcome<void> reset_states() { return check(elman_sequential_reset_states(get())); }
 
+    struct kept_states {
+        /// 0 where none are kept.
+        std::size_t batch;
+        /// Laid out as state_len says.
+        std::vector<float> values;
+    };
+    /// The states that stateful layers keep.
+    outcome<kept_states> get_states() const {
+        kept_states result{};
+        std::size_t len = 0;
+        elman_status status = elman_sequential_get_states(get(), nullptr, 0, &result.batch);
+        if (status == ELMAN_STATUS_OK && result.batch > 0)
+            status = elman_sequential_state_len(get(), result.batch, &len);
+        if (status == ELMAN_STATUS_OK && result.batch > 0) {
+            result.values.resize(len);
+            status = elman_sequential_get_states(get(), result.values.data(), len, &result.batch);
+        }
+        return check(status, std::move(result));
+    }
+    outcome<void> set_states(std::size_t batch, view<const float> states) {
+        return check(elman_sequential_set_states(get(), batch, states.data(), states.size()));
+    }
+
     outcome<std::size_t> output_len(std::size_t batch, std::size_t steps) const {
         std::size_t len = 0;
         const elman_status status = elman_sequential_output_len(get(), batch, steps, &len);

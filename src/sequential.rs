@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::dispatch::kernels;
@@ -86,13 +87,8 @@ impl Kept {
 
     /// Keeps what a call of `model` has put into `next`.
     pub(crate) fn keep(&mut self, model: &Sequential, rows: usize) -> Result<()> {
-        let mut base = 0;
-        for (layer, rnn) in model.network("states")?.recurrent() {
-            let here = base..base + rows * rnn.units();
-            base = here.end;
-            if model.layers[layer].is_stateful() {
-                self.states[here.clone()].copy_from_slice(&self.next[here]);
-            }
+        for (_, _, here) in model.kept_directions(rows)? {
+            self.states[here.clone()].copy_from_slice(&self.next[here]);
         }
         self.batch = rows;
         Ok(())
@@ -279,6 +275,12 @@ impl Sequential {
         self.network.as_ref().ok_or(Error::NotBuilt(what))
     }
 
+    /// [`network`](Self::network) to be changed. Where somebody else has it too, the model takes a list of layers of its
+    /// own first.
+    fn network_mut(&mut self, what: &'static str) -> Result<&mut Network> {
+        Network::unshared(self.network.as_mut().ok_or(Error::NotBuilt(what))?)
+    }
+
     /// [`network`](Self::network), unless weights were dropped.
     pub(crate) fn whole_network(&self, what: &'static str) -> Result<&Arc<Network>> {
         let network = self.network(what)?;
@@ -290,8 +292,10 @@ impl Sequential {
     /// The model as it is now, sharing the weights until one of the two changes them.
     pub(crate) fn snapshot(&self) -> Result<Self> {
         let network = self.network("snapshot")?.clone();
+        let mut layers = with_room(self.layers.len())?;
+        layers.extend(self.layers.iter().cloned());
         let output = network.output;
-        Ok(Self { layers: self.layers.clone(), output, network: Some(network), ..Self::new(self.input_size) })
+        Ok(Self { layers, output, network: Some(network), ..Self::new(self.input_size) })
     }
 
     /// The threads that calls may use.
@@ -608,15 +612,34 @@ impl Sequential {
     /// [`Error::NotBuilt`]; [`Error::LengthMismatch`]; [`Error::OutOfMemory`].
     pub fn set_states(&self, batch: usize, states: &[f32]) -> Result<()> {
         check_len("states", states.len(), "state_len", &[self.state_len(batch)?])?;
-        if !self.is_stateful() {
-            return Ok(());
+        if self.is_stateful() {
+            self.put_kept(self.kept_of(batch, states)?);
         }
-        let mut fresh = Kept::default();
-        fresh.begin(batch, states.len())?;
-        fresh.next.copy_from_slice(states);
-        fresh.keep(self, batch)?;
-        self.put_kept(fresh);
         Ok(())
+    }
+
+    /// What stateful layers keep of `states` of `batch` rows, which have the right length.
+    pub(crate) fn kept_of(&self, batch: usize, states: &[f32]) -> Result<Kept> {
+        let mut kept = Kept::default();
+        kept.begin(batch, states.len())?;
+        kept.next.copy_from_slice(states);
+        kept.keep(self, batch)?;
+        Ok(kept)
+    }
+
+    /// Each direction of a recurrent layer that keeps its states: its number among all directions, its units, and where
+    /// among the states of `rows` rows its own are.
+    pub(crate) fn kept_directions(
+        &self,
+        rows: usize,
+    ) -> Result<impl Iterator<Item = (usize, usize, Range<usize>)>> {
+        let mut base = 0;
+        let directions = self.network("states")?.recurrent().enumerate();
+        Ok(directions.filter_map(move |(direction, (layer, rnn))| {
+            let here = base..base + rows * rnn.units();
+            base = here.end;
+            self.layers[layer].is_stateful().then_some((direction, rnn.units(), here))
+        }))
     }
 
     fn built_layer(&self, layer: usize) -> Result<&Arc<BuiltLayer>> {
@@ -659,9 +682,7 @@ impl Sequential {
         let old = self.built_layer(layer)?;
         let variables = old.variables.with(which, values)?;
         let built = BuiltLayer::new(kernels()?, old.layer.clone(), old.input, old.output, variables)?;
-        if let Some(network) = &mut self.network {
-            Arc::make_mut(network).layers[layer] = Arc::new(built);
-        }
+        self.network_mut("set_weight")?.layers[layer] = Arc::new(built);
         Ok(())
     }
 
@@ -673,7 +694,7 @@ impl Sequential {
     ) -> Result<()> {
         self.whole_network("set_parameters")?;
         let kernels = kernels()?;
-        let network = self.network.as_mut().map(Arc::make_mut).ok_or(Error::NotBuilt("weights"))?;
+        let network = self.network_mut("set_parameters")?;
         // What can fail comes first, so that a failure changes nothing.
         for built in &mut network.layers {
             if Arc::get_mut(built).is_none() {
@@ -721,16 +742,16 @@ impl Sequential {
     /// [`Error::NotBuilt`]; [`Error::OutOfMemory`] for those packed weights. The model is unchanged then.
     pub fn drop_weights(&mut self) -> Result<()> {
         let kernels = kernels()?;
-        let network = self.network.as_mut().map(Arc::make_mut).ok_or(Error::NotBuilt("drop_weights"))?;
+        let network = self.network_mut("drop_weights")?;
         // What can fail comes first, so that a failure changes nothing.
-        let others = |built: &mut Arc<BuiltLayer>| {
+        let mut others = with_room(network.layers.len())?;
+        for built in &mut network.layers {
             let shared = Arc::get_mut(built).is_none() && built.can_drop();
-            shared.then(|| built.without_variables(kernels)).transpose()
-        };
-        let others = network.layers.iter_mut().map(others).collect::<Result<Vec<_>>>()?;
+            others.push(shared.then(|| built.without_variables(kernels).map(Arc::new)).transpose()?);
+        }
         for (built, other) in network.layers.iter_mut().zip(others) {
             if let Some(other) = other {
-                *built = Arc::new(other);
+                *built = other;
             } else if let Some(built) = Arc::get_mut(built).filter(|built| built.can_drop()) {
                 built.variables = built.variables.dropped();
             }

@@ -194,6 +194,11 @@ fn null_is_named() {
         null_pointer(elman_sequential_output_len(n, 1, 1, null_mut()), "len");
         null_pointer(elman_sequential_state_len(null(), 1, &mut size), "network");
         null_pointer(elman_sequential_state_len(n, 1, null_mut()), "len");
+        null_pointer(elman_sequential_get_states(null(), yp, 3, &mut size), "network");
+        null_pointer(elman_sequential_get_states(n, yp, 3, null_mut()), "batch");
+        null_pointer(elman_sequential_get_states(n, null_mut(), 3, &mut size), "states");
+        null_pointer(elman_sequential_set_states(null_mut(), 1, x, 3), "network");
+        null_pointer(elman_sequential_set_states(n, 1, null(), 3), "states");
         null_pointer(elman_sequential_predict(null(), x, 4, 1, 2, yp, 3), "network");
         null_pointer(elman_sequential_predict(n, null(), 4, 1, 2, yp, 3), "x");
         null_pointer(elman_sequential_predict(n, x, 4, 1, 2, null_mut(), 3), "y");
@@ -352,6 +357,7 @@ fn unbuilt_networks_say_so() {
         not_built(elman_sequential_run_tokens(n, ids, 4, 1, 4, null(), yp, 3));
         not_built(elman_sequential_output_len(n, 1, 2, &mut size));
         not_built(elman_sequential_state_len(n, 1, &mut size));
+        not_built(elman_sequential_set_states(n, 1, x, 3));
         not_built(elman_sequential_weight_shape(n, 0, ELMAN_WEIGHT_BIAS, &mut size, &mut size));
         not_built(elman_sequential_get_weight(n, 0, ELMAN_WEIGHT_BIAS, yp, 3));
         not_built(elman_sequential_set_weight(n, 0, ELMAN_WEIGHT_BIAS, x, 3));

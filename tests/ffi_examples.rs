@@ -269,7 +269,7 @@ fn training_from_cpp() {
                 // Without optimization only what is called is there.
                 let called = symbols(&["-u"], &object);
                 let ours = |name: &&String| {
-                    ["_tape_", "_trainer_", "_parameter"].iter().any(|part| name.contains(part))
+                    ["_tape_", "_trainer_", "_parameter", "_states"].iter().any(|part| name.contains(part))
                 };
                 let declared = declared();
                 let missing: Vec<_> =

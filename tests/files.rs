@@ -17,7 +17,7 @@ use common::numbers::{assert_same_bits, values};
 use common::programs::{WARNINGS, compilers, library_dir, root, run, shared_library, text};
 use elman::{
     Activation, Bidirectional, Dense, Dropout, Embedding, Error, Examples, Loss, Masking, MergeMode,
-    Optimizer, Sequential, SimpleRnn, Trainer, TrainerConfig, Unroll, Weight,
+    Optimizer, Sequential, SimpleRnn, Tape, Trainer, TrainerConfig, Unroll, Weight,
 };
 
 /// The system's allocator, which remembers the most that was held, and fails when it is told to.
@@ -221,6 +221,40 @@ fn what_is_no_regular_file_is_left_alone() {
     assert!(fs::metadata("/dev/full").unwrap().file_type().is_char_device());
     assert!(fs::metadata(&fifo).unwrap().file_type().is_fifo());
     assert_eq!(names(directory.path()), ["fifo", "link", "socket"]);
+}
+
+/// A name that is a file's when it is looked at, and a FIFO's when it is opened, and the other way round.
+#[test]
+fn a_fifo_that_takes_a_name_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    run(Command::new("mkfifo").arg(at("fifo")));
+    network().save(at("name")).unwrap();
+    let (done, waits) = std::sync::mpsc::channel();
+    let name = at("name");
+    // A thread of its own: what waits would wait for ever.
+    std::thread::spawn(move || {
+        let begun = Instant::now();
+        let mut model = network();
+        let trainer = Trainer::new(&model, adam()).unwrap();
+        let mut seen = [0; 2];
+        while begun.elapsed() < Duration::from_secs(2) {
+            for failed in [Sequential::load(&name).err(), Trainer::load(&mut model, &name).err()] {
+                seen[usize::from(matches!(failed, Some(Error::Io { .. })))] += 1;
+            }
+            let _ = trainer.save(&model, &name);
+        }
+        let _ = done.send(seen);
+    });
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(1) {
+        fs::hard_link(at("fifo"), at("next")).unwrap();
+        fs::rename(at("next"), at("name")).unwrap();
+        network().save(at("next")).unwrap();
+        fs::rename(at("next"), at("name")).unwrap();
+    }
+    let seen = waits.recv_timeout(Duration::from_secs(20)).expect("nothing hangs");
+    assert!(seen.iter().all(|&count| count > 0), "{seen:?}");
 }
 
 #[test]
@@ -585,7 +619,7 @@ fn no_memory_is_a_status() {
     let (network, checkpoint) = (directory.path().join("network"), directory.path().join("checkpoint"));
     model.save(&network).unwrap();
     trainer.save(&model, &checkpoint).unwrap();
-    let deep = (0..3000).fold(Sequential::new(2), |deep, _| deep.add(Dense::new(2))).build(1).unwrap();
+    let mut deep = (0..3000).fold(Sequential::new(2), |deep, _| deep.add(Dense::new(2))).build(1).unwrap();
     let deep_bytes = deep.to_bytes().unwrap();
     let before: Vec<f32> = parameters(&model);
     let mut failures = Vec::new();
@@ -612,6 +646,24 @@ fn no_memory_is_a_status() {
     fail("save checkpoint", &mut || trainer.save(&model, &checkpoint));
     fail("checkpoint to_bytes", &mut || trainer.to_bytes(&model).map(drop));
     fail("load checkpoint", &mut || Trainer::load(&mut model, &checkpoint).map(drop));
+    let mut stateful = Sequential::new(2).add(SimpleRnn::new(64).stateful(true)).build(1).unwrap();
+    let kept = values(1, stateful.state_len(128).unwrap(), 1.0);
+    stateful.set_states(128, &kept).unwrap();
+    let bytes = Trainer::new(&stateful, adam()).unwrap().to_bytes(&stateful).unwrap();
+    let stateful_trainer = Trainer::new(&stateful, adam()).unwrap();
+    fail("save states", &mut || stateful_trainer.to_bytes(&stateful).map(drop));
+    fail("load states", &mut || Trainer::load_bytes(&mut stateful, &bytes).map(drop));
+    assert_eq!(stateful.states().unwrap(), Some((128, kept)));
+    // Lists with an entry for each layer.
+    fail("tape", &mut || Tape::new(&deep, 1, 1).map(drop));
+    let flat = vec![0.5; deep.parameter_count().unwrap()];
+    let shared = Tape::new(&deep, 1, 1).unwrap();
+    fail("set_weight", &mut || deep.set_weight(7, Weight::Bias, &[1.0, 2.0]));
+    let shared_too = Tape::new(&deep, 1, 1).unwrap();
+    fail("set_parameters", &mut || deep.set_parameters(&flat));
+    let shared_again = Tape::new(&deep, 1, 1).unwrap();
+    fail("drop_weights", &mut || deep.drop_weights());
+    drop((shared, shared_too, shared_again));
     assert_same_bits("weights", &parameters(&model), &before);
     assert_eq!(names(directory.path()), ["checkpoint", "network"]);
     say(&format!("large allocations, each of which failed once: {}", failures.join(", ")));

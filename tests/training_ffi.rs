@@ -468,6 +468,100 @@ fn a_trainer_keeps_its_network_alive() {
     }
 }
 
+/// A stateful network of 3 and 2 units, the second without states.
+fn stateful(seed: u64) -> *mut elman_sequential {
+    let mut network = null_mut();
+    // SAFETY: every pointer is to a live local of the right type.
+    unsafe {
+        let mut config = std::mem::zeroed::<elman_simple_rnn_config>();
+        ok(elman_simple_rnn_config_init(&mut config, size_of_val(&config), 3));
+        (config.stateful, config.return_sequences) = (1, 1);
+        ok(elman_sequential_new(4, &mut network));
+        ok(elman_sequential_add_simple_rnn(network, &config));
+        ok(elman_simple_rnn_config_init(&mut config, size_of_val(&config), 2));
+        ok(elman_sequential_add_simple_rnn(network, &config));
+        ok(elman_sequential_add_dense(network, 1, ELMAN_ACTIVATION_SIGMOID));
+        ok(elman_sequential_build(network, seed));
+    }
+    network
+}
+
+#[test]
+fn states_are_got_and_set() {
+    const LEN: usize = BATCH * 5;
+    let (x, [first, second]) = (x(), [stateful(7), stateful(7)]);
+    let (mut states, mut rows, mut y) = ([UNTOUCHED; LEN], 77, [[0.0; BATCH]; 2]);
+    let predict = |network: *mut elman_sequential, y: &mut [f32; BATCH]| {
+        // SAFETY: every array is as long as its length says, the handle is live.
+        ok(unsafe {
+            elman_sequential_predict(network, x.as_ptr(), x.len(), BATCH, STEPS, y.as_mut_ptr(), BATCH)
+        });
+    };
+    let to = states.as_mut_ptr();
+    // SAFETY: every array is as long as its length says, or the library finds the mistake; handles are live.
+    unsafe {
+        // None yet.
+        ok(elman_sequential_get_states(first, to, LEN, &mut rows));
+        assert_eq!((rows, *to), (0, UNTOUCHED));
+        predict(first, &mut y[0]);
+        rows = 77;
+        ok(elman_sequential_get_states(first, null_mut(), 0, &mut rows));
+        assert_eq!(rows, BATCH);
+        rows = 77;
+        for wrong in [LEN - 1, 0] {
+            let status = elman_sequential_get_states(first, to, wrong, &mut rows);
+            fails(status, ELMAN_STATUS_LENGTH_MISMATCH, &["states", "15"]);
+        }
+        assert_eq!((rows, *to), (77, UNTOUCHED));
+        ok(elman_sequential_get_states(first, to, LEN, &mut rows));
+    }
+    assert_eq!(rows, BATCH);
+    assert!(states[..BATCH * 3].iter().all(|&state| state != 0.0 && state != UNTOUCHED), "{states:?}");
+    assert_eq!(states[BATCH * 3..], [0.0; BATCH * 2], "they are not kept");
+    // SAFETY: as above.
+    unsafe {
+        let from = states.as_ptr();
+        let wrong = elman_sequential_set_states(second, BATCH, from, LEN - 1);
+        fails(wrong, ELMAN_STATUS_LENGTH_MISMATCH, &["states", "15", "14"]);
+        fails(elman_sequential_set_states(second, 0, from, 0), ELMAN_STATUS_INVALID_ARGUMENT, &["batch"]);
+        let huge = elman_sequential_set_states(second, usize::MAX / 2, from, LEN);
+        fails(huge, ELMAN_STATUS_INVALID_ARGUMENT, &["overflows"]);
+        ok(elman_sequential_get_states(second, null_mut(), 0, &mut rows));
+        assert_eq!(rows, 0);
+        ok(elman_sequential_set_states(second, BATCH, from, LEN));
+    }
+    let [one, other] = &mut y;
+    predict(first, one);
+    predict(second, other);
+    assert_eq!(one, other);
+
+    // With a checkpoint.
+    let (mut trainer, mut again, mut loss, mut needed) = (null_mut(), null_mut(), [0.0; 2], 0);
+    let third = stateful(8);
+    // SAFETY: as above.
+    unsafe {
+        ok(elman_trainer_new(first, &config(), &mut trainer));
+        ok(elman_trainer_set_trainable(trainer, 1, elman_bool(0)));
+        ok(elman_trainer_save_bytes(trainer, null_mut(), 0, &mut needed));
+        let mut bytes = vec![0u8; needed];
+        ok(elman_trainer_save_bytes(trainer, bytes.as_mut_ptr(), needed, &mut needed));
+        ok(elman_trainer_load_bytes(third, bytes.as_ptr(), needed, &mut again));
+        for (trainer, loss) in [trainer, again].into_iter().zip(&mut loss) {
+            for _ in 0..2 {
+                let (x, target) = ((x.as_ptr(), x.len()), TARGET.as_ptr());
+                ok(elman_trainer_step(trainer, x.0, x.1, BATCH, STEPS, target, BATCH, null(), loss));
+            }
+        }
+        ok(elman_sequential_get_states(third, to, LEN, &mut rows));
+        elman_trainer_free(trainer);
+        elman_trainer_free(again);
+        for network in [first, second, third] {
+            elman_sequential_free(network);
+        }
+    }
+    assert_eq!((loss[0], rows), (loss[1], BATCH));
+}
+
 /// A handle that other threads may use.
 struct Shared(*const elman_sequential);
 

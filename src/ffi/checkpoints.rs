@@ -12,10 +12,13 @@ use super::trainer::elman_trainer;
 use crate::training::Trainer;
 
 /// Writes the training's state, and its network's layers and weights, to a file, from which elman_trainer_load goes on to
-/// the same bits. The file is replaced as elman_sequential_save does it; path is as there.
+/// the same bits: with the learning rate, the frozen layers, the weights without decay and the states of stateful layers
+/// as they are now. Save between two steps: what elman_trainer_backward has left to elman_trainer_apply is not kept. The
+/// file is replaced as elman_sequential_save does it; path is as there.
 ///
-/// Fails with IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
-/// (elman_sequential_drop_weights has freed the weights).
+/// Fails with IO, OUT_OF_MEMORY, NOT_FINITE (the states of stateful layers are not: reset or set them first),
+/// INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED (elman_sequential_drop_weights has freed the
+/// weights).
 ///
 /// Threads: any number at once on one trainer. pthread_cancel acts after the call, not in it.
 #[unsafe(no_mangle)]
@@ -37,8 +40,8 @@ pub unsafe extern "C" fn elman_trainer_save(
 /// The bytes of the file that elman_trainer_save writes; elman_trainer_load_bytes reads them. bytes, capacity and needed
 /// are as in elman_sequential_save_bytes.
 ///
-/// Fails with OUT_OF_MEMORY, UNSUPPORTED (elman_sequential_drop_weights has freed the weights), and with LENGTH_MISMATCH
-/// where the file needs more than capacity bytes: *needed is then set all the same, and bytes is not touched.
+/// Fails with OUT_OF_MEMORY, NOT_FINITE and UNSUPPORTED as elman_trainer_save does, and with LENGTH_MISMATCH where the file
+/// needs more than capacity bytes: *needed is then set all the same, and bytes is not touched.
 ///
 /// Threads: any number at once on one trainer.
 #[unsafe(no_mangle)]
@@ -57,9 +60,9 @@ pub unsafe extern "C" fn elman_trainer_save_bytes(
     })
 }
 
-/// Reads what elman_trainer_save wrote: gives the network the weights, and makes the trainer to go on with. The network
-/// must be built and have the layers of the one that was trained, in all that a result depends on: sizes, activations,
-/// directions, rates, everything but initialisers and unroll.
+/// Reads what elman_trainer_save wrote: gives the network the weights and the states of stateful layers (none where none
+/// were kept), and makes the trainer to go on with. The network must be built and have the layers of the one that was
+/// trained, in all that a result depends on: sizes, activations, directions, rates, everything but initialisers and unroll.
 ///
 /// On success *out is the new trainer, and yours to free.
 ///

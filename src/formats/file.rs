@@ -14,13 +14,33 @@ const UNFINISHED: (&str, &str) = (".elman-", ".tmp");
 
 /// Opens a regular file for reading. A FIFO would wait, a device may never end.
 pub(super) fn open(path: &Path) -> io::Result<(File, u64)> {
-    // Looked at before, since opening can wait already, and after, since the name may mean another file by
-    // then.
+    let (file, found) = open_regular(path, OpenOptions::new().read(true))?;
+    Ok((file, found.len()))
+}
+
+/// Opens what is there if it is a regular file, and does not wait for anything else.
+fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<(File, fs::Metadata)> {
+    // Looked at before, since some devices act when they are opened.
     check_regular(&fs::metadata(path)?)?;
-    let file = File::open(path)?;
+    // And after, since the name may mean another file by then. Opening a FIFO waits for its other end unless
+    // told not to; for regular files the flags mean nothing.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NONBLOCK | libc::O_NOCTTY);
+    let file = options.open(path).map_err(|error| match is_other_end_missing(&error) {
+        true => no_regular_file(),
+        false => error,
+    })?;
     let found = file.metadata()?;
     check_regular(&found)?;
-    Ok((file, found.len()))
+    Ok((file, found))
+}
+
+/// Whether there was a FIFO that nobody reads, or a socket.
+fn is_other_end_missing(error: &Error) -> bool {
+    #[cfg(unix)]
+    return error.raw_os_error() == Some(libc::ENXIO);
+    #[cfg(not(unix))]
+    false
 }
 
 fn check_regular(found: &fs::Metadata) -> io::Result<()> {
@@ -58,8 +78,7 @@ pub(super) fn replace(path: &Path, write: Content<'_>) -> io::Result<()> {
         return write_and_rename(&target, None, write).map_err(Failed::into_error);
     };
     // A file that its owner has made read-only stays.
-    let mut opened = OpenOptions::new().write(true).open(&target)?;
-    check_regular(&opened.metadata()?)?;
+    let (mut opened, _) = open_regular(&target, OpenOptions::new().write(true))?;
     match write_and_rename(&target, Some(&old), write) {
         Err(Failed::ToReplace(_)) => write_in_place(&mut opened, write),
         outcome => outcome.map_err(Failed::into_error),
@@ -191,8 +210,8 @@ fn remove_leftovers(directory: &Path) {
         if !name.to_str().is_some_and(ours) || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
             continue;
         }
-        let opened = OpenOptions::new().write(true).open(entry.path());
-        if opened.is_ok_and(|file| file.try_lock().is_ok()) {
+        let opened = open_regular(&entry.path(), OpenOptions::new().write(true));
+        if opened.is_ok_and(|(file, _)| file.try_lock().is_ok()) {
             let _ = fs::remove_file(entry.path());
         }
     }

@@ -137,9 +137,8 @@ pub(super) fn weights<'a>(model: &'a Sequential, what: &'static str, more: usize
     for (layer, built) in network.layers.iter().enumerate() {
         tensors.extend(built.variables.0.iter().map(|variable| Tensor {
             name: Name::Weight(layer, variable.which),
-            which: variable.which,
             shape: variable.shape,
-            values: variable.values(),
+            values: variable.values().into(),
         }));
     }
     Ok(tensors)
@@ -183,7 +182,7 @@ fn find_weights(tensors: &mut Tensors<'_>, input_size: usize, layers: &[Layer]) 
             .validate()
             .map_err(|error| prefixed(as_bad_format(error), format_args!("config: layers.{layer}")))?;
         for (which, shape) in described.variable_shapes(input.features) {
-            let at = tensors.find(Name::Weight(layer, which), which, shape)?;
+            let at = tensors.find(Name::Weight(layer, which), shape)?;
             // Each is another one of the file's tensors, for which there is room.
             found.push(Found { layer, which, shape, at });
         }

@@ -32,6 +32,19 @@ pub(super) enum Name {
     Weight(usize, Weight),
     /// What the optimizer keeps beside a weight, counted from 0.
     Slot(usize, usize, Weight),
+    /// What a direction of a recurrent layer keeps, counted from 0 over all directions of all layers.
+    State(usize),
+}
+
+impl Name {
+    /// The shape in a file: Keras's, where a bias has one dimension.
+    fn shape_in_file(self, shape: &[usize; 2]) -> &[usize] {
+        match self {
+            Name::Weight(_, Weight::Bias | Weight::BackwardBias)
+            | Name::Slot(_, _, Weight::Bias | Weight::BackwardBias) => &shape[1..],
+            Name::Weight(..) | Name::Slot(..) | Name::State(_) => shape,
+        }
+    }
 }
 
 impl fmt::Display for Name {
@@ -41,28 +54,19 @@ impl fmt::Display for Name {
             Name::Slot(slot, layer, which) => {
                 write!(formatter, "slot.{slot}.layers.{layer}.{}", which.name())
             }
+            Name::State(direction) => write!(formatter, "state.{direction}"),
         }
     }
 }
 
-/// The shape in a file: Keras's, where a bias has one dimension.
-pub(super) fn shape_in_file(which: Weight, shape: &[usize; 2]) -> &[usize] {
-    match which {
-        Weight::Bias | Weight::BackwardBias => &shape[1..],
-        _ => shape,
-    }
-}
-
-/// A tensor to be written. The shape is a weight's.
-#[derive(Clone, Copy)]
+/// A tensor to be written. The shape is a weight's, where a bias has one row.
 pub(super) struct Tensor<'a> {
     pub(super) name: Name,
-    pub(super) which: Weight,
     pub(super) shape: [usize; 2],
-    pub(super) values: &'a [f32],
+    pub(super) values: Cow<'a, [f32]>,
 }
 
-/// A file to be written: its header, and the arrays behind it, which are not copied.
+/// A file to be written: its header, and the arrays behind it. Weights and slots are not copied.
 pub(crate) struct Image<'a> {
     header: Vec<u8>,
     tensors: Vec<Tensor<'a>>,
@@ -93,9 +97,9 @@ impl Serialize for HeaderObject<'_> {
         let mut map = serializer.serialize_map(Some(1 + self.tensors.len()))?;
         map.serialize_entry(METADATA, &MetadataObject(self.metadata))?;
         let mut start = 0;
-        for Tensor { name, which, shape, values } in self.tensors {
-            let end = start + size_of_val(*values);
-            let shape = shape_in_file(*which, shape);
+        for Tensor { name, shape, values } in self.tensors {
+            let end = start + size_of_val(&values[..]);
+            let shape = name.shape_in_file(shape);
             let object = TensorObject { dtype: "F32", shape, data_offsets: [start, end] };
             map.serialize_entry(&format_args!("{name}"), &object)?;
             start = end;
@@ -119,7 +123,7 @@ impl<'a> Image<'a> {
 
     /// Bytes of the file.
     pub(crate) fn len(&self) -> usize {
-        let data: usize = self.tensors.iter().map(|tensor| size_of_val(tensor.values)).sum();
+        let data: usize = self.tensors.iter().map(|tensor| size_of_val(&tensor.values[..])).sum();
         size_of::<u64>() + self.header.len() + data
     }
 
@@ -371,10 +375,10 @@ impl<'a> Tensors<'a> {
         }
     }
 
-    /// Where in the file the values of a weight's tensor lie, which is F32 and of this shape.
-    pub(super) fn find(&mut self, name: Name, which: Weight, shape: [usize; 2]) -> Result<u64> {
+    /// Where in the file the values of a tensor lie, which is F32 and of this shape.
+    pub(super) fn find(&mut self, name: Name, shape: [usize; 2]) -> Result<u64> {
+        let shape = name.shape_in_file(&shape);
         let name = name.to_string();
-        let shape = shape_in_file(which, &shape);
         let Some((at, object)) = self.objects.find(&name) else {
             return Err(bad(format_args!("tensor \"{name}\" of shape {shape:?} is missing")));
         };
@@ -401,7 +405,7 @@ impl<'a> Tensors<'a> {
     pub(super) fn finish(&self, whose: impl fmt::Display) -> Result<()> {
         match self.objects.iter().zip(&self.left).find(|(_, left)| **left) {
             Some(((name, _), _)) => {
-                Err(bad(format_args!("tensor {} belongs to no weight of {whose}", Quoted(name))))
+                Err(bad(format_args!("tensor {} belongs to nothing of {whose}", Quoted(name))))
             }
             None => Ok(()),
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::layers::{BuiltLayer, Embedding, Layer, MergeMode, Packed, PackedDense, PackedRnn, Shape, Weight};
+use crate::memory::with_room;
 
 /// Layers that follow each other chunk by chunk, or one Bidirectional layer.
 #[derive(Clone, Debug)]
@@ -18,8 +19,15 @@ pub(super) struct Stage {
     pub(super) both: bool,
 }
 
+fn push(stages: &mut Vec<Stage>, stage: Stage) -> Result<()> {
+    let bytes = (stages.len() + 1) * size_of::<Stage>();
+    stages.try_reserve(1).map_err(|_| Error::OutOfMemory { bytes })?;
+    stages.push(stage);
+    Ok(())
+}
+
 /// A built network, read-only while it runs and shared by threads.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Network {
     /// Every layer, in order.
     pub(crate) layers: Vec<Arc<BuiltLayer>>,
@@ -48,11 +56,22 @@ impl Network {
         }
         let mut network =
             Self { stages: Vec::new(), head: layers.len()..layers.len(), input, output, layers };
-        network.arrange();
+        network.arrange()?;
         Ok(network)
     }
 
-    fn arrange(&mut self) {
+    /// The network to be changed. Where somebody else has it too, it is copied first; the layers are shared on.
+    pub(crate) fn unshared(this: &mut Arc<Self>) -> Result<&mut Self> {
+        if Arc::get_mut(this).is_none() {
+            let mut layers = with_room(this.layers.len())?;
+            layers.extend(this.layers.iter().cloned());
+            *this = Arc::new(Self::new(layers)?);
+        }
+        // Nothing is copied any more: nobody else can have it, and there are no weak references.
+        Ok(Arc::get_mut(this).expect("it is this one's alone"))
+    }
+
+    fn arrange(&mut self) -> Result<()> {
         let fresh = |at: usize| Stage { layers: at..at, reversed: false, zero_output: false, both: false };
         let mut stage = fresh(0);
         let mut recurrent = false;
@@ -60,7 +79,7 @@ impl Network {
             match &built.layer {
                 Layer::SimpleRnn(rnn) => {
                     if recurrent && (rnn.go_backwards || stage.reversed) {
-                        self.stages.push(std::mem::replace(&mut stage, fresh(i)));
+                        push(&mut self.stages, std::mem::replace(&mut stage, fresh(i)))?;
                     }
                     recurrent = true;
                     stage.reversed = rnn.go_backwards;
@@ -68,15 +87,18 @@ impl Network {
                 }
                 Layer::Bidirectional(_) => {
                     if !stage.layers.is_empty() {
-                        self.stages.push(stage);
+                        push(&mut self.stages, stage)?;
                     }
-                    self.stages.push(Stage {
-                        layers: i..i + 1,
-                        reversed: false,
-                        // As in Keras, whatever the layer inside says.
-                        zero_output: true,
-                        both: true,
-                    });
+                    push(
+                        &mut self.stages,
+                        Stage {
+                            layers: i..i + 1,
+                            reversed: false,
+                            // As in Keras, whatever the layer inside says.
+                            zero_output: true,
+                            both: true,
+                        },
+                    )?;
                     // Its masked steps are zero, which dense layers above it see.
                     stage = Stage { zero_output: true, ..fresh(i + 1) };
                     recurrent = false;
@@ -90,8 +112,9 @@ impl Network {
             }
         }
         if !stage.layers.is_empty() {
-            self.stages.push(stage);
+            push(&mut self.stages, stage)?;
         }
+        Ok(())
     }
 
     /// The embedding and its table, where the network reads token ids.

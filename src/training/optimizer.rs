@@ -104,6 +104,15 @@ impl Optimizer {
         }
     }
 
+    /// Whether a slot holds squares.
+    fn has_squares(&self, slot: usize) -> bool {
+        match self {
+            Optimizer::Sgd { .. } => false,
+            Optimizer::RmsProp { .. } => slot == 0,
+            Optimizer::Adam { .. } | Optimizer::AdamW { .. } => slot > 0,
+        }
+    }
+
     /// Checks the numbers.
     ///
     /// # Errors
@@ -220,6 +229,17 @@ impl OptimizerState {
         self.steps = steps;
         self.bounds = [f64::INFINITY; SLOTS];
         &mut self.slots
+    }
+
+    /// The first value of a slot that no step leaves there, with the slot and its place: one that is not finite, or a mean of
+    /// squares below 0, whose root would be NaN.
+    pub(super) fn impossible(&self) -> Option<(usize, usize, f32)> {
+        let fits =
+            |slot, value: f32| value.is_finite() && (value >= 0.0 || !self.optimizer.has_squares(slot));
+        self.slots.iter().enumerate().find_map(|(slot, values)| {
+            let at = values.iter().position(|&value| !fits(slot, value))?;
+            Some((slot, at, values[at]))
+        })
     }
 
     /// What no slot exceeds after the next step, if no gradient exceeds `gradient` and no weight `weight`:

@@ -1,5 +1,7 @@
 //! The training step: forward, loss, backward, clipping, and the weights moved, or nothing changed at all.
 
+use std::ops::Range;
+
 use super::descent::{Array, Gradients, Touched, descend, norm};
 use super::examples::{counted_steps, inputs_of};
 use super::output::{check_output, from_logits};
@@ -8,7 +10,7 @@ use super::truncation::Walk;
 use super::{Batch, Clipping, Examples, Loss, Optimizer, OptimizerState, Schedule, Score, Truncation};
 use crate::error::{Error, Result};
 use crate::layers::{Bidirectional, Layer, MergeMode, Weight};
-use crate::memory::{AlignedVec, check_len, refill, zeros};
+use crate::memory::{AlignedVec, check_len, refill, with_room, zeros};
 use crate::sequence::{self, Mode, Network, Threads};
 use crate::sequential::{Kept, Padding, RunOptions, Sequential};
 
@@ -344,7 +346,7 @@ impl Trainer {
             ));
         }
         let network = model.whole_network("trainer")?;
-        let mut arrays = Vec::new();
+        let mut arrays = with_room(network.layers.iter().map(|built| built.variables.0.len()).sum())?;
         for (layer, built) in network.layers.iter().enumerate() {
             arrays.extend(built.variables.0.iter().map(|variable| Array {
                 layer,
@@ -403,7 +405,7 @@ impl Trainer {
 
     /// Whether steps move the weights of a layer; `true` for one without weights.
     pub fn is_trainable(&self, layer: usize) -> bool {
-        self.arrays.iter().all(|array| array.layer != layer || array.trainable)
+        self.arrays[self.of_layer(layer)].iter().all(|array| array.trainable)
     }
 
     /// Freezes a layer's weights, or lets them move again: Keras's `layer.trainable`. What is frozen has
@@ -413,22 +415,24 @@ impl Trainer {
     /// # Errors
     /// [`Error::InvalidArgument`] for a layer without weights.
     pub fn set_trainable(&mut self, layer: usize, yes: bool) -> Result<()> {
-        let arrays = self.arrays.iter_mut().filter(|array| array.layer == layer);
-        let mut found = false;
-        for array in arrays {
-            array.trainable = yes;
-            found = true;
+        let arrays = self.of_layer(layer);
+        if arrays.is_empty() {
+            return Err(Error::InvalidArgument(format!("layer {layer} has no weights to train")));
         }
-        if found {
-            Ok(())
-        } else {
-            Err(Error::InvalidArgument(format!("layer {layer} has no weights to train")))
-        }
+        self.arrays[arrays].iter_mut().for_each(|array| array.trainable = yes);
+        Ok(())
+    }
+
+    /// Which of the arrays are a layer's.
+    fn of_layer(&self, layer: usize) -> Range<usize> {
+        let first = self.arrays.partition_point(|array| array.layer < layer);
+        let count = self.arrays[first..].partition_point(|array| array.layer == layer);
+        first..first + count
     }
 
     /// Whether [`AdamW`](Optimizer::AdamW)'s weight decay acts on a weight.
     pub fn decays(&self, layer: usize, which: Weight) -> bool {
-        self.arrays.iter().any(|array| (array.layer, array.which) == (layer, which) && array.decays)
+        self.arrays[self.of_layer(layer)].iter().any(|array| array.which == which && array.decays)
     }
 
     /// Keeps a weight out of [`AdamW`](Optimizer::AdamW)'s weight decay, or lets it in again: Keras's
@@ -437,7 +441,8 @@ impl Trainer {
     /// # Errors
     /// [`Error::InvalidArgument`] where the layer has no such weight.
     pub fn set_decays(&mut self, layer: usize, which: Weight, yes: bool) -> Result<()> {
-        match self.arrays.iter_mut().find(|array| (array.layer, array.which) == (layer, which)) {
+        let arrays = self.of_layer(layer);
+        match self.arrays[arrays].iter_mut().find(|array| array.which == which) {
             Some(array) => array.decays = yes,
             None => {
                 return Err(Error::InvalidArgument(format!("layer {layer} has no {}", which.name())));
@@ -449,6 +454,16 @@ impl Trainer {
     /// What the optimizer keeps beside the parameters.
     pub(crate) fn slots(&self) -> &[AlignedVec] {
         &self.state.slots
+    }
+
+    /// Checks slots that were filled in: [`Error::InvalidArgument`] for a value that no step leaves there.
+    pub(crate) fn check_slots(&self) -> Result<()> {
+        match self.state.impossible() {
+            Some((slot, at, value)) => Err(Error::InvalidArgument(format!(
+                "slot {slot} of the optimizer has {value} beside parameter {at}, which no step leaves there"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Goes on after so many steps; the slots are to be filled in.

@@ -1,4 +1,4 @@
-// Every wrapper of elman.hpp for training and for dropping weights, called once and its answer looked at.
+// Every wrapper of elman.hpp for training, for states that are kept and for dropping weights, called once and its answer looked at.
 // tests/ffi_examples.rs builds and runs it.
 #include <array>
 #include <cmath>
@@ -272,6 +272,24 @@ void dropped() {
     EXPECT(failure([&] { network.get_parameters(); }) == ELMAN_STATUS_UNSUPPORTED);
 }
 
+void states() {
+    elman_simple_rnn_config rnn = elman::simple_rnn_config(units);
+    rnn.stateful = 1;
+    elman::sequential network(features), other(features);
+    network.add_simple_rnn(rnn).build(3);
+    other.add_simple_rnn(rnn).build(3);
+    EXPECT(network.get_states().batch == 0 && network.get_states().values.empty());
+    const std::vector<float> x = waves(batch * steps * features);
+    const std::vector<float> last = network.predict(x, batch, steps);
+    const elman::sequential::kept_states kept = network.get_states();
+    EXPECT(kept.batch == batch && kept.values == last);
+    other.set_states(kept.batch, kept.values);
+    EXPECT(other.predict(x, batch, steps) == network.predict(x, batch, steps));
+    EXPECT(failure([&] { other.set_states(batch + 1, last); }) == ELMAN_STATUS_LENGTH_MISMATCH);
+    other.reset_states();
+    EXPECT(other.get_states().batch == 0 && other.predict(x, batch, steps) == last);
+}
+
 }  // namespace
 
 int main(int, char **arguments) {
@@ -280,5 +298,6 @@ int main(int, char **arguments) {
     halves_and_changes();
     fits();
     dropped();
+    states();
     std::puts("everything is as it should be");
 }
