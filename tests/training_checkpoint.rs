@@ -29,7 +29,7 @@ fn both_ways(seed: u64) -> Sequential {
 fn config(optimizer: Optimizer) -> TrainerConfig {
     let schedule =
         Schedule::Exponential { initial: 0.013, decay_steps: 3, decay_rate: 0.7, staircase: false };
-    TrainerConfig { schedule, l2: 0.01, seed: 9, ..TrainerConfig::new(optimizer, MSE) }
+    TrainerConfig::new(optimizer, MSE).schedule(schedule).l2(0.01).seed(9)
 }
 
 fn adamw() -> Optimizer {
@@ -78,13 +78,13 @@ fn what_was_saved_goes_on_to_the_same_bits() {
     let momentum = Optimizer::RmsProp { rho: 0.9, momentum: 0.5, epsilon: 1e-7, centered: true };
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("training");
-    let truncation = Some(Truncation { every: 2, back: 3 });
+    let truncation = Some(Truncation::new(2, 3));
     for (build, truncation) in
         [(walked as fn(u64) -> Sequential, None), (walked, truncation), (both_ways, None)]
     {
         for optimizer in [adamw(), momentum] {
             for change in CHANGES {
-                let config = TrainerConfig { truncation, ..config(optimizer) };
+                let config = config(optimizer).truncation(truncation);
                 let mut model = build(1);
                 let mut trainer = Trainer::new(&model, config).unwrap();
                 steps(&mut trainer, &mut model, 0, 2);
@@ -123,7 +123,7 @@ fn what_was_saved_goes_on_to_the_same_bits() {
 fn fit_goes_on_to_the_same_bits() {
     let (x, target) = (values(1, 6 * STEPS * 3, 1.0), values(2, 6 * STEPS * 2, 1.0));
     let examples = Examples::floats(&x, 6, STEPS, &target);
-    let fit = Fit { epochs: 2, batch_size: BATCH, ..Fit::default() };
+    let fit = Fit::default().epochs(2).batch_size(BATCH);
     let (mut model, mut other) = (walked(1), walked(2));
     let mut trainer = Trainer::new(&model, config(adamw())).unwrap();
     CHANGES[4](&mut trainer);
