@@ -36,10 +36,14 @@ fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<(File, fs:
 }
 
 /// Whether there was a FIFO that nobody reads, or a socket.
+#[cfg(unix)]
 fn is_other_end_missing(error: &Error) -> bool {
-    #[cfg(unix)]
-    return error.raw_os_error() == Some(libc::ENXIO);
-    #[cfg(not(unix))]
+    error.raw_os_error() == Some(libc::ENXIO)
+}
+
+/// Elsewhere a path names no such things.
+#[cfg(not(unix))]
+fn is_other_end_missing(_: &Error) -> bool {
     false
 }
 
