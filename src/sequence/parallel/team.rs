@@ -697,6 +697,8 @@ mod tests {
             let workers = workers(&team, 1);
             let mut held = taken(&team);
             assert_eq!(held.workers(Duration::from_secs(60)), 1);
+            // What it takes to wake the caller is a loss, which earlier calls have paid for.
+            team.credit.store(nanoseconds(Duration::from_millis(3)), Ordering::Relaxed);
             let caller = std::thread::current().id();
             let helps = AtomicBool::new(false);
             held.share(&|| {
