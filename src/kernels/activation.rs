@@ -238,10 +238,13 @@ mod tests {
                     let mut lanes = [0.0; 16];
                     // SAFETY: no vector is wider than 16 lanes.
                     unsafe { s.store(lanes.as_mut_ptr(), v) };
-                    lanes[S::LANES - 1].to_bits()
+                    lanes[S::LANES - 1]
                 };
                 let state = value(tanh_state(s, s.splat(x)));
-                assert_eq!(state, value(s.flush_below(tanh(s, s.splat(x)), TINY)), "{x:e}");
+                let flushed = value(s.flush_below(tanh(s, s.splat(x)), TINY));
+                // Which NaN an operation gives is not defined.
+                let same = state.to_bits() == flushed.to_bits() || state.is_nan() && flushed.is_nan();
+                assert!(same, "{x:e}: {state:e} is not {flushed:e}");
             }
         }
     }
