@@ -88,6 +88,16 @@
 /// A beta_2 that stands for Keras's default: 0.999, and 0.9 for RMSprop's rho. 0 is 0.
 #define ELMAN_BETA_2_DEFAULT -1.0
 
+/// One step of a GRU by hand. Made by elman_gru_cell_new, ended by elman_gru_cell_free.
+///
+/// Threads: functions that take it const may run on any number of threads at once; the others need it alone.
+typedef struct elman_gru_cell elman_gru_cell;
+
+/// One step of an LSTM by hand. Made by elman_lstm_cell_new, ended by elman_lstm_cell_free.
+///
+/// Threads: functions that take it const may run on any number of threads at once; the others need it alone.
+typedef struct elman_lstm_cell elman_lstm_cell;
+
 /// A network: layers one after another, from input to output. Made by elman_sequential_new, elman_sequential_load or
 /// elman_sequential_load_bytes, ended by elman_sequential_free. Add the layers, build, then set weights or predict.
 ///
@@ -231,6 +241,91 @@ typedef struct {
 /// Which weight of a layer: one of the ELMAN_WEIGHT_ constants. All arrays are in Keras's layout, row by row.
 typedef uint32_t elman_weight;
 
+/// What an LSTM layer or cell is: i, f, o = s(x W + b + h U), each
+/// with its columns, g = a(...), c' = f c + i g, h' = o a(c'). Gates stand in Keras's order i f c o. Fill it by elman_lstm_config_init, then change what you want; setting every field
+/// by hand leaves fields of later versions unset. It is only read during a call; keep or discard it afterwards.
+typedef struct {
+    /// Bytes of this struct that are filled; set by elman_lstm_config_init.
+    size_t struct_size;
+    /// Outputs a step, at least 1.
+    size_t units;
+    /// The function a: tanh (the default) or any other but softmax.
+    elman_activation activation;
+    /// 1: a bias is added (the default).
+    uint8_t use_bias;
+    /// 1: the layer gives every step's output; 0: the last one's (the default). A cell ignores it.
+    uint8_t return_sequences;
+    /// 1: the layer walks the time axis from its end, padding included, and its outputs stay in processing order;
+    /// default 0. A cell ignores it.
+    uint8_t go_backwards;
+    /// 1: the last states are the next call's first ones, until elman_sequential_reset_states; default 0. A cell ignores
+    /// it.
+    uint8_t stateful;
+    /// 1: a masked step gives zeros; 0: it repeats the previous output (the default). A cell ignores it.
+    uint8_t zero_output_for_mask;
+    /// Which driver walks the steps; the results have the same bits. A cell ignores it.
+    elman_unroll unroll;
+    /// Share of the inputs dropped in training, 0 to 1; default 0.
+    float dropout;
+    /// Share of the state dropped in training, 0 to 1; default 0.
+    float recurrent_dropout;
+    /// How the kernel [input, 4 units] starts; default glorot-uniform.
+    elman_initializer kernel_initializer;
+    /// How the recurrent kernel [units, 4 units] starts; default orthogonal with gain 1.
+    elman_initializer recurrent_initializer;
+    /// How the bias [1, 4 units] starts; default zeros.
+    elman_initializer bias_initializer;
+    /// The function s of the gates: sigmoid (the default) or any other but softmax.
+    elman_activation recurrent_activation;
+    /// 1: the bias of the forget gate starts at one (the default).
+    uint8_t unit_forget_bias;
+} elman_lstm_config;
+
+/// How a Bidirectional layer joins its two halves: one of the ELMAN_MERGE_MODE_ constants.
+typedef uint32_t elman_merge_mode;
+
+/// What a GRU layer or cell is: z, r = s(x W + b + h U), each with its
+/// columns, n = a(x Wn + bn + r (h Un + brn)) or, with reset_after 0, a(x Wn + bn + (r h) Un), h' = z h + (1 - z) n. Gates
+/// stand in Keras's order z r h. Fill it by elman_gru_config_init, then change what you want; setting every field
+/// by hand leaves fields of later versions unset. It is only read during a call; keep or discard it afterwards.
+typedef struct {
+    /// Bytes of this struct that are filled; set by elman_gru_config_init.
+    size_t struct_size;
+    /// Outputs a step, at least 1.
+    size_t units;
+    /// The function a: tanh (the default) or any other but softmax.
+    elman_activation activation;
+    /// 1: a bias is added (the default).
+    uint8_t use_bias;
+    /// 1: the layer gives every step's output; 0: the last one's (the default). A cell ignores it.
+    uint8_t return_sequences;
+    /// 1: the layer walks the time axis from its end, padding included, and its outputs stay in processing order;
+    /// default 0. A cell ignores it.
+    uint8_t go_backwards;
+    /// 1: the last states are the next call's first ones, until elman_sequential_reset_states; default 0. A cell ignores
+    /// it.
+    uint8_t stateful;
+    /// 1: a masked step gives zeros; 0: it repeats the previous output (the default). A cell ignores it.
+    uint8_t zero_output_for_mask;
+    /// Which driver walks the steps; the results have the same bits. A cell ignores it.
+    elman_unroll unroll;
+    /// Share of the inputs dropped in training, 0 to 1; default 0.
+    float dropout;
+    /// Share of the state dropped in training, 0 to 1; default 0.
+    float recurrent_dropout;
+    /// How the kernel [input, 3 units] starts; default glorot-uniform.
+    elman_initializer kernel_initializer;
+    /// How the recurrent kernel [units, 3 units] starts; default orthogonal with gain 1.
+    elman_initializer recurrent_initializer;
+    /// How the bias [1, 3 units], with reset_after [2, 3 units] (the
+    /// input's row, then the recurrent one), starts; default zeros.
+    elman_initializer bias_initializer;
+    /// The function s of the gates: sigmoid (the default) or any other but softmax.
+    elman_activation recurrent_activation;
+    /// 1: the reset gate works after the recurrent product (the default); 0: before it.
+    uint8_t reset_after;
+} elman_gru_config;
+
 /// What masked or missing steps leave behind: one of the ELMAN_PADDING_ constants.
 typedef uint32_t elman_padding;
 
@@ -263,9 +358,6 @@ typedef struct {
     /// Elements of final_state: elman_sequential_state_len.
     size_t final_state_len;
 } elman_run_options;
-
-/// How a Bidirectional layer joins its two halves: one of the ELMAN_MERGE_MODE_ constants.
-typedef uint32_t elman_merge_mode;
 
 /// What moves the weights: one of the ELMAN_OPTIMIZER_ constants. Formulas and defaults are Keras's.
 typedef uint32_t elman_optimizer;
@@ -495,6 +587,16 @@ enum {
     ELMAN_ACTIVATION_SIGMOID = 3,
     /// exp(x_i) / (the sum of exp(x_j) over the row); dense layers only.
     ELMAN_ACTIVATION_SOFTMAX = 4,
+    /// x/6 + 1/2, clipped to 0 and 1: Keras 3's hard_sigmoid.
+    ELMAN_ACTIVATION_HARD_SIGMOID = 5,
+    /// x/5 + 1/2, clipped to 0 and 1: what Keras 1 and 2 called hard_sigmoid.
+    ELMAN_ACTIVATION_HARD_SIGMOID_KERAS2 = 6,
+    /// log(1 + exp(x)).
+    ELMAN_ACTIVATION_SOFTPLUS = 7,
+    /// x where it is not negative, exp(x) - 1 elsewhere.
+    ELMAN_ACTIVATION_ELU = 8,
+    /// x where it is not negative, x/5 elsewhere: Keras's leaky_relu.
+    ELMAN_ACTIVATION_LEAKY_RELU = 9,
 };
 
 /// The values of elman_unroll.
@@ -771,6 +873,201 @@ elman_status elman_simple_rnn_cell_set_weight(elman_simple_rnn_cell *cell,
 ///
 /// Threads: the cell must not be in use by another thread.
 ELMAN_API void elman_simple_rnn_cell_free(elman_simple_rnn_cell *cell);
+
+/// Fills `config` with Keras's defaults for a layer of `units` outputs.
+///
+/// struct_size is `sizeof *config` as your compiler sees it: no more bytes than that are written, so programs compiled
+/// against an older header meet a newer library safely, and the other way round.
+///
+/// Fails with INVALID_ARGUMENT where units is 0 or struct_size does not even hold struct_size and units.
+///
+/// Threads: any.
+ELMAN_API
+elman_status elman_lstm_config_init(elman_lstm_config *config,
+                                    size_t struct_size,
+                                    size_t units);
+
+/// Adds an LSTM layer; its input must be a sequence, so the recurrent layer below must have return_sequences set.
+/// Its states are h [batch, units], then c [batch, units], wherever states of layers stand one after another.
+///
+/// Fails like elman_sequential_add_simple_rnn; the network is unchanged then.
+///
+/// Threads: the network must not be in use by another thread.
+ELMAN_API
+elman_status elman_sequential_add_lstm(elman_sequential *network,
+                                       const elman_lstm_config *config);
+
+/// Adds an LSTM layer that runs in both directions, each with weights of its own, and joins the two outputs; the
+/// configuration is both halves'. The forward half's states stand before the backward half's.
+///
+/// Fails like elman_sequential_add_bidirectional.
+///
+/// Threads: the network must not be in use by another thread.
+ELMAN_API
+elman_status elman_sequential_add_bidirectional_lstm(elman_sequential *network,
+                                                     const elman_lstm_config *config,
+                                                     elman_merge_mode merge_mode);
+
+/// Makes a cell for rows of `input_size` features, with initial weights that depend on nothing but the configuration,
+/// input_size and seed: the same ones on every machine.
+///
+/// On success *out is the new cell, and yours to free.
+///
+/// Fails like elman_simple_rnn_cell_new.
+///
+/// Threads: any.
+ELMAN_API
+elman_status elman_lstm_cell_new(const elman_lstm_config *config,
+                                 size_t input_size,
+                                 uint64_t seed,
+                                 elman_lstm_cell **out);
+
+/// One step for `batch` rows: i, f, o = s(x W + b + h U), g = a(...), c_next = f c + i g, h_next = o a(c_next).
+///
+/// x is [batch, input_size]; h, c, h_next and c_next are [batch, units]. h_next may be the very same array as h, and c_next
+/// as c, which steps in place; any other overlap of an output is an error. It allocates nothing that outlives the call, and
+/// the bits of a row are those of the same row in a network's LSTM layer, whatever the batch.
+///
+/// Fails with INVALID_ARGUMENT (batch is 0, an overflowed product), LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
+///
+/// Threads: any number at once on one cell.
+ELMAN_API
+elman_status elman_lstm_cell_step(const elman_lstm_cell *cell,
+                                  const float *x,
+                                  size_t x_len,
+                                  const float *h,
+                                  size_t h_len,
+                                  const float *c,
+                                  size_t c_len,
+                                  size_t batch,
+                                  float *h_next,
+                                  size_t h_next_len,
+                                  float *c_next,
+                                  size_t c_next_len);
+
+/// Copies a weight of the cell to `values`: ELMAN_WEIGHT_KERNEL [input_size, 4 units], ELMAN_WEIGHT_RECURRENT_KERNEL
+/// [units, 4 units] or ELMAN_WEIGHT_BIAS [4 units], in Keras's layout and order of gates. len is the number of
+/// elements of that shape.
+///
+/// Fails with INVALID_ARGUMENT (an unknown weight, or one that the cell does not have), LENGTH_MISMATCH.
+///
+/// Threads: any number at once on one cell.
+ELMAN_API
+elman_status elman_lstm_cell_get_weight(const elman_lstm_cell *cell,
+                                        elman_weight which,
+                                        float *values,
+                                        size_t len);
+
+/// Replaces a weight of the cell by a copy of `values`; shapes as in elman_lstm_cell_get_weight.
+///
+/// Fails with INVALID_ARGUMENT (an unknown weight, or one that the cell does not have), LENGTH_MISMATCH, OUT_OF_MEMORY;
+/// the cell is unchanged then.
+///
+/// Threads: the cell must not be in use by another thread.
+ELMAN_API
+elman_status elman_lstm_cell_set_weight(elman_lstm_cell *cell,
+                                        elman_weight which,
+                                        const float *values,
+                                        size_t len);
+
+/// Frees a cell. NULL is fine; a second time is not.
+///
+/// Threads: the cell must not be in use by another thread.
+ELMAN_API void elman_lstm_cell_free(elman_lstm_cell *cell);
+
+/// Fills `config` with Keras's defaults for a layer of `units` outputs.
+///
+/// struct_size is `sizeof *config` as your compiler sees it: no more bytes than that are written, so programs compiled
+/// against an older header meet a newer library safely, and the other way round.
+///
+/// Fails with INVALID_ARGUMENT where units is 0 or struct_size does not even hold struct_size and units.
+///
+/// Threads: any.
+ELMAN_API
+elman_status elman_gru_config_init(elman_gru_config *config,
+                                   size_t struct_size,
+                                   size_t units);
+
+/// Adds a GRU layer; its input must be a sequence, so the recurrent layer below must have return_sequences set.
+/// Its state is h [batch, units].
+///
+/// Fails like elman_sequential_add_simple_rnn; the network is unchanged then.
+///
+/// Threads: the network must not be in use by another thread.
+ELMAN_API
+elman_status elman_sequential_add_gru(elman_sequential *network,
+                                      const elman_gru_config *config);
+
+/// Adds a GRU layer that runs in both directions, each with weights of its own, and joins the two outputs; the
+/// configuration is both halves'. The forward half's states stand before the backward half's.
+///
+/// Fails like elman_sequential_add_bidirectional.
+///
+/// Threads: the network must not be in use by another thread.
+ELMAN_API
+elman_status elman_sequential_add_bidirectional_gru(elman_sequential *network,
+                                                    const elman_gru_config *config,
+                                                    elman_merge_mode merge_mode);
+
+/// Makes a cell for rows of `input_size` features, with initial weights that depend on nothing but the configuration,
+/// input_size and seed: the same ones on every machine.
+///
+/// On success *out is the new cell, and yours to free.
+///
+/// Fails like elman_simple_rnn_cell_new.
+///
+/// Threads: any.
+ELMAN_API
+elman_status elman_gru_cell_new(const elman_gru_config *config,
+                                size_t input_size,
+                                uint64_t seed,
+                                elman_gru_cell **out);
+
+/// One step for `batch` rows, as elman_simple_rnn_cell_step: x is [batch, input_size], h and h_next are [batch, units], and
+/// h_next may be the very same array as h.
+///
+/// Fails with INVALID_ARGUMENT (batch is 0, an overflowed product), LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
+///
+/// Threads: any number at once on one cell.
+ELMAN_API
+elman_status elman_gru_cell_step(const elman_gru_cell *cell,
+                                 const float *x,
+                                 size_t x_len,
+                                 const float *h,
+                                 size_t h_len,
+                                 size_t batch,
+                                 float *h_next,
+                                 size_t h_next_len);
+
+/// Copies a weight of the cell to `values`: ELMAN_WEIGHT_KERNEL [input_size, 3 units], ELMAN_WEIGHT_RECURRENT_KERNEL
+/// [units, 3 units] or ELMAN_WEIGHT_BIAS [3 units, with reset_after 2 x 3 units], in Keras's layout and order of gates. len is the number of
+/// elements of that shape.
+///
+/// Fails with INVALID_ARGUMENT (an unknown weight, or one that the cell does not have), LENGTH_MISMATCH.
+///
+/// Threads: any number at once on one cell.
+ELMAN_API
+elman_status elman_gru_cell_get_weight(const elman_gru_cell *cell,
+                                       elman_weight which,
+                                       float *values,
+                                       size_t len);
+
+/// Replaces a weight of the cell by a copy of `values`; shapes as in elman_gru_cell_get_weight.
+///
+/// Fails with INVALID_ARGUMENT (an unknown weight, or one that the cell does not have), LENGTH_MISMATCH, OUT_OF_MEMORY;
+/// the cell is unchanged then.
+///
+/// Threads: the cell must not be in use by another thread.
+ELMAN_API
+elman_status elman_gru_cell_set_weight(elman_gru_cell *cell,
+                                       elman_weight which,
+                                       const float *values,
+                                       size_t len);
+
+/// Frees a cell. NULL is fine; a second time is not.
+///
+/// Threads: the cell must not be in use by another thread.
+ELMAN_API void elman_gru_cell_free(elman_gru_cell *cell);
 
 /// Fills `options` with defaults: nothing masked, no initial states given and no final ones asked for, which
 /// is what predict does.

@@ -84,12 +84,12 @@ mod tape;
 #[cfg(feature = "training")]
 mod training;
 
-pub use cell::SimpleRnnCell;
+pub use cell::{GruCell, LstmCell, SimpleRnnCell};
 pub use dispatch::{Isa, isa};
 pub use error::{Error, Result};
 pub use layers::{
-    Activation, Bidirectional, Dense, Dropout, Embedding, Initializer, Layer, Masking, MergeMode, SimpleRnn,
-    Unroll, Variable, Weight,
+    Activation, Bidirectional, Dense, Dropout, Embedding, Gru, Initializer, Layer, Lstm, Masking, MergeMode,
+    Recurrent, SimpleRnn, Unroll, Variable, Weight,
 };
 pub use sequence::activate;
 pub use sequential::{Input, Padding, RunOptions, Sequential, WeightBytes};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::dispatch::kernels;
 use crate::error::{Error, Result};
 use crate::layers::{
-    Bidirectional, BuiltLayer, Layer, MergeMode, Shape, SimpleRnn, Unroll, Variable, Variables, Weight,
+    Bidirectional, BuiltLayer, Layer, MergeMode, Shape, Unroll, Variable, Variables, Weight,
 };
 use crate::memory::{check_len, checked_product, with_room, zeros};
 use crate::process::ForkLock;
@@ -87,7 +87,7 @@ impl Kept {
 
     /// Keeps what a call of `model` has put into `next`.
     pub(crate) fn keep(&mut self, model: &Sequential, rows: usize) -> Result<()> {
-        for (_, _, here) in model.kept_directions(rows)? {
+        for (_, _, here) in model.kept_arrays(rows)? {
             self.states[here.clone()].copy_from_slice(&self.next[here]);
         }
         self.batch = rows;
@@ -627,18 +627,18 @@ impl Sequential {
         Ok(kept)
     }
 
-    /// Each direction of a recurrent layer that keeps its states: its number among all directions, its units, and where
-    /// among the states of `rows` rows its own are.
-    pub(crate) fn kept_directions(
+    /// Each array of states that a stateful layer keeps: its number among all, its units, and where among the states of `rows`
+    /// rows its own are.
+    pub(crate) fn kept_arrays(
         &self,
         rows: usize,
     ) -> Result<impl Iterator<Item = (usize, usize, Range<usize>)>> {
         let mut base = 0;
-        let directions = self.network("states")?.recurrent().enumerate();
-        Ok(directions.filter_map(move |(direction, (layer, rnn))| {
-            let here = base..base + rows * rnn.units();
+        let arrays = self.network("states")?.state_arrays().enumerate();
+        Ok(arrays.filter_map(move |(array, (layer, units))| {
+            let here = base..base + rows * units;
             base = here.end;
-            self.layers[layer].is_stateful().then_some((direction, rnn.units(), here))
+            self.layers[layer].is_stateful().then_some((array, units, here))
         }))
     }
 
@@ -807,17 +807,11 @@ impl Sequential {
 }
 
 fn driver(layer: &Layer) -> &'static str {
-    match layer {
-        Layer::SimpleRnn(rnn) | Layer::Bidirectional(Bidirectional { layer: rnn, .. }) => driver_of(rnn),
-        _ => "",
-    }
-}
-
-fn driver_of(rnn: &SimpleRnn) -> &'static str {
-    match rnn.unroll {
-        Unroll::Auto => "unrolled (auto)",
-        Unroll::Looped => "looped",
-        Unroll::Unrolled => "unrolled",
+    match layer.recurrent().map(|rnn| rnn.options().unroll) {
+        Some(Unroll::Auto) => "unrolled (auto)",
+        Some(Unroll::Looped) => "looped",
+        Some(Unroll::Unrolled) => "unrolled",
+        None => "",
     }
 }
 

@@ -6,12 +6,13 @@ use std::fs;
 use std::path::Path;
 
 /// The files with C items, in the order of the header.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 15] = [
     "status.rs",
     "library.rs",
     "enums.rs",
     "config.rs",
     "cell.rs",
+    "gated.rs",
     "options.rs",
     "sequential.rs",
     "files.rs",

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::error::{Error, Result};
 pub(crate) use crate::kernels::activation::Function;
+pub(crate) use crate::kernels::cells::gru::RESET_GATES;
+pub(crate) use crate::kernels::cells::{gate_column, gate_columns, gru, lstm};
 #[cfg(feature = "training")]
 pub(crate) use crate::kernels::gradient::{LIFT, Outer, SQUARE_LANES, even_split};
 pub(crate) use crate::kernels::tile::{Block, Finish};
@@ -61,6 +63,17 @@ pub(crate) type StepsFn = unsafe fn(&Block, &[usize]);
 /// (function, values, rows, columns, stride); the safety contract is `kernels::elementwise::apply`'s.
 pub(crate) type ApplyFn = unsafe fn(Function, *mut f32, usize, usize, usize);
 
+/// Carries out a step of an LSTM; the safety contract is `kernels::cells::lstm::step`'s.
+pub(crate) type LstmFn = unsafe fn(&lstm::Step);
+#[cfg(feature = "training")]
+/// Carries out a step of an LSTM backwards; the safety contract is `kernels::cells::lstm::back`'s.
+pub(crate) type LstmBackFn = unsafe fn(&lstm::Back);
+/// Carries out (a half of) a step of a GRU; the safety contract is that of its namesake in `kernels::cells::gru`.
+pub(crate) type GruFn = unsafe fn(&gru::Step);
+#[cfg(feature = "training")]
+/// Carries out (a part of) a step of a GRU backwards; the safety contract is that of its namesake in
+/// `kernels::cells::gru`.
+pub(crate) type GruBackFn = unsafe fn(&gru::Back);
 #[cfg(feature = "training")]
 /// Carries out an [`Outer`]; the safety contract is `kernels::gradient::outer`'s.
 pub(crate) type OuterFn = unsafe fn(&Outer);
@@ -86,6 +99,20 @@ pub(crate) struct KernelSet {
     pub(crate) steps_abreast: StepsFn,
     pub(crate) apply: ApplyFn,
     pub(crate) apply_state: ApplyFn,
+    pub(crate) lstm: LstmFn,
+    #[cfg(feature = "training")]
+    pub(crate) lstm_back: LstmBackFn,
+    pub(crate) gru: GruFn,
+    /// The halves of a step with reset before.
+    pub(crate) gru_reset: GruFn,
+    pub(crate) gru_update: GruFn,
+    #[cfg(feature = "training")]
+    pub(crate) gru_back: GruBackFn,
+    #[cfg(feature = "training")]
+    /// All of a step backwards with reset before but r, and then r.
+    pub(crate) gru_back_update: GruBackFn,
+    #[cfg(feature = "training")]
+    pub(crate) gru_back_reset: GruBackFn,
     #[cfg(feature = "training")]
     pub(crate) outer: OuterFn,
     /// By vectors in the panel, less one: the most rows of a tile of `outer`.

@@ -32,6 +32,7 @@ macro_rules! shells {
             #[cfg(feature = "training")]
             use crate::dispatch::Outer;
             use crate::dispatch::{Block, Function, MAX_WIDTH, StepsFn};
+            use crate::kernels::cells::{gru, lstm};
             #[cfg(feature = "training")]
             use crate::kernels::gradient;
             use crate::kernels::{elementwise, tile};
@@ -61,6 +62,65 @@ macro_rules! shells {
             ) {
                 // SAFETY: the features, which the token stands for, and the arrays: the caller's promise.
                 unsafe { elementwise::apply::<_, STATE>($token, function, values, rows, columns, stride) }
+            }
+
+            /// # Safety
+            /// The CPU must have the features of the shell; otherwise as `lstm::step`.
+            $(#[$features])?
+            unsafe fn lstm(step: &lstm::Step) {
+                // SAFETY: the caller's promise.
+                unsafe { lstm::step($token, step) }
+            }
+
+            #[cfg(feature = "training")]
+            /// # Safety
+            /// The CPU must have the features of the shell; otherwise as `lstm::back`.
+            $(#[$features])?
+            unsafe fn lstm_back(back: &lstm::Back) {
+                // SAFETY: the caller's promise.
+                unsafe { lstm::back($token, back) }
+            }
+
+            /// # Safety
+            /// The CPU must have the features of the shell; otherwise as `gru::step`.
+            $(#[$features])?
+            unsafe fn gru(step: &gru::Step) {
+                // SAFETY: the caller's promise.
+                unsafe { gru::step($token, step) }
+            }
+
+            /// # Safety
+            /// The CPU must have the features of the shell; otherwise as `gru::reset`.
+            $(#[$features])?
+            unsafe fn gru_reset(step: &gru::Step) {
+                // SAFETY: the caller's promise.
+                unsafe { gru::reset($token, step) }
+            }
+
+            /// # Safety
+            /// The CPU must have the features of the shell; otherwise as `gru::update`.
+            $(#[$features])?
+            unsafe fn gru_update(step: &gru::Step) {
+                // SAFETY: the caller's promise.
+                unsafe { gru::update($token, step) }
+            }
+
+            #[cfg(feature = "training")]
+            /// # Safety
+            /// The CPU must have the features of the shell; otherwise as `gru::back`.
+            $(#[$features])?
+            unsafe fn gru_back<const BEFORE: bool>(back: &gru::Back) {
+                // SAFETY: the caller's promise.
+                unsafe { gru::back($token, back, BEFORE) }
+            }
+
+            #[cfg(feature = "training")]
+            /// # Safety
+            /// The CPU must have the features of the shell; otherwise as `gru::back_reset`.
+            $(#[$features])?
+            unsafe fn gru_back_reset(back: &gru::Back) {
+                // SAFETY: the caller's promise.
+                unsafe { gru::back_reset($token, back) }
             }
 
             #[cfg(feature = "training")]
@@ -112,6 +172,18 @@ macro_rules! shells {
                 steps_abreast: steps::<{ WIDTH * $abreast }, true>,
                 apply: apply::<false>,
                 apply_state: apply::<true>,
+                lstm,
+                #[cfg(feature = "training")]
+                lstm_back,
+                gru,
+                gru_reset,
+                gru_update,
+                #[cfg(feature = "training")]
+                gru_back: gru_back::<false>,
+                #[cfg(feature = "training")]
+                gru_back_update: gru_back::<true>,
+                #[cfg(feature = "training")]
+                gru_back_reset,
                 #[cfg(feature = "training")]
                 outer,
                 #[cfg(feature = "training")]

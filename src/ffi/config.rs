@@ -308,7 +308,7 @@ pub(super) unsafe fn read_embedding(config: *const elman_embedding_config) -> Re
 }
 
 impl elman_initializer {
-    fn read(self, what: &str) -> Result<Initializer, Failure> {
+    pub(super) fn read(self, what: &str) -> Result<Initializer, Failure> {
         let Self { kind, a, b } = self;
         Ok(match kind {
             ELMAN_INITIALIZER_ZEROS => Initializer::Zeros,

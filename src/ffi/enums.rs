@@ -21,6 +21,16 @@ pub const ELMAN_ACTIVATION_RELU: elman_activation = elman_activation(2);
 pub const ELMAN_ACTIVATION_SIGMOID: elman_activation = elman_activation(3);
 /// exp(x_i) / (the sum of exp(x_j) over the row); dense layers only.
 pub const ELMAN_ACTIVATION_SOFTMAX: elman_activation = elman_activation(4);
+/// x/6 + 1/2, clipped to 0 and 1: Keras 3's hard_sigmoid.
+pub const ELMAN_ACTIVATION_HARD_SIGMOID: elman_activation = elman_activation(5);
+/// x/5 + 1/2, clipped to 0 and 1: what Keras 1 and 2 called hard_sigmoid.
+pub const ELMAN_ACTIVATION_HARD_SIGMOID_KERAS2: elman_activation = elman_activation(6);
+/// log(1 + exp(x)).
+pub const ELMAN_ACTIVATION_SOFTPLUS: elman_activation = elman_activation(7);
+/// x where it is not negative, exp(x) - 1 elsewhere.
+pub const ELMAN_ACTIVATION_ELU: elman_activation = elman_activation(8);
+/// x where it is not negative, x/5 elsewhere: Keras's leaky_relu.
+pub const ELMAN_ACTIVATION_LEAKY_RELU: elman_activation = elman_activation(9);
 
 /// Which driver walks the steps of a recurrent layer: one of the ELMAN_UNROLL_ constants. The results have the same
 /// bits.
@@ -102,6 +112,11 @@ impl elman_activation {
             ELMAN_ACTIVATION_RELU => Activation::Relu,
             ELMAN_ACTIVATION_SIGMOID => Activation::Sigmoid,
             ELMAN_ACTIVATION_SOFTMAX => Activation::Softmax,
+            ELMAN_ACTIVATION_HARD_SIGMOID => Activation::HardSigmoid,
+            ELMAN_ACTIVATION_HARD_SIGMOID_KERAS2 => Activation::HardSigmoidKeras2,
+            ELMAN_ACTIVATION_SOFTPLUS => Activation::Softplus,
+            ELMAN_ACTIVATION_ELU => Activation::Elu,
+            ELMAN_ACTIVATION_LEAKY_RELU => Activation::LeakyRelu,
             elman_activation(other) => return Err(unknown("activation", other)),
         })
     }

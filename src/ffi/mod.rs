@@ -32,6 +32,7 @@ mod examples;
 mod files;
 #[cfg(feature = "training")]
 mod fit;
+mod gated;
 mod library;
 mod options;
 mod raw;
@@ -55,6 +56,7 @@ pub use examples::*;
 pub use files::*;
 #[cfg(feature = "training")]
 pub use fit::*;
+pub use gated::*;
 pub use library::*;
 pub use options::*;
 pub use sequential::*;

@@ -243,7 +243,7 @@ pub unsafe extern "C" fn elman_sequential_add_masking(
 
 /// # Safety
 /// As for [`unshared`].
-unsafe fn add(
+pub(super) unsafe fn add(
     network: *mut elman_sequential,
     layer: impl FnOnce() -> Result<Layer, Failure>,
 ) -> elman_status {

@@ -131,9 +131,9 @@ impl Trainer {
         let slots = self.slots();
         let shapes = shapes(model, "save")?;
         let states = if model.is_stateful() { model.states()? } else { None };
-        let directions =
-            states.as_ref().map_or(Ok(0), |&(rows, _)| model.kept_directions(rows).map(Iterator::count))?;
-        let more = shapes.len().saturating_mul(slots.len()).saturating_add(directions);
+        let arrays =
+            states.as_ref().map_or(Ok(0), |&(rows, _)| model.kept_arrays(rows).map(Iterator::count))?;
+        let more = shapes.len().saturating_mul(slots.len()).saturating_add(arrays);
         let mut tensors = model::weights(model, "save", more)?;
         for (slot, values) in slots.iter().enumerate() {
             let mut rest = &values[..];
@@ -305,7 +305,7 @@ fn named(name: &str) -> Option<(usize, Weight)> {
 
 /// The states of `rows` rows as tensors.
 fn push_states(tensors: &mut Vec<Tensor<'_>>, model: &Sequential, rows: usize, states: &[f32]) -> Result<()> {
-    for (direction, units, here) in model.kept_directions(rows)? {
+    for (array, units, here) in model.kept_arrays(rows)? {
         let mut values = zeros(here.len())?;
         values.copy_from_slice(&states[here]);
         if let Some(value) = values.iter().find(|value| !value.is_finite()) {
@@ -313,7 +313,7 @@ fn push_states(tensors: &mut Vec<Tensor<'_>>, model: &Sequential, rows: usize, s
                 "save: the states that the model keeps hold {value}; set or reset them first"
             )));
         }
-        tensors.push(Tensor { name: Name::State(direction), shape: [rows, units], values: values.into() });
+        tensors.push(Tensor { name: Name::State(array), shape: [rows, units], values: values.into() });
     }
     Ok(())
 }
@@ -321,10 +321,10 @@ fn push_states(tensors: &mut Vec<Tensor<'_>>, model: &Sequential, rows: usize, s
 /// Where in the file the states of `rows` rows lie. Nothing is allocated by their number.
 fn find_states(tensors: &mut Tensors<'_>, model: &Sequential, rows: usize) -> Result<Vec<u64>> {
     model.state_len(rows).map_err(|error| prefixed(as_bad_format(error), "state_rows"))?;
-    let directions = model.kept_directions(rows)?;
-    let mut places = with_room(model.kept_directions(rows)?.count())?;
-    for (direction, units, _) in directions {
-        places.push(tensors.find(Name::State(direction), [rows, units])?);
+    let arrays = model.kept_arrays(rows)?;
+    let mut places = with_room(model.kept_arrays(rows)?.count())?;
+    for (array, units, _) in arrays {
+        places.push(tensors.find(Name::State(array), [rows, units])?);
     }
     Ok(places)
 }
@@ -336,10 +336,10 @@ fn read_states<R: Read + Seek>(
     places: &[u64],
 ) -> Result<Kept> {
     let mut states = zeros(model.state_len(rows)?)?;
-    for ((direction, _, here), &at) in model.kept_directions(rows)?.zip(places) {
+    for ((array, _, here), &at) in model.kept_arrays(rows)?.zip(places) {
         source.floats(at, &mut states[here.clone()])?;
         if let Some(value) = states[here].iter().find(|value| !value.is_finite()) {
-            return Err(bad(format_args!("tensor \"{}\" holds {value}", Name::State(direction))));
+            return Err(bad(format_args!("tensor \"{}\" holds {value}", Name::State(array))));
         }
     }
     model.kept_of(rows, &states)

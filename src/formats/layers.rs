@@ -9,15 +9,18 @@
 //! {"type": "simple_rnn", "units": 64, "activation": "tanh", "use_bias": true, "return_sequences": false,
 //!  "go_backwards": false, "stateful": false, "zero_output_for_mask": false, "unroll": "auto", "dropout": 0.0,
 //!  "recurrent_dropout": 0.0}
+//! {"type": "lstm", "units": 64, "recurrent_activation": "sigmoid", "unit_forget_bias": true}
+//! {"type": "gru", "units": 64, "recurrent_activation": "sigmoid", "reset_after": true}
 //! {"type": "bidirectional", "merge_mode": "concat", "simple_rnn": {"units": 64}}
 //! {"type": "dense", "units": 1, "activation": "linear", "use_bias": true}
 //! {"type": "dropout", "rate": 0.5}
 //! ```
 //!
 //! The values above are the defaults (Keras's), taken where a field is missing; `vocabulary`, `size`, `units`
-//! and `rate` have none. `simple_rnn` in a bidirectional layer has the fields of a `simple_rnn` layer without
-//! `type`. `activation` is `linear`, `tanh`, `relu`, `sigmoid` or, in a dense layer, `softmax`; `unroll` is
-//! `auto`, `looped` or `unrolled`; `merge_mode` is `concat`, `sum`, `mul`, `ave` or `none`. An unknown field,
+//! and `rate` have none. `lstm` and `gru` have the fields of `simple_rnn` besides. A bidirectional layer has one
+//! of `simple_rnn`, `lstm` and `gru`, with the fields of such a layer without `type`. `activation` and
+//! `recurrent_activation` are `linear`, `tanh`, `relu`, `sigmoid`, `hard_sigmoid`, `hard_sigmoid_keras2`,
+//! `softplus`, `elu`, `leaky_relu` or, in a dense layer, `softmax`; `unroll` is `auto`, `looped` or `unrolled`; `merge_mode` is `concat`, `sum`, `mul`, `ave` or `none`. An unknown field,
 //! type or name is an error, and so is a field that is there twice. `return_state`, which earlier versions
 //! wrote, is read and means nothing: a run that wants the final states asks for them.
 
@@ -29,7 +32,8 @@ use super::json::{self, Json, Quoted};
 use super::{bad, prefixed};
 use crate::error::Result;
 use crate::layers::{
-    Activation, Bidirectional, Dense, Dropout, Embedding, Layer, Masking, MergeMode, SimpleRnn, Unroll,
+    Activation, Bidirectional, Dense, Dropout, Embedding, Gru, Layer, Lstm, Masking, MergeMode, Options,
+    Recurrent, SimpleRnn, Unroll,
 };
 use crate::memory::with_room;
 use crate::sequential::{MOST_LAYERS, Sequential};
@@ -123,12 +127,22 @@ impl Serialize for Objects<'_> {
     }
 }
 
+/// The kinds of recurrent layers.
+#[derive(Clone, Copy)]
+enum Kind {
+    SimpleRnn,
+    Lstm,
+    Gru,
+}
+
 #[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum LayerType {
     Embedding,
     Masking,
     SimpleRnn,
+    Lstm,
+    Gru,
     Bidirectional,
     Dense,
     Dropout,
@@ -158,8 +172,11 @@ object! {
         mask_value: f32,
         merge_mode: MergeMode,
         simple_rnn: Box<LayerObject>,
+        lstm: Box<LayerObject>,
+        gru: Box<LayerObject>,
         units: usize,
         activation: Activation,
+        recurrent_activation: Activation,
         use_bias: bool,
         return_sequences: bool,
         return_state: bool,
@@ -169,6 +186,8 @@ object! {
         unroll: Unroll,
         dropout: f32,
         recurrent_dropout: f32,
+        unit_forget_bias: bool,
+        reset_after: bool,
         rate: f32,
     }
 }
@@ -195,11 +214,11 @@ impl LayerObject {
                 Embedding::new(vocabulary, size).mask_zero(self.mask_zero.take().unwrap_or(false)).into()
             }
             LayerType::Masking => Masking::new(self.mask_value.take().unwrap_or(0.0)).into(),
-            LayerType::SimpleRnn => self.take_rnn()?.into(),
+            LayerType::SimpleRnn => self.take_rnn(Kind::SimpleRnn)?.into(),
+            LayerType::Lstm => self.take_rnn(Kind::Lstm)?.into(),
+            LayerType::Gru => self.take_rnn(Kind::Gru)?.into(),
             LayerType::Bidirectional => {
-                let mut inner = needed(&mut self.simple_rnn, "simple_rnn")?;
-                let layer = Bidirectional::new(inner.take_rnn()?);
-                inner.finish()?;
+                let layer = Bidirectional::new(self.take_inner()?);
                 layer.merge_mode(self.merge_mode.take().unwrap_or_default()).into()
             }
             LayerType::Dense => Dense::new(needed(&mut self.units, "units")?)
@@ -212,18 +231,62 @@ impl LayerObject {
         Ok(layer)
     }
 
-    fn take_rnn(&mut self) -> Result<SimpleRnn> {
+    /// The layer inside a bidirectional one.
+    fn take_inner(&mut self) -> Result<Recurrent> {
+        let inner = [
+            (Kind::SimpleRnn, self.simple_rnn.take()),
+            (Kind::Lstm, self.lstm.take()),
+            (Kind::Gru, self.gru.take()),
+        ];
+        let mut found = inner.into_iter().filter_map(|(kind, object)| Some((kind, object?)));
+        match (found.next(), found.next()) {
+            (Some((kind, mut object)), None) => {
+                let layer = object.take_rnn(kind)?;
+                object.finish()?;
+                Ok(layer)
+            }
+            (None, _) => Err(bad("missing field `simple_rnn`, `lstm` or `gru`")),
+            (Some(_), Some(_)) => {
+                Err(bad("a bidirectional layer has one of `simple_rnn`, `lstm` and `gru`, got several"))
+            }
+        }
+    }
+
+    fn take_rnn(&mut self, kind: Kind) -> Result<Recurrent> {
+        let options = self.take_options()?;
+        let gates = |object: &mut Self| object.recurrent_activation.take().unwrap_or(Activation::Sigmoid);
+        Ok(match kind {
+            Kind::SimpleRnn => SimpleRnn { options }.into(),
+            Kind::Lstm => Lstm {
+                options,
+                recurrent_activation: gates(self),
+                unit_forget_bias: self.unit_forget_bias.take().unwrap_or(true),
+            }
+            .into(),
+            Kind::Gru => Gru {
+                options,
+                recurrent_activation: gates(self),
+                reset_after: self.reset_after.take().unwrap_or(true),
+            }
+            .into(),
+        })
+    }
+
+    fn take_options(&mut self) -> Result<Options> {
         self.return_state = None;
-        Ok(SimpleRnn::new(needed(&mut self.units, "units")?)
-            .activation(self.activation.take().unwrap_or_default())
-            .use_bias(self.use_bias.take().unwrap_or(true))
-            .return_sequences(self.return_sequences.take().unwrap_or(false))
-            .go_backwards(self.go_backwards.take().unwrap_or(false))
-            .stateful(self.stateful.take().unwrap_or(false))
-            .zero_output_for_mask(self.zero_output_for_mask.take().unwrap_or(false))
-            .unroll(self.unroll.take().unwrap_or_default())
-            .dropout(self.dropout.take().unwrap_or(0.0))
-            .recurrent_dropout(self.recurrent_dropout.take().unwrap_or(0.0)))
+        let defaults = Options::new(needed(&mut self.units, "units")?);
+        Ok(Options {
+            activation: self.activation.take().unwrap_or(defaults.activation),
+            use_bias: self.use_bias.take().unwrap_or(defaults.use_bias),
+            return_sequences: self.return_sequences.take().unwrap_or(defaults.return_sequences),
+            go_backwards: self.go_backwards.take().unwrap_or(defaults.go_backwards),
+            stateful: self.stateful.take().unwrap_or(defaults.stateful),
+            zero_output_for_mask: self.zero_output_for_mask.take().unwrap_or(defaults.zero_output_for_mask),
+            unroll: self.unroll.take().unwrap_or(defaults.unroll),
+            dropout: self.dropout.take().unwrap_or(defaults.dropout),
+            recurrent_dropout: self.recurrent_dropout.take().unwrap_or(defaults.recurrent_dropout),
+            ..defaults
+        })
     }
 
     /// No field is left that the layer type does not have.
@@ -239,7 +302,9 @@ impl LayerObject {
 
     fn without_driver(mut self) -> Self {
         self.unroll = None;
-        self.simple_rnn = self.simple_rnn.map(|rnn| Box::new(rnn.without_driver()));
+        for inner in [&mut self.simple_rnn, &mut self.lstm, &mut self.gru] {
+            *inner = inner.take().map(|rnn| Box::new(rnn.without_driver()));
+        }
         self
     }
 }
@@ -258,13 +323,28 @@ impl From<&Layer> for LayerObject {
             Layer::Masking(Masking { mask_value }) => {
                 Self { r#type: Some(LayerType::Masking), mask_value: Some(mask_value), ..Self::default() }
             }
-            Layer::SimpleRnn(layer) => Self { r#type: Some(LayerType::SimpleRnn), ..layer.into() },
-            Layer::Bidirectional(Bidirectional { layer, merge_mode }) => Self {
-                r#type: Some(LayerType::Bidirectional),
-                merge_mode: Some(merge_mode),
-                simple_rnn: Some(Box::new(layer.into())),
-                ..Self::default()
-            },
+            Layer::Recurrent(layer) => {
+                let r#type = match layer {
+                    Recurrent::SimpleRnn(_) => LayerType::SimpleRnn,
+                    Recurrent::Lstm(_) => LayerType::Lstm,
+                    Recurrent::Gru(_) => LayerType::Gru,
+                };
+                Self { r#type: Some(r#type), ..layer.into() }
+            }
+            Layer::Bidirectional(Bidirectional { layer, merge_mode }) => {
+                let mut object = Self {
+                    r#type: Some(LayerType::Bidirectional),
+                    merge_mode: Some(merge_mode),
+                    ..Self::default()
+                };
+                let inner = match layer {
+                    Recurrent::SimpleRnn(_) => &mut object.simple_rnn,
+                    Recurrent::Lstm(_) => &mut object.lstm,
+                    Recurrent::Gru(_) => &mut object.gru,
+                };
+                *inner = Some(Box::new(layer.into()));
+                object
+            }
             Layer::Dense(Dense {
                 units,
                 activation,
@@ -285,9 +365,27 @@ impl From<&Layer> for LayerObject {
     }
 }
 
-impl From<SimpleRnn> for LayerObject {
-    fn from(layer: SimpleRnn) -> Self {
-        let SimpleRnn {
+impl From<Recurrent> for LayerObject {
+    fn from(layer: Recurrent) -> Self {
+        match layer {
+            Recurrent::SimpleRnn(SimpleRnn { options }) => options.into(),
+            Recurrent::Lstm(Lstm { options, recurrent_activation, unit_forget_bias }) => Self {
+                recurrent_activation: Some(recurrent_activation),
+                unit_forget_bias: Some(unit_forget_bias),
+                ..options.into()
+            },
+            Recurrent::Gru(Gru { options, recurrent_activation, reset_after }) => Self {
+                recurrent_activation: Some(recurrent_activation),
+                reset_after: Some(reset_after),
+                ..options.into()
+            },
+        }
+    }
+}
+
+impl From<Options> for LayerObject {
+    fn from(options: Options) -> Self {
+        let Options {
             units,
             activation,
             use_bias,
@@ -301,7 +399,7 @@ impl From<SimpleRnn> for LayerObject {
             kernel_initializer: _,
             recurrent_initializer: _,
             bias_initializer: _,
-        } = layer;
+        } = options;
         Self {
             units: Some(units),
             activation: Some(activation),

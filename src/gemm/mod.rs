@@ -13,7 +13,7 @@ mod product;
 #[cfg(feature = "training")]
 mod transposed;
 
-pub(crate) use packed::PackedMatrix;
+pub(crate) use packed::{PackedMatrix, gated_segments};
 pub(crate) use product::{Init, Rows, block_of, multiply, recur, walk, walk_share};
 #[cfg(feature = "training")]
 pub(crate) use transposed::{Copies, Terms, multiply_over_rows};

@@ -22,6 +22,12 @@ pub(crate) fn segments(terms: usize, columns: usize) -> usize {
     }
 }
 
+/// As [`segments`], for a gated layer of `units` units: with at least three gates' sums a unit, two segments up to 16 units
+/// keep the ports busy, and one beyond.
+pub(crate) fn gated_segments(terms: usize, units: usize) -> usize {
+    if units <= 16 && terms >= 8 { 2 } else { 1 }
+}
+
 /// A matrix `[terms, columns]` in panels, immutable.
 #[derive(Debug)]
 pub(crate) struct PackedMatrix {
@@ -59,6 +65,12 @@ impl PackedMatrix {
         Ok(matrix)
     }
 
+    /// The same, its sums cut into `segments` segments, a power of two, each of at least a term.
+    pub(crate) fn with_segments(mut self, segments: usize) -> Self {
+        self.segments = segments;
+        self
+    }
+
     /// Room for a matrix of zeros.
     pub(crate) fn zeroed(kernels: &'static KernelSet, terms: usize, columns: usize) -> Result<Self> {
         let padded = columns.next_multiple_of(kernels.lanes);
@@ -77,26 +89,59 @@ impl PackedMatrix {
 
     /// Packs other values `[terms, columns]`, row by row, in place of those here.
     pub(crate) fn fill(&mut self, values: &[f32]) {
+        self.fill_part(values, self.columns, 0);
+    }
+
+    /// Packs some columns of `values`, as many as there are, from `from` on, in place of those here; its rows lie `all` floats
+    /// apart.
+    pub(crate) fn fill_part(&mut self, values: &[f32], all: usize, from: usize) {
         let (columns, width) = (self.columns, self.kernels.panel());
         for first in (0..columns).step_by(width) {
             let here = (columns - first).min(width);
             let stride = (self.padded - first).min(width);
             let panel = &mut self.panels[first * self.terms..][..stride * self.terms];
-            for (to, from) in panel.chunks_exact_mut(stride).zip(values.chunks_exact(columns)) {
-                to[..here].copy_from_slice(&from[first..first + here]);
+            for (to, row) in panel.chunks_exact_mut(stride).zip(values.chunks_exact(all)) {
+                to[..here].copy_from_slice(&row[from + first..][..here]);
+            }
+        }
+    }
+
+    /// Packs runs of columns `(to, from, len)` of `values`, whose rows lie `stride` floats apart: `len` columns of it from
+    /// `from` on become those from `to` on. Other columns stay as they are. No run crosses a panel's edge.
+    pub(crate) fn fill_runs(
+        &mut self,
+        values: &[f32],
+        stride: usize,
+        runs: impl Iterator<Item = (usize, usize, usize)>,
+    ) {
+        let width = self.kernels.panel();
+        for (to, from, len) in runs {
+            let first = to / width * width;
+            let panel_stride = (self.padded - first).min(width);
+            debug_assert!(to + len <= first + panel_stride, "a run over a panel's edge");
+            let panel = &mut self.panels[first * self.terms..][..panel_stride * self.terms];
+            for (to_row, from_row) in panel.chunks_exact_mut(panel_stride).zip(values.chunks_exact(stride)) {
+                to_row[to - first..][..len].copy_from_slice(&from_row[from..][..len]);
             }
         }
     }
 
     /// Packs the transpose of `values` `[columns, terms]` in place of what is here.
     pub(crate) fn fill_transposed(&mut self, values: &[f32]) {
+        self.fill_transposed_part(values, self.terms, 0);
+    }
+
+    /// Packs the transpose of some columns of `values` in place of what is here: as many as there are terms, from `from` on; its
+    /// rows lie `all` floats apart.
+    pub(crate) fn fill_transposed_part(&mut self, values: &[f32], all: usize, from: usize) {
         let (columns, terms, width) = (self.columns, self.terms, self.kernels.panel());
         for first in (0..columns).step_by(width) {
             let here = (columns - first).min(width);
             let stride = (self.padded - first).min(width);
             let panel = &mut self.panels[first * terms..][..stride * terms];
-            for (column, from) in values.chunks_exact(terms).skip(first).take(here).enumerate() {
-                for (to, &from) in panel[column..].iter_mut().step_by(stride).zip(from) {
+            for (column, row) in values.chunks_exact(all).skip(first).take(here).enumerate() {
+                let row = &row[from..][..terms];
+                for (to, &from) in panel[column..].iter_mut().step_by(stride).zip(row) {
                     *to = from;
                 }
             }

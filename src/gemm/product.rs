@@ -36,6 +36,14 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// What the rows lie in.
+    #[cfg(feature = "training")]
+    pub(crate) fn values(&self) -> &'a [f32] {
+        match *self {
+            Rows::Strided { values, .. } | Rows::Scattered { values, .. } => values,
+        }
+    }
+
     /// The first `count` rows, and the others.
     fn split_at(self, count: usize) -> (Self, Self) {
         match self {
@@ -51,7 +59,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         match *self {
             Rows::Strided { count, .. } => count,
             Rows::Scattered { offsets, .. } => offsets.len(),

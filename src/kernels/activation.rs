@@ -32,8 +32,25 @@ pub(crate) enum Function {
     Tanh,
     Relu,
     Sigmoid,
+    /// `x/6 + 1/2`, clipped to 0 and 1: Keras 3's.
+    HardSigmoid,
+    /// `x/5 + 1/2`, clipped to 0 and 1: that of Keras 1 and 2.
+    HardSigmoidKeras2,
+    /// `ln(1 + exp(x))`.
+    Softplus,
+    /// `x` where it is not negative, `exp(x) - 1` elsewhere.
+    Elu,
+    /// `x` where it is not negative, [`LEAKY_SLOPE`] times it elsewhere.
+    LeakyRelu,
     Exp,
 }
+
+/// The slope of Keras 3's hard sigmoid.
+pub(crate) const HARD_SLOPE: f32 = 1.0 / 6.0;
+/// The slope of the hard sigmoid of Keras 1 and 2.
+pub(crate) const HARD_SLOPE_KERAS2: f32 = 0.2;
+/// The slope of Keras's leaky_relu below zero.
+pub(crate) const LEAKY_SLOPE: f32 = 0.2;
 
 /// States smaller than this are stored as zero: a subnormal costs a hundred cycles, and a fading state or a silent
 /// stream would drift into them. The control word stays the host's.
@@ -184,6 +201,13 @@ const RAISED: f32 = f32::from_bits((127 + 32) << 23);
 /// polynomial (relative error 0.44 · 2^-24), the middle one a table.
 #[inline(always)]
 fn raised_exp<S: Simd>(s: S, x: S::V) -> S::V {
+    let [factor, p, power] = raised_exp_parts(s, x);
+    s.fma(factor, p, power)
+}
+
+/// [`raised_exp`] before its last operation: a product's factors, and the raised power that it is added to.
+#[inline(always)]
+fn raised_exp_parts<S: Simd>(s: S, x: S::V) -> [S::V; 3] {
     const EIGHTHS: f32 = -8.0 * std::f32::consts::LOG2_E;
     // Few enough bits that its product with 8 n + i is exact.
     const LN_2_HIGH: f32 = 0.693_359_4 / 8.0;
@@ -198,13 +222,67 @@ fn raised_exp<S: Simd>(s: S, x: S::V) -> S::V {
     let power = s.lookup_scaled(&EXP, shifted);
     let p = s.fma(s.splat(f32::from_bits(0xbe2a_ab46)), r, s.splat(f32::from_bits(0x3f00_043b)));
     let p = s.fma(p, r, s.splat(-1.0));
-    s.fma(s.mul(power, r), p, power)
+    [s.mul(power, r), p, power]
 }
 
 /// `exp(x)` for `x <= 0`; below -104 zero. NaN stays NaN.
 #[inline(always)]
 pub(crate) fn exp_of_negative<S: Simd>(s: S, x: S::V) -> S::V {
     s.mul(raised_exp(s, s.abs(x)), s.splat(1.0 / RAISED))
+}
+
+/// `exp(-|x|) - 1`, from `|x|`'s first bits on: the power less one is exact, and zero near zero.
+#[inline(always)]
+pub(crate) fn expm1_of_negative<S: Simd>(s: S, x: S::V) -> S::V {
+    let [factor, p, power] = raised_exp_parts(s, s.abs(x));
+    s.mul(s.fma(factor, p, s.sub(power, s.splat(RAISED))), s.splat(1.0 / RAISED))
+}
+
+/// `x/6 + 1/2`, clipped to 0 and 1; NaN stays NaN.
+#[inline(always)]
+pub(crate) fn hard_sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
+    clipped(s, s.fma(x, s.splat(HARD_SLOPE), s.splat(0.5)))
+}
+
+/// `x/5 + 1/2`, clipped to 0 and 1; NaN stays NaN.
+#[inline(always)]
+pub(crate) fn hard_sigmoid_keras2<S: Simd>(s: S, x: S::V) -> S::V {
+    clipped(s, s.fma(x, s.splat(HARD_SLOPE_KERAS2), s.splat(0.5)))
+}
+
+/// `x` in 0 to 1; NaN, as the second operand of both, stays.
+#[inline(always)]
+fn clipped<S: Simd>(s: S, x: S::V) -> S::V {
+    s.max(s.splat(0.0), s.min(s.splat(1.0), x))
+}
+
+/// `ln(1 + exp(x)) = max(x, 0) + ln(1 + e)`, `e = exp(-|x|)`. With `t = e / (2 + e)`, at most 1/3, `ln(1 + e)` is twice the
+/// inverse hyperbolic tangent of t, here by its power series, whose rest is below `2^-26`.
+#[inline(always)]
+pub(crate) fn softplus<S: Simd>(s: S, x: S::V) -> S::V {
+    let e = exp_of_negative(s, x);
+    let t = s.div(e, s.add(s.splat(2.0), e));
+    let u = s.mul(t, t);
+    let p = s.fma(s.splat(2.0 / 15.0), u, s.splat(2.0 / 13.0));
+    let p = s.fma(p, u, s.splat(2.0 / 11.0));
+    let p = s.fma(p, u, s.splat(2.0 / 9.0));
+    let p = s.fma(p, u, s.splat(2.0 / 7.0));
+    let p = s.fma(p, u, s.splat(2.0 / 5.0));
+    let p = s.fma(p, u, s.splat(2.0 / 3.0));
+    let p = s.fma(p, u, s.splat(2.0));
+    s.fma(p, t, relu(s, x))
+}
+
+/// `x` where it is not negative, `exp(x) - 1` elsewhere; NaN stays NaN.
+#[inline(always)]
+pub(crate) fn elu<S: Simd>(s: S, x: S::V) -> S::V {
+    s.select_ge_zero(x, x, expm1_of_negative(s, x))
+}
+
+/// `x` where it is not negative, [`LEAKY_SLOPE`] times it elsewhere; NaN stays NaN.
+#[inline(always)]
+pub(crate) fn leaky_relu<S: Simd>(s: S, x: S::V) -> S::V {
+    s.select_ge_zero(x, x, s.mul(x, s.splat(LEAKY_SLOPE)))
 }
 
 /// The logistic function.

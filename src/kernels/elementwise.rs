@@ -1,6 +1,9 @@
 //! Functions over whole arrays, in place.
 
-use super::activation::{Function, TINY, exp_of_negative, relu, sigmoid, tanh, tanh_state};
+use super::activation::{
+    Function, TINY, elu, exp_of_negative, hard_sigmoid, hard_sigmoid_keras2, leaky_relu, relu, sigmoid,
+    softplus, tanh, tanh_state,
+};
 use crate::simd::Simd;
 
 /// `f` over `rows` rows of `columns` floats, `stride` apart, in place. With `STATE`, results below [`TINY`] become
@@ -42,6 +45,11 @@ pub(crate) unsafe fn apply<S: Simd, const STATE: bool>(
         Function::Tanh => each!(tanh),
         Function::Relu => each!(relu),
         Function::Sigmoid => each!(sigmoid),
+        Function::HardSigmoid => each!(hard_sigmoid),
+        Function::HardSigmoidKeras2 => each!(hard_sigmoid_keras2),
+        Function::Softplus => each!(softplus),
+        Function::Elu => each!(elu),
+        Function::LeakyRelu => each!(leaky_relu),
         Function::Exp => each!(exp_of_negative),
     }
 }

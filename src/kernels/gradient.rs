@@ -15,6 +15,7 @@
 //! nor a vanishing gradient leaves the range of `f32` early.
 
 use super::activation::{Function, TINY};
+use super::cells::derive;
 use super::tile::unroll;
 use crate::simd::Simd;
 
@@ -169,7 +170,6 @@ pub(crate) unsafe fn through<S: Simd>(
     stride: usize,
     squares: *mut f32,
 ) {
-    let one = s.splat(1.0);
     let zero = s.splat(0.0);
     macro_rules! each {
         ($g:ident, $h:ident => $passed:expr) => {
@@ -204,11 +204,12 @@ pub(crate) unsafe fn through<S: Simd>(
         };
     }
     match function {
-        Function::Tanh => each!(g, y => s.mul(g, s.fma(s.sub(zero, y), y, one))),
-        Function::Sigmoid => each!(g, y => s.mul(g, s.mul(y, s.sub(one, y)))),
-        // Nothing passes where the result is not above 0.
-        Function::Relu => each!(g, y => s.select_ge_zero(s.sub(zero, y), zero, g)),
+        Function::Tanh => each!(g, y => derive(s, Function::Tanh, g, y)),
+        Function::Sigmoid => each!(g, y => derive(s, Function::Sigmoid, g, y)),
+        Function::Relu => each!(g, y => derive(s, Function::Relu, g, y)),
         Function::Linear | Function::Exp => each!(g, _y => g),
+        // Rare functions share a loop that chooses at every vector.
+        other => each!(g, y => derive(s, other, g, y)),
     }
 }
 

@@ -4,6 +4,7 @@
 //! set; called from anywhere else each intrinsic would be a function call.
 
 pub(crate) mod activation;
+pub(crate) mod cells;
 pub(crate) mod elementwise;
 #[cfg(feature = "training")]
 pub(crate) mod gradient;

@@ -26,6 +26,16 @@ pub enum Activation {
     Relu,
     /// `1 / (1 + exp(-x))`, at most 4 ULP from the exact value.
     Sigmoid,
+    /// `x/6 + 1/2`, clipped to 0 and 1: Keras 3's `hard_sigmoid`.
+    HardSigmoid,
+    /// `x/5 + 1/2`, clipped to 0 and 1: what Keras 1 and 2 called `hard_sigmoid`.
+    HardSigmoidKeras2,
+    /// `ln(1 + exp(x))`.
+    Softplus,
+    /// `x` where it is not negative, `exp(x) - 1` elsewhere.
+    Elu,
+    /// `x` where it is not negative, `x/5` elsewhere: Keras's `leaky_relu`.
+    LeakyRelu,
     /// `exp(x_i) / sum_j exp(x_j)` over the row, computed relative to the row's maximum. Dense layers only.
     Softmax,
 }
@@ -38,6 +48,11 @@ impl Activation {
             Activation::Tanh => "tanh",
             Activation::Relu => "relu",
             Activation::Sigmoid => "sigmoid",
+            Activation::HardSigmoid => "hard_sigmoid",
+            Activation::HardSigmoidKeras2 => "hard_sigmoid_keras2",
+            Activation::Softplus => "softplus",
+            Activation::Elu => "elu",
+            Activation::LeakyRelu => "leaky_relu",
             Activation::Softmax => "softmax",
         }
     }

@@ -1,6 +1,6 @@
 //! A recurrent layer run in both directions.
 
-use super::{SimpleRnn, Weight};
+use super::{Recurrent, Weight};
 use crate::error::{Error, Result};
 
 /// How a [`Bidirectional`] layer joins its two halves.
@@ -22,7 +22,7 @@ pub enum MergeMode {
     None,
 }
 
-/// Keras's Bidirectional around a [`SimpleRnn`]: a forward half and a backward half of the same
+/// Keras's Bidirectional around a recurrent layer: a forward half and a backward half of the same
 /// configuration. As in Keras its masked steps give zeros.
 ///
 /// ```
@@ -37,14 +37,14 @@ pub enum MergeMode {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bidirectional {
-    pub(crate) layer: SimpleRnn,
+    pub(crate) layer: Recurrent,
     pub(crate) merge_mode: MergeMode,
 }
 
 impl Bidirectional {
     /// Both directions of `layer`, concatenated.
-    pub fn new(layer: SimpleRnn) -> Self {
-        Self { layer, merge_mode: MergeMode::Concat }
+    pub fn new(layer: impl Into<Recurrent>) -> Self {
+        Self { layer: layer.into(), merge_mode: MergeMode::Concat }
     }
 
     /// How the halves are joined.
@@ -55,7 +55,7 @@ impl Bidirectional {
 
     pub(crate) fn validate(&self) -> Result<()> {
         self.layer.validate()?;
-        if self.layer.go_backwards {
+        if self.layer.options().go_backwards {
             return Err(Error::InvalidArgument(
                 "the layer inside a Bidirectional runs both ways already; go_backwards must be false".into(),
             ));
@@ -66,8 +66,8 @@ impl Bidirectional {
     pub(crate) fn output_features(&self) -> usize {
         match self.merge_mode {
             // Saturated here, refused with the weights' sizes.
-            MergeMode::Concat => self.layer.units.saturating_mul(2),
-            _ => self.layer.units,
+            MergeMode::Concat => self.layer.options().units.saturating_mul(2),
+            _ => self.layer.options().units,
         }
     }
 

@@ -11,9 +11,13 @@ mod bidirectional;
 mod dense;
 mod dropout;
 mod embedding;
+mod gates;
+mod gru;
 mod initializer;
+mod lstm;
 mod masking;
 mod packed;
+mod recurrent;
 mod simple_rnn;
 mod variables;
 
@@ -22,12 +26,17 @@ pub use bidirectional::{Bidirectional, MergeMode};
 pub use dense::Dense;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
+pub use gru::Gru;
 pub use initializer::Initializer;
+pub use lstm::Lstm;
 pub use masking::Masking;
-pub use simple_rnn::{SimpleRnn, Unroll};
+pub use recurrent::{Recurrent, Unroll};
+pub use simple_rnn::SimpleRnn;
 pub use variables::{Variable, Weight};
 
-pub(crate) use packed::{BuiltLayer, Packed, PackedDense, PackedRnn};
+pub(crate) use gates::GateOrder;
+pub(crate) use packed::{BuiltLayer, Gated, Packed, PackedCell, PackedDense, PackedRnn};
+pub(crate) use recurrent::{Cell, Options};
 pub(crate) use variables::Variables;
 
 use crate::error::{Error, Result};
@@ -40,8 +49,8 @@ pub enum Layer {
     Embedding(Embedding),
     /// Marks steps to be skipped; first layer only.
     Masking(Masking),
-    /// A recurrent layer.
-    SimpleRnn(SimpleRnn),
+    /// A recurrent layer of any kind.
+    Recurrent(Recurrent),
     /// A recurrent layer run in both directions.
     Bidirectional(Bidirectional),
     /// A fully connected layer, on every step where it is given a sequence.
@@ -59,7 +68,18 @@ macro_rules! into_layer {
         }
     )*};
 }
-into_layer!(Embedding, Masking, SimpleRnn, Bidirectional, Dense, Dropout);
+into_layer!(Embedding, Masking, Recurrent, Bidirectional, Dense, Dropout);
+
+macro_rules! recurrent_into_layer {
+    ($($name:ident),*) => {$(
+        impl From<$name> for Layer {
+            fn from(layer: $name) -> Self {
+                Layer::Recurrent(layer.into())
+            }
+        }
+    )*};
+}
+recurrent_into_layer!(SimpleRnn, Lstm, Gru);
 
 /// What flows between layers: the width of a row, and whether there is a row for every step or for the last one only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +94,7 @@ impl Layer {
         match self {
             Layer::Embedding(_) => "embedding",
             Layer::Masking(_) => "masking",
-            Layer::SimpleRnn(_) => "simple_rnn",
+            Layer::Recurrent(layer) => layer.type_name(),
             Layer::Bidirectional(_) => "bidirectional",
             Layer::Dense(_) => "dense",
             Layer::Dropout(_) => "dropout",
@@ -83,9 +103,14 @@ impl Layer {
 
     /// Whether a call goes on from the states that the last one left.
     pub(crate) fn is_stateful(&self) -> bool {
+        self.recurrent().is_some_and(|layer| layer.options().stateful)
+    }
+
+    /// The recurrent layer that this is, or that it runs both ways.
+    pub(crate) fn recurrent(&self) -> Option<&Recurrent> {
         match self {
-            Layer::SimpleRnn(rnn) | Layer::Bidirectional(Bidirectional { layer: rnn, .. }) => rnn.stateful,
-            _ => false,
+            Layer::Recurrent(layer) | Layer::Bidirectional(Bidirectional { layer, .. }) => Some(layer),
+            Layer::Embedding(_) | Layer::Masking(_) | Layer::Dense(_) | Layer::Dropout(_) => None,
         }
     }
 
@@ -94,7 +119,7 @@ impl Layer {
         match self {
             Layer::Embedding(layer) => layer.validate(),
             Layer::Masking(layer) => layer.validate(),
-            Layer::SimpleRnn(layer) => layer.validate(),
+            Layer::Recurrent(layer) => layer.validate(),
             Layer::Bidirectional(layer) => layer.validate(),
             Layer::Dense(layer) => layer.validate(),
             Layer::Dropout(layer) => layer.validate(),
@@ -133,12 +158,13 @@ impl Layer {
                     "a masking layer must be the first layer, got it as layer {index}"
                 )))
             }),
-            Layer::SimpleRnn(layer) => {
-                needs_sequence(Shape { features: layer.units, sequence: layer.return_sequences })
-            }
+            Layer::Recurrent(layer) => needs_sequence(Shape {
+                features: layer.options().units,
+                sequence: layer.options().return_sequences,
+            }),
             Layer::Bidirectional(layer) => needs_sequence(Shape {
                 features: layer.output_features(),
-                sequence: layer.layer.return_sequences,
+                sequence: layer.layer.options().return_sequences,
             }),
             Layer::Dense(layer) => Ok(Shape { features: layer.units, ..input }),
             Layer::Dropout(_) => Ok(input),
@@ -149,7 +175,7 @@ impl Layer {
     pub(crate) fn variable_shapes(&self, input: usize) -> Vec<(Weight, [usize; 2])> {
         match self {
             Layer::Embedding(layer) => vec![(Weight::Embedding, [layer.vocabulary, layer.size])],
-            Layer::SimpleRnn(layer) => layer.variable_shapes(input),
+            Layer::Recurrent(layer) => layer.variable_shapes(input),
             Layer::Bidirectional(layer) => layer.variable_shapes(input),
             Layer::Dense(layer) => layer.variable_shapes(input),
             Layer::Masking(_) | Layer::Dropout(_) => Vec::new(),
@@ -159,11 +185,18 @@ impl Layer {
     /// How a variable starts.
     pub(crate) fn initializer(&self, which: Weight) -> Initializer {
         match self {
-            Layer::SimpleRnn(layer) => layer.initializer(which),
+            Layer::Recurrent(layer) => layer.initializer(which),
             Layer::Bidirectional(layer) => layer.layer.initializer(which.forward()),
             Layer::Dense(layer) => layer.initializer(which),
             Layer::Embedding(layer) => layer.embeddings_initializer,
             Layer::Masking(_) | Layer::Dropout(_) => Initializer::Zeros,
+        }
+    }
+
+    /// What is done to a variable after its initialiser.
+    pub(crate) fn finish_initial(&self, which: Weight, values: &mut [f32]) {
+        if let Some(layer) = self.recurrent() {
+            layer.finish_initial(which.forward(), values);
         }
     }
 }

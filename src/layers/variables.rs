@@ -21,11 +21,11 @@ use crate::memory::{AlignedVec, check_len, checked_product};
 #[repr(u32)]
 #[non_exhaustive]
 pub enum Weight {
-    /// `[input, units]`.
+    /// `[input, gates · units]`.
     Kernel = 0,
-    /// `[units, units]`.
+    /// `[units, gates · units]`.
     RecurrentKernel = 1,
-    /// `[1, units]`.
+    /// `[1, gates · units]`; a GRU with reset after has two rows.
     Bias = 2,
     /// `[vocabulary, size]`.
     Embedding = 3,
@@ -178,6 +178,7 @@ impl Variables {
             let initializer: Initializer = layer.initializer(which);
             initializer.validate(which, shape)?;
             initializer.fill(which, shape, seed, which.stream(layer_number), &mut values)?;
+            layer.finish_initial(which, &mut values);
             Ok(Variable { which, shape, values })
         };
         layer.variable_shapes(input).into_iter().map(make).collect::<Result<_>>().map(Self)

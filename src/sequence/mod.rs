@@ -19,6 +19,7 @@
 //!
 //! A masked step's output repeats the one before (or is blank); that is filled in only where somebody reads it.
 
+mod cells;
 mod layered;
 mod looped;
 mod network;
@@ -32,6 +33,7 @@ mod tape;
 mod unrolled;
 mod work;
 
+pub(crate) use cells::{gated_step_len, states_before, step_gated};
 pub(crate) use network::Network;
 pub(crate) use parallel::Threads;
 pub use pipeline::activate;

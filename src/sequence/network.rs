@@ -77,7 +77,8 @@ impl Network {
         let mut recurrent = false;
         for (i, built) in self.layers.iter().enumerate() {
             match &built.layer {
-                Layer::SimpleRnn(rnn) => {
+                Layer::Recurrent(rnn) => {
+                    let rnn = rnn.options();
                     if recurrent && (rnn.go_backwards || stage.reversed) {
                         push(&mut self.stages, std::mem::replace(&mut stage, fresh(i)))?;
                     }
@@ -147,9 +148,15 @@ impl Network {
         directions.clone().all(|count| count != 1) && directions.any(|count| count == 2)
     }
 
+    /// Every array of states in order, each `[batch, units]`: the index of its layer, and the units. A direction of an LSTM has
+    /// two, h and then c.
+    pub(crate) fn state_arrays(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.recurrent().flat_map(|(i, rnn)| std::iter::repeat_n((i, rnn.units()), rnn.states()))
+    }
+
     /// Floats of state a row.
     pub(crate) fn state_width(&self) -> usize {
-        self.recurrent().map(|(_, rnn)| rnn.units()).sum()
+        self.recurrent().map(|(_, rnn)| rnn.states() * rnn.units()).sum()
     }
 
     /// Multiply-adds that one row and step costs.
@@ -164,7 +171,7 @@ impl Packed {
     /// The directions of a recurrent layer.
     pub(super) fn directions(&self) -> impl Iterator<Item = &PackedRnn> {
         let halves = match self {
-            Packed::Rnn(rnn) => [Some(rnn), None],
+            Packed::Rnn(rnn) => [Some(&**rnn), None],
             Packed::Both(both) => [Some(&both[0]), Some(&both[1])],
             Packed::Plain | Packed::Dense(_) => [None, None],
         };
@@ -190,12 +197,10 @@ impl Packed {
 
     /// Multiply-adds that one row and step costs.
     fn work_a_step(&self) -> usize {
-        let rnn =
-            |rnn: &PackedRnn| rnn.kernel.terms().saturating_add(rnn.units()).saturating_mul(rnn.units());
         match self {
             Packed::Plain => 0,
-            Packed::Rnn(half) => rnn(half),
-            Packed::Both(both) => both.iter().map(rnn).sum(),
+            Packed::Rnn(half) => half.work(),
+            Packed::Both(both) => both.iter().map(PackedRnn::work).sum(),
             Packed::Dense(dense) => dense.kernel.terms().saturating_mul(dense.kernel.columns()),
         }
     }

@@ -6,7 +6,7 @@ use super::network::{Network, Stage};
 use super::parallel::{self, Held, Threads};
 use super::scratch::{Buffer, Lane};
 use super::work::{Bounds, Work};
-use super::{layered, looped, unrolled};
+use super::{cells, layered};
 use crate::dispatch::{Function, KernelSet, kernels};
 use crate::error::Result;
 use crate::gemm::{Init, Rows, multiply, recur};
@@ -110,7 +110,11 @@ fn runs_by_layers(layers: &[Arc<BuiltLayer>], half: Option<usize>, total: usize)
 /// The rows of a chunk, at most, where a stage has `total` rows in all; it never falls as these numbers rise.
 /// `by_layers`: where its layers run on different threads.
 fn chunk_rows(layers: &[Arc<BuiltLayer>], batch: usize, total: usize, by_layers: bool) -> usize {
-    let bytes: usize = layers.iter().map(|layer| row_stride(layer.output.features) * size_of::<f32>()).sum();
+    let floats = |layer: &Arc<BuiltLayer>| {
+        let gates = layer.packed.directions().map(|rnn| cells::gates_len(rnn, 1, 0)).max();
+        row_stride(layer.output.features) + gates.unwrap_or(0)
+    };
+    let bytes: usize = layers.iter().map(|layer| floats(layer) * size_of::<f32>()).sum();
     let target = match by_layers {
         true => total / layered::CHUNKS,
         false if batch == 1 => (CHUNK_BYTES_OF_ONE / bytes.max(1)).max(CHUNK_ROWS),
@@ -139,20 +143,26 @@ pub(super) fn reserve(
     by_layers: bool,
 ) -> Result<()> {
     let layers = &network.layers[stage.layers.clone()];
-    let Lane { chunks, offsets, gathered, handed } = lane;
+    let Lane { chunks, gates, offsets, gathered, handed } = lane;
     let &Bounds { batch, total, .. } = bounds;
     let by_layers = by_layers && runs_by_layers(layers, half, total);
     // Which of the two it will be is not known yet: others may have the team.
     let handed_rows = if by_layers { chunk_rows(layers, batch, total, true) } else { 0 };
     let most = chunk_rows(layers, batch, total, false).max(handed_rows);
     chunks.grow_with(network.layers.len(), Buffer::default)?;
+    gates.grow_with(network.layers.len(), Buffer::default)?;
     if by_layers {
         handed.grow_with(layers.len(), Default::default)?;
     }
     let mut lanes = 0;
-    for (layer, chunk) in layers.iter().zip(&mut chunks[stage.layers.clone()]) {
+    let buffers = chunks[stage.layers.clone()].iter_mut().zip(&mut gates[stage.layers.clone()]);
+    for (layer, (chunk, gates)) in layers.iter().zip(buffers) {
         let step = Step::of(&layer.packed, half);
-        let carried = if matches!(step, Step::Rnn(_)) { batch } else { 0 };
+        let mut carried = 0;
+        if let Step::Rnn(rnn) = step {
+            carried = batch;
+            gates.0.reserve_scratch(cells::gates_len(rnn, most, batch))?;
+        }
         chunk.0.reserve_rows(carried.saturating_add(most), step.stride())?;
         if by_layers && !matches!(step, Step::Skip) {
             for buffer in &mut handed[lanes] {
@@ -181,8 +191,9 @@ pub(super) fn run(
 ) {
     let layers = &network.layers[stage.layers.clone()];
     let Buffers { lane, states, help } = buffers;
-    let Lane { chunks, offsets, gathered, handed } = lane;
+    let Lane { chunks, gates, offsets, gathered, handed } = lane;
     let chunks = &mut chunks[stage.layers.clone()];
+    let gates = &mut gates[stage.layers.clone()];
     let total = work.total();
     let mut held = match &help {
         &Help::Threads(threads, all) if runs_by_layers(layers, half, total) => {
@@ -197,7 +208,7 @@ pub(super) fn run(
     let gather = gathered_columns(layers, half);
     let walk = Walk { source, work, reversed: half.map_or(stage.reversed, |half| half == 1), most, gather };
     if let Some(team) = team {
-        let lanes = lanes_of(layers, half, chunks, states).collect();
+        let lanes = lanes_of(layers, half, (chunks, gates), states).collect();
         return layered::run(team, &walk, lanes, (offsets, gathered, handed), sink);
     }
     let mut columns = match help {
@@ -207,7 +218,7 @@ pub(super) fn run(
     let mut first = 0;
     while let Some(span) = walk.span(first) {
         let mut input = walk.input(&span, offsets, gathered);
-        for lane in lanes_of(layers, half, chunks, states) {
+        for lane in lanes_of(layers, half, (chunks, gates), states) {
             input = lane.run(&walk, &span, input, columns.as_deref_mut());
         }
         sink(Chunk { first, counts: span.counts, rows: input });
@@ -219,18 +230,18 @@ pub(super) fn run(
 fn lanes_of<'a>(
     layers: &'a [Arc<BuiltLayer>],
     half: Option<usize>,
-    chunks: &'a mut [Buffer],
+    (chunks, gates): (&'a mut [Buffer], &'a mut [Buffer]),
     states: &'a mut [Buffer],
 ) -> impl Iterator<Item = LayerLane<'a>> {
     let mut states = states.iter_mut();
-    layers.iter().zip(chunks).filter_map(move |(layer, buffer)| {
+    layers.iter().zip(chunks.iter_mut().zip(gates)).filter_map(move |(layer, (buffer, gates))| {
         let step = Step::of(&layer.packed, half);
         let state = match step {
             Step::Skip => return None,
             Step::Dense(_) => None,
             Step::Rnn(_) => states.next().map(|state| &mut state.0),
         };
-        Some(LayerLane { step, buffer: &mut buffer.0, state })
+        Some(LayerLane { step, buffer: &mut buffer.0, gates: &mut gates.0, state })
     })
 }
 
@@ -298,14 +309,21 @@ impl<'a> Walk<'a> {
 pub(super) struct LayerLane<'a> {
     pub(super) step: Step<'a>,
     pub(super) buffer: &'a mut AlignedVec,
-    /// Of a recurrent layer, by rank: the state before the first step, then the last one.
+    /// Of a gated layer: what it works in beside its rows.
+    pub(super) gates: &'a mut AlignedVec,
+    /// Of a recurrent layer, its states one array behind the other, each by rank: before the first step, then the last ones.
     pub(super) state: Option<&'a mut AlignedVec>,
 }
 
 impl<'a> LayerLane<'a> {
     /// The same, for a while.
     pub(super) fn again(&mut self) -> LayerLane<'_> {
-        LayerLane { step: self.step, buffer: &mut *self.buffer, state: self.state.as_deref_mut() }
+        LayerLane {
+            step: self.step,
+            buffer: &mut *self.buffer,
+            gates: &mut *self.gates,
+            state: self.state.as_deref_mut(),
+        }
     }
 
     /// Carries the layer over a chunk, and gives its rows.
@@ -317,27 +335,18 @@ impl<'a> LayerLane<'a> {
         team: Option<&mut Held>,
     ) -> Rows<'a> {
         let Span { first, counts, rows, after } = *span;
-        let Self { step, buffer, state } = self;
+        let Self { step, buffer, gates, state } = self;
         match (step, state) {
             (Step::Rnn(rnn), Some(state)) => {
                 let stride = row_stride(rnn.units());
                 let carried = walk.work.batch;
-                let (before, sums) = buffer.split_at_mut(carried * stride);
+                let (state, cell_states) = state.split_at_mut(carried * stride);
                 if first == 0 {
-                    before.copy_from_slice(&state[..carried * stride]);
+                    buffer[..carried * stride].copy_from_slice(state);
                 }
-                let init = Init::Bias(&rnn.bias);
-                match team.filter(|_| rnn.recurrent.bytes() >= SHARED_FROM) {
-                    Some(team) => {
-                        parallel::multiply(team, input, rows, &rnn.kernel, init, sums, stride);
-                        parallel::steps(team, rnn, buffer, stride, carried, counts, first);
-                    }
-                    None => {
-                        multiply(input, &rnn.kernel, init, sums, stride);
-                        let drive = if rnn.unrolled { unrolled::run } else { looped::run };
-                        drive(rnn, buffer, stride, carried, counts, first);
-                    }
-                }
+                let chunk = cells::Chunk { rows: buffer, carried, gates, cell_states };
+                let team = team.filter(|_| rnn.recurrent.bytes() >= SHARED_FROM);
+                cells::carry(rnn, input, chunk, cells::Steps { counts, first }, team);
                 let (before, sums) = buffer.split_at_mut(carried * stride);
                 keep_last(sums, stride, counts, after, state);
                 let from = (rows - counts[counts.len() - 1]) * stride;
@@ -386,7 +395,7 @@ impl<'a> Step<'a> {
     /// Multiply-adds a row.
     pub(super) fn cost(&self) -> usize {
         match self {
-            Step::Rnn(rnn) => (rnn.kernel.terms() + rnn.units()) * rnn.units(),
+            Step::Rnn(rnn) => rnn.work(),
             Step::Dense(dense) => dense.kernel.terms() * dense.kernel.columns(),
             Step::Skip => 0,
         }
@@ -449,19 +458,13 @@ fn apply(
 /// [`Error::OutOfMemory`](crate::Error::OutOfMemory), of softmax alone.
 pub fn activate(activation: Activation, values: &mut [f32]) -> Result<()> {
     let kernels = kernels()?;
-    let function = match activation {
-        Activation::Linear => Function::Linear,
-        Activation::Tanh => Function::Tanh,
-        Activation::Relu => Function::Relu,
-        Activation::Sigmoid => Function::Sigmoid,
-        Activation::Softmax => {
-            let columns = values.len();
-            let mut row = AlignedVec::zeroed(row_stride(columns))?;
-            row[..columns].copy_from_slice(values);
-            softmax(kernels, &mut row, columns);
-            values.copy_from_slice(&row[..columns]);
-            return Ok(());
-        }
+    let Some(function) = activation.function() else {
+        let columns = values.len();
+        let mut row = AlignedVec::zeroed(row_stride(columns))?;
+        row[..columns].copy_from_slice(values);
+        softmax(kernels, &mut row, columns);
+        values.copy_from_slice(&row[..columns]);
+        return Ok(());
     };
     let (whole, rest) = values.split_at_mut(values.len() / kernels.lanes * kernels.lanes);
     apply(kernels, function, whole, 1, whole.len(), whole.len());
@@ -478,7 +481,7 @@ pub(crate) fn step(rnn: &PackedRnn, x: &[f32], h: &[f32], batch: usize, next: &m
     let (features, units) = (rnn.kernel.terms(), rnn.units());
     let x = Rows::Strided { values: x, stride: features, count: batch };
     multiply(x, &rnn.kernel, Init::Bias(&rnn.bias), next, units);
-    recur(&rnn.recurrent, rnn.function, h, next, batch, units);
+    recur(&rnn.recurrent, rnn.function(), h, next, batch, units);
 }
 
 /// [`step`] for any number of units and in place: `rows` is scratch of `2 · batch · stride` floats, which begins with
@@ -487,5 +490,5 @@ pub(crate) fn step_padded(rnn: &PackedRnn, x: &[f32], batch: usize, rows: &mut [
     let (before, next) = rows.split_at_mut(batch * stride);
     let x = Rows::Strided { values: x, stride: rnn.kernel.terms(), count: batch };
     multiply(x, &rnn.kernel, Init::Bias(&rnn.bias), next, stride);
-    recur(&rnn.recurrent, rnn.function, before, next, batch, stride);
+    recur(&rnn.recurrent, rnn.function(), before, next, batch, stride);
 }

@@ -9,7 +9,7 @@ use super::scratch::{Buffer, Lane, Scratch, ScratchPool, Whole};
 use super::work::{Bounds, Mask, Work};
 use crate::error::{Error, Result};
 use crate::gemm::Rows;
-use crate::layers::{Bidirectional, BuiltLayer, Layer, MergeMode, Packed};
+use crate::layers::{Bidirectional, BuiltLayer, Layer, MergeMode, Options, Packed};
 use crate::memory::{List, row_stride};
 
 /// What padding means to outputs.
@@ -78,9 +78,9 @@ pub(crate) struct Call<'a> {
     /// `[batch]`.
     pub(crate) lengths: Option<&'a [usize]>,
     pub(crate) padding: Padding,
-    /// By recurrent direction `[batch, units]`.
+    /// By recurrent direction, array by array, each `[batch, units]`.
     pub(crate) initial_state: Option<&'a [f32]>,
-    /// By recurrent direction `[batch, units]`.
+    /// As the initial states.
     pub(crate) final_state: Option<&'a mut [f32]>,
     /// `[batch, steps, features]` or `[batch, features]`.
     pub(crate) output: &'a mut [f32],
@@ -248,16 +248,18 @@ fn collect_states(network: &Network, part: &Part<'_>, batch: usize, states: &mut
     for ((_, rnn), state) in network.recurrent().zip(part.scratch.states.iter()) {
         let units = rnn.units();
         let stride = row_stride(units);
-        for (rank, &row) in part.scratch.work.order.iter().enumerate() {
-            let to = &mut states[base + (part.rows.start + row) * units..][..units];
-            // In ONNX a row without steps has no final state.
-            if part.scratch.work.lengths[rank] == 0 && part.scratch.work.padding == Padding::Onnx {
-                to.fill(0.0);
-            } else {
-                to.copy_from_slice(&state.0[rank * stride..][..units]);
+        for from in state.0.chunks(part.rows.len() * stride).take(rnn.states()) {
+            for (rank, &row) in part.scratch.work.order.iter().enumerate() {
+                let to = &mut states[base + (part.rows.start + row) * units..][..units];
+                // In ONNX a row without steps has no final state.
+                if part.scratch.work.lengths[rank] == 0 && part.scratch.work.padding == Padding::Onnx {
+                    to.fill(0.0);
+                } else {
+                    to.copy_from_slice(&from[rank * stride..][..units]);
+                }
             }
+            base += batch * units;
         }
-        base += batch * units;
     }
 }
 
@@ -283,7 +285,7 @@ impl Scratch {
         self.work.reserve(&bounds)?;
         self.states.grow_with(network.recurrent().count(), Buffer::default)?;
         for ((_, rnn), state) in network.recurrent().zip(self.states.iter_mut()) {
-            state.0.reserve_rows(batch, row_stride(rnn.units()))?;
+            state.0.reserve_rows(batch.saturating_mul(rnn.states()), row_stride(rnn.units()))?;
         }
         for (i, stage) in network.stages.iter().enumerate() {
             let layers = &network.layers[stage.layers.clone()];
@@ -380,9 +382,17 @@ impl Part<'_> {
                 run_halves(network, stage, source, work, (halves, lanes, stage_states), help.again());
                 match (output.sequence, is_last) {
                     (true, true) => {
-                        merge_to_output(both.merge_mode, halves, both.layer.units, work, self.output);
+                        merge_to_output(
+                            both.merge_mode,
+                            halves,
+                            both.layer.options().units,
+                            work,
+                            self.output,
+                        );
                     }
-                    (true, false) => merge_to_whole(both.merge_mode, halves, both.layer.units, work, after),
+                    (true, false) => {
+                        merge_to_whole(both.merge_mode, halves, both.layer.options().units, work, after)
+                    }
                     (false, _) => {}
                 }
             } else {
@@ -420,16 +430,18 @@ impl Part<'_> {
         let mut base = 0;
         for ((_, rnn), state) in network.recurrent().zip(states.iter_mut()) {
             let (units, stride) = (rnn.units(), row_stride(rnn.units()));
-            match initial_state {
-                Some(given) => {
-                    for (rank, &row) in work.order.iter().enumerate() {
-                        state.0[rank * stride..][..units]
-                            .copy_from_slice(&given[base + (self.rows.start + row) * units..][..units]);
+            for to in state.0.chunks_mut(self.rows.len() * stride).take(rnn.states()) {
+                match initial_state {
+                    Some(given) => {
+                        for (rank, &row) in work.order.iter().enumerate() {
+                            to[rank * stride..][..units]
+                                .copy_from_slice(&given[base + (self.rows.start + row) * units..][..units]);
+                        }
                     }
+                    None => to.fill(0.0),
                 }
-                None => state.0[..self.rows.len() * stride].fill(0.0),
+                base += batch * units;
             }
-            base += batch * units;
         }
     }
 }
@@ -724,12 +736,13 @@ fn run_head(network: &Network, work: &Work, states: &[Buffer], head: &mut [Buffe
             (!blank).then_some(state)
         };
         match &top.layer {
-            Layer::SimpleRnn(rnn) => {
-                let to = &mut x.0[row * stride..][..rnn.units];
-                copy_or_zero(to, last(1, rnn.units, reversed, rnn.zero_output_for_mask));
+            Layer::Recurrent(rnn) => {
+                let &Options { units, zero_output_for_mask, .. } = rnn.options();
+                let to = &mut x.0[row * stride..][..units];
+                copy_or_zero(to, last(1, units, reversed, zero_output_for_mask));
             }
             Layer::Bidirectional(both) => {
-                let (units, zero) = (both.layer.units, false);
+                let (units, zero) = (both.layer.options().units, false);
                 let (forward, backward) = y.0[..2 * units].split_at_mut(units);
                 copy_or_zero(forward, last(2, units, false, zero));
                 copy_or_zero(backward, last(1, units, true, zero));

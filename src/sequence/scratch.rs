@@ -29,6 +29,8 @@ impl Default for Buffer {
 pub(super) struct Lane {
     /// By layer: the rows of a chunk.
     pub(super) chunks: List<Buffer>,
+    /// By layer: the gates of a chunk, where the layer has such.
+    pub(super) gates: List<Buffer>,
     /// Where the rows of a chunk begin in the input.
     pub(super) offsets: List<usize>,
     /// The rows of a chunk of the input side by side, where that pays.
@@ -44,7 +46,7 @@ pub(crate) struct Scratch {
     pub(super) work: Work,
     /// What a walk over the chunks needs; the halves of a Bidirectional layer may walk at the same time.
     pub(super) lanes: [Lane; 2],
-    /// By direction of a recurrent layer: the last state of each rank.
+    /// By direction of a recurrent layer: the last states of each rank, array by array.
     pub(super) states: List<Buffer>,
     /// What the stage before gave, and what this one gives.
     pub(super) wholes: [Whole; 2],

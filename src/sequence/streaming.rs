@@ -10,13 +10,13 @@
 //! its state: a row that has seen no step has zeros for both. So the states are all there is to keep. The repeated row
 //! is held besides, so that repeating is a copy.
 
+use super::cells;
 use super::network::Network;
 use super::pipeline::{fully_connected, keep_last};
 use super::run::Input;
 use super::work::Mask;
-use super::{looped, unrolled};
 use crate::error::{Error, Result};
-use crate::gemm::{Init, Rows, multiply};
+use crate::gemm::Rows;
 use crate::layers::{BuiltLayer, Layer, Packed, PackedDense, PackedRnn};
 use crate::memory::{Aligned, checked_product, row_stride};
 
@@ -78,12 +78,12 @@ impl Plan {
                         "layer {i} is bidirectional: it needs the end of a sequence, and a stream has none"
                     )));
                 }
-                Layer::SimpleRnn(rnn) if rnn.go_backwards => {
+                Layer::Recurrent(rnn) if rnn.options().go_backwards => {
                     return Err(Error::Unsupported(format!(
                         "layer {i} has go_backwards: it begins at the end of a sequence, and a stream has none"
                     )));
                 }
-                Layer::SimpleRnn(_)
+                Layer::Recurrent(_)
                 | Layer::Embedding(_)
                 | Layer::Masking(_)
                 | Layer::Dense(_)
@@ -103,15 +103,16 @@ impl Plan {
         let most = checked_product("rows of a chunk", &[batch, chunk])?;
         let mut body = 0;
         for layer in &network.layers[..network.head.start] {
-            let rows = match &layer.packed {
-                Packed::Rnn(_) => batch.checked_add(most),
-                Packed::Dense(_) => Some(most),
-                Packed::Plain | Packed::Both(_) => Some(0),
+            let stride = row_stride(layer.output.features);
+            body = match &layer.packed {
+                Packed::Rnn(rnn) => {
+                    let states = batch.checked_mul(rnn.states()).and_then(|rows| rows.checked_add(most));
+                    let gates = cells::gates_len(rnn, most, batch);
+                    sum(&[Some(body), states.and_then(|rows| rows.checked_mul(stride)), Some(gates)])?
+                }
+                Packed::Dense(_) => sum(&[Some(body), most.checked_mul(stride)])?,
+                Packed::Plain | Packed::Both(_) => body,
             };
-            body = sum(&[
-                Some(body),
-                rows.and_then(|rows| rows.checked_mul(row_stride(layer.output.features))),
-            ])?;
         }
         let mut head = 0;
         for layer in &network.layers[network.head.clone()] {
@@ -230,7 +231,7 @@ impl Streaming {
         }
     }
 
-    /// Copies the states out: by recurrent layer `[batch, units]`.
+    /// Copies the states out: by recurrent layer, array by array, each `[batch, units]`.
     pub(crate) fn get(&self, network: &Network, out: &mut [f32]) {
         let mut out = out;
         for (units, at) in states(network, self.plan) {
@@ -363,20 +364,63 @@ impl Streaming {
 fn buffer_len(layer: &BuiltLayer, plan: &Plan) -> usize {
     let most = plan.batch * plan.chunk;
     match &layer.packed {
-        Packed::Rnn(_) => (plan.batch + most) * row_stride(layer.output.features),
+        Packed::Rnn(rnn) => Room::of(rnn, plan).len(),
         Packed::Dense(_) => most * row_stride(layer.output.features),
         Packed::Plain | Packed::Both(_) => 0,
     }
 }
 
-/// By recurrent layer: its units, and where its states begin, which is where its buffer does.
+/// How the buffer of a recurrent layer is cut up: the states of the batch, the rows of a chunk, an LSTM's cell states, and
+/// what a gated cell works in.
+struct Room {
+    states: usize,
+    rows: usize,
+    cell_states: usize,
+    gates: usize,
+}
+
+impl Room {
+    #[inline(always)]
+    fn of(rnn: &PackedRnn, plan: &Plan) -> Self {
+        let (batch, most, stride) = (plan.batch, plan.batch * plan.chunk, row_stride(rnn.units()));
+        Self {
+            states: batch * stride,
+            rows: most * stride,
+            cell_states: (rnn.states() - 1) * batch * stride,
+            gates: cells::gates_len(rnn, most, batch),
+        }
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.states + self.rows + self.cell_states + self.gates
+    }
+}
+
+/// Every array of states: its units, and where it begins in the body. Those of a layer's outputs begin where its buffer
+/// does.
 fn states(network: &Network, plan: Plan) -> impl Iterator<Item = (usize, usize)> {
     let mut at = 0;
-    network.layers[..network.head.start].iter().filter_map(move |layer| {
+    network.layers[..network.head.start].iter().flat_map(move |layer| {
         let here = at;
         at += buffer_len(layer, &plan);
-        layer.packed.is_recurrent().then_some((layer.output.features, here))
+        layer.packed.directions().flat_map(move |rnn| {
+            let room = Room::of(rnn, &plan);
+            let arrays = [here, here + room.states + room.rows];
+            arrays.into_iter().take(rnn.states()).map(|at| (rnn.units(), at))
+        })
     })
+}
+
+/// Where the states of the last recurrent layer's outputs begin in the body, and its units.
+fn last_states(network: &Network, plan: &Plan) -> Option<(usize, usize)> {
+    let mut at = 0;
+    let starts = network.layers[..network.head.start].iter().map(|layer| {
+        let here = at;
+        at += buffer_len(layer, plan);
+        layer.packed.is_recurrent().then_some((layer.output.features, here))
+    });
+    starts.flatten().last()
 }
 
 fn source<'a>(network: &'a Network, plan: &Plan, input: Input<'a>) -> Result<Source<'a>> {
@@ -510,31 +554,48 @@ fn recurrent<'a>(
     odd: bool,
 ) -> Below<'a> {
     let stride = row_stride(rnn.units());
-    let carried = plan.batch * stride;
-    let drive = if rnn.unrolled { unrolled::run } else { looped::run };
-    let (states, sums) = buffer.split_at_mut(carried);
-    multiply(input, &rnn.kernel, Init::Bias(&rnn.bias), sums, stride);
+    let room = Room::of(rnn, plan);
+    let carried = room.states;
+    let (buffer, rest) = buffer.split_at_mut(carried + room.rows);
+    let (cell_states, gates) = rest.split_at_mut(room.cell_states);
+    let mut by_rank = by_rank;
+    if let Some((order, aside)) = &mut by_rank {
+        to_ranks(order, aside, &mut buffer[..carried], stride);
+        to_ranks(order, aside, cell_states, stride);
+    }
+    let chunk = cells::Chunk { rows: buffer, carried: plan.batch, gates, cell_states: &mut *cell_states };
+    cells::carry(rnn, input, chunk, cells::Steps { counts, first: usize::from(odd) }, None);
     match by_rank {
         None => {
-            drive(rnn, buffer, stride, plan.batch, counts, usize::from(odd));
             let last = carried + (rows - plan.batch) * stride;
             buffer.copy_within(last..last + carried, 0);
         }
         Some((order, aside)) => {
-            let aside = &mut aside[..carried];
-            for (to, &row) in aside.chunks_exact_mut(stride).zip(order) {
-                to.copy_from_slice(&states[row * stride..][..stride]);
-            }
-            states.copy_from_slice(aside);
-            drive(rnn, buffer, stride, plan.batch, counts, usize::from(odd));
             let (states, sums) = buffer.split_at_mut(carried);
-            keep_last(sums, stride, counts, 0, aside);
-            for (from, &row) in aside.chunks_exact(stride).zip(order) {
-                states[row * stride..][..stride].copy_from_slice(from);
-            }
+            keep_last(sums, stride, counts, 0, states);
+            from_ranks(order, aside, states, stride);
+            from_ranks(order, aside, cell_states, stride);
         }
     }
     Below { values: &buffer[carried..], stride, offsets: &[] }
+}
+
+/// Puts an array of states, `stride` apart, into the order of ranks; there may be none.
+fn to_ranks(order: &[usize], aside: &mut [f32], states: &mut [f32], stride: usize) {
+    let aside = &mut aside[..states.len()];
+    aside.copy_from_slice(states);
+    for (to, &row) in states.chunks_exact_mut(stride).zip(order) {
+        to.copy_from_slice(&aside[row * stride..][..stride]);
+    }
+}
+
+/// The way back of [`to_ranks`].
+fn from_ranks(order: &[usize], aside: &mut [f32], states: &mut [f32], stride: usize) {
+    let aside = &mut aside[..states.len()];
+    aside.copy_from_slice(states);
+    for (from, &row) in aside.chunks_exact(stride).zip(order) {
+        states[row * stride..][..stride].copy_from_slice(from);
+    }
 }
 
 #[inline(always)]
@@ -674,7 +735,7 @@ fn run_head(
     y: &mut [f32],
 ) {
     // There is a recurrent layer: nothing else turns a sequence into its last step.
-    let Some((units, start)) = states(network, *plan).last() else { return };
+    let Some((units, start)) = last_states(network, plan) else { return };
     let stride = row_stride(units);
     // As in Keras, a row whose last step is masked gives zeros then. The chunk's own rows lie behind the states and are
     // not needed any more.

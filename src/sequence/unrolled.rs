@@ -35,7 +35,7 @@ pub(super) fn advance(
 ) {
     if let Some(block) = block_of(rnn, rows, stride, distance, counts) {
         // SAFETY: see `block_of`.
-        unsafe { walk(&rnn.recurrent, block, counts, Some(rnn.function), first) };
+        unsafe { walk(&rnn.recurrent, block, counts, Some(rnn.function()), first) };
     }
 }
 

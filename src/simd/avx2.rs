@@ -31,9 +31,15 @@ impl Avx2 {
 unsafe impl Simd for Avx2 {
     type V = __m256;
     type I = __m256i;
+    type Half = Self;
     const LANES: usize = 8;
     const ACCUMULATORS: usize = 12;
     const WRITES_OUT: bool = false;
+
+    #[inline(always)]
+    fn half(self) -> Self {
+        self
+    }
 
     #[inline(always)]
     fn splat(self, value: f32) -> __m256 {

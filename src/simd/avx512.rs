@@ -40,9 +40,16 @@ impl Avx512 {
 unsafe impl Simd for Avx512 {
     type V = __m512;
     type I = __m512i;
+    type Half = super::Avx2;
     const LANES: usize = 16;
     const ACCUMULATORS: usize = 24;
     const WRITES_OUT: bool = true;
+
+    #[inline(always)]
+    fn half(self) -> super::Avx2 {
+        // SAFETY: this token proves AVX2 and FMA too; see `new`.
+        unsafe { super::Avx2::assume() }
+    }
 
     #[inline(always)]
     fn splat(self, value: f32) -> __m512 {

@@ -59,6 +59,8 @@ pub(crate) unsafe trait Simd: Copy {
     type V: Copy;
     /// A vector of table indices.
     type I: Copy;
+    /// Vectors of at most eight lanes that this instruction set has too: the same where they are no wider anyway.
+    type Half: Simd;
     /// Floats in a vector: a power of two, at most 16.
     const LANES: usize;
     /// Vectors of sums that a tile may hold, the rest of the registers left for operands.
@@ -67,6 +69,8 @@ pub(crate) unsafe trait Simd: Copy {
     /// 64 units, for a third more code.
     const WRITES_OUT: bool;
 
+    /// The token of the narrower vectors.
+    fn half(self) -> Self::Half;
     /// `value` in every lane.
     fn splat(self, value: f32) -> Self::V;
     /// Reads `LANES` floats, aligned or not.

@@ -20,10 +20,16 @@ fn map_bits(a: f32x4, f: impl Fn(u32) -> u32) -> f32x4 {
 unsafe impl Simd for Portable {
     type V = f32x4;
     type I = [u32; 4];
+    type Half = Self;
     const LANES: usize = 4;
     // SSE2 has 16 registers, and every x86-64 machine of the last decade has a better arm: smaller tiles, less code.
     const ACCUMULATORS: usize = if cfg!(target_arch = "x86_64") { 8 } else { 12 };
     const WRITES_OUT: bool = false;
+
+    #[inline(always)]
+    fn half(self) -> Self {
+        self
+    }
 
     #[inline(always)]
     fn splat(self, value: f32) -> f32x4 {

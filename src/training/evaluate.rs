@@ -139,7 +139,7 @@ impl Trainer {
 }
 
 /// Calls `copy` with where the states of some rows stand among those of `batch` rows, and where among those
-/// of these rows alone, direction by direction.
+/// of these rows alone, array by array.
 pub(super) fn each_block(
     network: &Network,
     batch: usize,
@@ -147,8 +147,7 @@ pub(super) fn each_block(
     mut copy: impl FnMut(std::ops::Range<usize>, std::ops::Range<usize>),
 ) {
     let mut base = 0;
-    for (_, rnn) in network.recurrent() {
-        let units = rnn.units();
+    for (_, units) in network.state_arrays() {
         let start = base * batch + rows.start * units;
         let len = rows.len() * units;
         copy(start..start + len, base * rows.len()..base * rows.len() + len);

@@ -2,7 +2,7 @@
 
 use super::Loss;
 use crate::error::{Error, Result};
-use crate::layers::{Activation, Layer, MergeMode};
+use crate::layers::{Activation, Layer, MergeMode, Recurrent};
 
 /// The loss to be taken, and whether from logits: a cross-entropy right behind its own activation is taken
 /// from the values before it, where neither rounds to 0 or 1. Keras does the same in `fit`.
@@ -36,8 +36,17 @@ enum Range {
 /// The last layer that is an activation's, and what comes out behind it.
 fn output(layers: &[Layer]) -> (Option<Activation>, Range) {
     let of = |activation| match activation {
-        Activation::Sigmoid | Activation::Softmax => Range::Shares,
+        Activation::Sigmoid
+        | Activation::HardSigmoid
+        | Activation::HardSigmoidKeras2
+        | Activation::Softmax => Range::Shares,
         _ => Range::Any,
+    };
+    // A gated cell's output is a mean of shares, or their product, where its functions give shares.
+    let of_recurrent = |rnn: &Recurrent| {
+        let [gates, activation] = rnn.activations();
+        let range = if of(gates) == Range::Shares { of(activation) } else { Range::Any };
+        (activation, range)
     };
     let mut dropped = false;
     for layer in layers.iter().rev() {
@@ -50,13 +59,14 @@ fn output(layers: &[Layer]) -> (Option<Activation>, Range) {
             Layer::Masking(_) => continue,
             Layer::Embedding(_) => return (None, Range::Any),
             Layer::Dense(dense) => (dense.activation, of(dense.activation)),
-            Layer::SimpleRnn(rnn) => (rnn.activation, of(rnn.activation)),
+            Layer::Recurrent(rnn) => of_recurrent(rnn),
             Layer::Bidirectional(both) => {
-                let range = match (of(both.layer.activation), both.merge_mode) {
+                let (activation, range) = of_recurrent(&both.layer);
+                let range = match (range, both.merge_mode) {
                     (Range::Shares, MergeMode::Sum) => Range::Parts,
                     (range, _) => range,
                 };
-                (both.layer.activation, range)
+                (activation, range)
             }
         };
         return (Some(activation), if dropped { Range::Any } else { range });

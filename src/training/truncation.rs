@@ -70,7 +70,7 @@ impl Truncation {
         for (i, layer) in model.layers().iter().enumerate() {
             match layer {
                 Layer::Bidirectional(_) => return unsupported(format!("layer {i} is bidirectional")),
-                Layer::SimpleRnn(rnn) if rnn.go_backwards => {
+                Layer::Recurrent(rnn) if rnn.options().go_backwards => {
                     return unsupported(format!("layer {i} has go_backwards"));
                 }
                 _ => {}

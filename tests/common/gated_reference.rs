@@ -5,7 +5,10 @@
 //! elman works. Gates lie in Keras's order: i f c o, z r h. Inside, a state is a row `[h | c]`. Outside, h and c are
 //! arrays `[batch, units]` of their own: layer by layer, a bidirectional one forward first, h before c.
 
-use elman::{MergeMode, Padding, Unroll, Weight};
+use elman::{
+    Bidirectional, Dense, Dropout, Embedding, Gru, Layer, Lstm, Masking, MergeMode, Padding, Sequential,
+    SimpleRnn, Unroll, Weight,
+};
 use serde::Deserialize;
 
 use super::network::Array;
@@ -48,6 +51,21 @@ impl Activation {
             Self::Elu => if_positive(x, x, x.exp_m1()),
             Self::LeakyRelu => if_positive(x, x, 0.2 * x),
             Self::Softmax => panic!("softmax is of a row"),
+        }
+    }
+
+    pub(crate) fn elman(self) -> elman::Activation {
+        match self {
+            Self::Linear => elman::Activation::Linear,
+            Self::Tanh => elman::Activation::Tanh,
+            Self::Relu => elman::Activation::Relu,
+            Self::Sigmoid => elman::Activation::Sigmoid,
+            Self::Softmax => elman::Activation::Softmax,
+            Self::HardSigmoid => elman::Activation::HardSigmoid,
+            Self::HardSigmoidKeras2 => elman::Activation::HardSigmoidKeras2,
+            Self::Softplus => elman::Activation::Softplus,
+            Self::Elu => elman::Activation::Elu,
+            Self::LeakyRelu => elman::Activation::LeakyRelu,
         }
     }
 
@@ -153,6 +171,32 @@ impl Recurrent {
         options
     }
 
+    pub(crate) fn elman(&self) -> elman::Recurrent {
+        let options = *self.options();
+        macro_rules! shared {
+            ($layer:ident) => {
+                $layer::new(options.units)
+                    .activation(options.activation.elman())
+                    .use_bias(options.use_bias)
+                    .return_sequences(options.return_sequences)
+                    .go_backwards(options.go_backwards)
+                    .stateful(options.stateful)
+                    .zero_output_for_mask(options.zero_output_for_mask)
+                    .unroll(options.unroll)
+                    .dropout(options.dropout as f32)
+                    .recurrent_dropout(options.recurrent_dropout as f32)
+            };
+        }
+        let gates = options.recurrent_activation.elman();
+        match self {
+            Self::SimpleRnn(_) => shared!(SimpleRnn).into(),
+            Self::Lstm(_) => {
+                shared!(Lstm).recurrent_activation(gates).unit_forget_bias(options.unit_forget_bias).into()
+            }
+            Self::Gru(_) => shared!(Gru).recurrent_activation(gates).reset_after(options.reset_after).into(),
+        }
+    }
+
     pub(crate) fn gates(&self) -> usize {
         match self {
             Self::SimpleRnn(_) => 1,
@@ -214,6 +258,22 @@ impl Spec {
             Spec::Gru(options) => Some((Recurrent::Gru(options), None)),
             Spec::Bidirectional { merge_mode, layer } => Some((layer, Some(merge_mode))),
             _ => None,
+        }
+    }
+
+    pub(crate) fn elman(&self) -> Layer {
+        match (*self, self.recurrent()) {
+            (_, Some((layer, None))) => layer.elman().into(),
+            (_, Some((layer, Some(mode)))) => Bidirectional::new(layer.elman()).merge_mode(mode).into(),
+            (Spec::Embedding { vocabulary, size, mask_zero }, _) => {
+                Embedding::new(vocabulary, size).mask_zero(mask_zero).into()
+            }
+            (Spec::Masking { mask_value }, _) => Masking::new(mask_value).into(),
+            (Spec::Dense { units, activation, use_bias }, _) => {
+                Dense::new(units).activation(activation.elman()).use_bias(use_bias).into()
+            }
+            (Spec::Dropout { rate }, _) => Dropout::new(rate as f32).into(),
+            _ => unreachable!("recurrent"),
         }
     }
 
@@ -283,6 +343,21 @@ impl Network {
             input = layer.output(input);
         }
         Self { input_size, layers, weights }
+    }
+
+    /// elman's model with these weights.
+    pub(crate) fn elman(&self) -> Sequential {
+        let layers = self.layers.iter().map(Spec::elman);
+        let model = layers.fold(Sequential::new(self.input_size), Sequential::add);
+        let mut model = model.build(1).expect("the network is valid");
+        for (i, arrays) in self.weights.iter().enumerate() {
+            for array in arrays {
+                let shape = model.weight(i, array.which).expect("the layer has the weight").shape();
+                assert_eq!(shape, array.shape, "layer {i}, {}", array.which.name());
+                model.set_weight(i, array.which, &array.values).expect("the weight can be set");
+            }
+        }
+        model
     }
 
     /// The recurrent layer of every state array: the order of states.

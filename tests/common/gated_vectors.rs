@@ -1,14 +1,14 @@
 //! The cases of LSTM and GRU that real Keras, PyTorch and ONNX Runtime ran, and the oracle beside them. The scripts
 //! `tests/vectors/make_*_gated_vectors.py` say what the files hold. Files of the simple cell can be read as well.
 
-use elman::Padding;
+use elman::{Padding, RunOptions, Tape};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
 use super::gated_reference::{self, Dropped, DroppedOf, Gradients, Network, Spec};
 use super::numbers::{distance, tokens, values};
 use super::reference::{Call, Input};
-use super::vectors::{Data, Wrong, bytes_of, mask_of};
+use super::vectors::{Data, Wrong, bytes_of, mask_of, run_elman};
 
 #[derive(Deserialize)]
 struct Config {
@@ -164,7 +164,7 @@ impl Case {
                 state.copy_from_slice(&zeros);
             }
             let before = state.clone();
-            let given = self.call(&data, self.mask_given(mask.as_deref()), &before, call);
+            let given = self.call(&data, self.mask_given(mask.as_deref()), Some(&before), call);
             let outcome = gated_reference::run(&network, given, dropout);
             check("y", &outcome.output, &self.output(tensors, call), forward);
             let mut base = 0;
@@ -176,9 +176,7 @@ impl Case {
                 kept.iter_mut().zip(next).for_each(|(kept, next)| *kept = next);
                 base += got.len();
             }
-            if network.weights.iter().zip(0..).any(|(arrays, i)| {
-                arrays.iter().any(|array| self.has(tensors, &format!("grad.{i}.{}", array.which.name())))
-            }) {
+            if self.has_gradients(tensors, &network) {
                 let gradient = values(self.seed() + 998, outcome.output.len(), 1.0);
                 let of_states = self.state_gradient.then(|| self.states(980, 1.0));
                 let found =
@@ -189,6 +187,100 @@ impl Case {
             }
         }
         wrong
+    }
+
+    /// elman's outputs, states and, of cases that have them, gradients against the file's. Masks of dropout are the
+    /// script's own, which elman cannot be given: such cases are the oracle's.
+    pub(crate) fn check_elman(&self, tensors: &SafeTensors<'_>, forward: f64, backward: f64) -> Wrong {
+        let mut wrong = Wrong::new();
+        if self.dropout_masks {
+            return wrong;
+        }
+        let mut check = |what: &str, got: &[f32], expected: &[f64], tolerance: f64| {
+            let apart = match got.len() == expected.len() {
+                true => distance(got, expected, 1e-6),
+                false => f64::INFINITY,
+            };
+            if apart > tolerance {
+                wrong.push(format!("{}.{what}: {apart:.1e} of the largest value", self.name));
+            }
+        };
+        let network = self.network();
+        let states = network.states();
+        let mask = self.mask(tensors);
+        let data = self.data(mask.as_deref());
+        // elman is given the lengths themselves.
+        let told = |given| match &self.lengths {
+            Some(lengths) => Call { mask: None, lengths: Some(lengths), ..given },
+            None => given,
+        };
+        let model = network.elman();
+        let initial = self.initial_state.then(|| self.states(990, 0.5));
+        let len = model.output_len(self.batch, self.steps).expect("the sizes are right");
+        for call in 0..self.calls {
+            if self.reset_before.contains(&call) {
+                model.reset_states();
+            }
+            let initial = initial.as_deref().filter(|_| call == 0);
+            let given = self.call(&data, self.mask_given(mask.as_deref()), initial, call);
+            let (y, state) = run_elman(&model, told(given));
+            check("y", &y, &self.output(tensors, call), forward);
+            let mut rest = &state[..];
+            for (k, of) in states.iter().enumerate() {
+                let (got, others) = rest.split_at(self.batch * of.units);
+                check(&format!("state.{k}"), got, &self.state(tensors, k, call), forward);
+                rest = others;
+            }
+        }
+        if !self.has_gradients(tensors, &network) {
+            return wrong;
+        }
+        let given = told(self.call(&data, self.mask_given(mask.as_deref()), initial.as_deref(), 0));
+        let gradient = values(self.seed() + 998, len, 1.0);
+        let of_states = self.state_gradient.then(|| self.states(980, 1.0));
+        let mut tape = Tape::new(&model, self.batch, self.steps).expect("the sizes are right");
+        let (mut y, mut dx) = (vec![f32::NAN; len], Vec::new());
+        let mut options = RunOptions::default().padding(given.padding);
+        (options.mask, options.lengths) = (given.mask, given.lengths);
+        options.initial_state = given.initial_state;
+        match given.input {
+            Input::Floats(x) => {
+                dx.resize(x.len(), f32::NAN);
+                tape.forward(x, self.batch, self.steps, options, false, 0, &mut y)
+            }
+            Input::Tokens(ids) => tape.forward_tokens(ids, self.batch, self.steps, options, false, 0, &mut y),
+        }
+        .expect("the call is right");
+        check("y", &y, &self.output(tensors, 0), forward);
+        let to_dx = (!dx.is_empty()).then_some(&mut dx[..]);
+        tape.backward_with_state(&gradient, of_states.as_deref(), to_dx).expect("a forward pass came before");
+        for (i, arrays) in network.weights.iter().enumerate() {
+            for array in arrays {
+                let what = format!("grad.{i}.{}", array.which.name());
+                let got = tape.gradient(i, array.which).expect("a way back was gone");
+                check(&what, got, &self.floats(tensors, &what), backward);
+            }
+        }
+        if self.input == "floats" {
+            check("grad.x", &dx, &self.floats(tensors, "grad.x"), backward);
+        }
+        if self.initial_state {
+            let mut rest = tape.initial_state_gradient().expect("a way back was gone");
+            for (k, of) in states.iter().enumerate() {
+                let (got, others) = rest.split_at(self.batch * of.units);
+                let what = format!("grad.state.{k}");
+                check(&what, got, &self.floats(tensors, &what), backward);
+                rest = others;
+            }
+        }
+        wrong
+    }
+
+    fn has_gradients(&self, tensors: &SafeTensors<'_>, network: &Network) -> bool {
+        let of_layer = |(i, arrays): (usize, &Vec<super::network::Array>)| {
+            arrays.iter().any(|array| self.has(tensors, &format!("grad.{i}.{}", array.which.name())))
+        };
+        network.weights.iter().enumerate().any(of_layer)
     }
 
     /// Gradients under the files' names, as far as the case has them.
@@ -210,7 +302,13 @@ impl Case {
     }
 
     /// A call as the oracle is given it: lengths as the mask that they mean.
-    fn call<'a>(&self, data: &'a Data, mask: Option<&'a [u8]>, state: &'a [f32], call: usize) -> Call<'a> {
+    fn call<'a>(
+        &self,
+        data: &'a Data,
+        mask: Option<&'a [u8]>,
+        state: Option<&'a [f32]>,
+        call: usize,
+    ) -> Call<'a> {
         let positions = self.batch * self.steps;
         let row = positions * self.config.input_size;
         let input = match data {
@@ -220,7 +318,7 @@ impl Case {
         Call {
             mask: mask.map(|mask| &mask[call * positions..][..positions]),
             padding: self.padding(),
-            initial_state: Some(state),
+            initial_state: state,
             ..Call::new(input, self.batch, self.steps)
         }
     }

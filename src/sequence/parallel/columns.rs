@@ -56,7 +56,7 @@ pub(in super::super) fn steps(
     counts: &[usize],
     first: usize,
 ) {
-    let state = Some(rnn.function);
+    let state = Some(rnn.function());
     let (mut before, mut here, mut first) = (0, carried * stride, first);
     let work = counts.first().map_or(1, |most| most * rnn.units() * rnn.units());
     for counts in counts.chunks((WORK_A_JOB / work.max(1)).clamp(1, STEPS_A_JOB)) {

@@ -4,17 +4,17 @@ use super::super::network::Network;
 use super::super::pipeline::{Map, Source};
 use super::dropout::{Kind, Masks};
 use super::forward::{each_pair, first_place, mask_rows};
+use super::gated::Of;
 use super::steps::each_place;
 use super::{
-    Back, DenseOp, Layout, Op, Part, Plan, RnnOp, Scratch, Tape, Value, add_row, dense_of, looked_at,
-    put_row, rnn_of, taken,
+    Back, DenseOp, GateMatrices, Layout, Op, Part, Plan, RnnOp, Scratch, Tape, Value, add_row, dense_of,
+    looked_at, put_row, rnn_of, taken,
 };
 use crate::dispatch::{Function, SQUARE_LANES};
 use crate::error::Result;
 use crate::gemm::{Init, PackedMatrix, Rows, multiply};
 use crate::layers::{Activation, MergeMode};
 use crate::memory::{AlignedVec, Few, List, extent, row_stride};
-use crate::sequence::Padding;
 
 /// Some rows on their way back.
 pub(super) struct Job<'a> {
@@ -24,14 +24,14 @@ pub(super) struct Job<'a> {
 
 /// The gradient of the final states of the whole batch, where there is one.
 #[derive(Clone, Copy)]
-struct Final<'a> {
+pub(super) struct Final<'a> {
     states: Option<&'a [f32]>,
     batch: usize,
 }
 
-impl Final<'_> {
+impl<'a> Final<'a> {
     /// Of a direction whose states begin `base` units in, for a row of the whole batch.
-    fn of(&self, base: usize, row: usize, units: usize) -> Option<&[f32]> {
+    pub(super) fn of(&self, base: usize, row: usize, units: usize) -> Option<&'a [f32]> {
         self.states.map(|states| &states[self.batch * base + row * units..][..units])
     }
 }
@@ -93,8 +93,11 @@ impl Tape {
             for op in part.ops.iter() {
                 let Op::Rnn(op) = op else { continue };
                 let units = part.values[op.output].features;
-                self.initial[batch * op.state_base + part.rows.start * units..][..rows * units]
-                    .copy_from_slice(&part.initial[rows * op.state_base..][..rows * units]);
+                for array in 0..op.cell.states() {
+                    let base = op.state_base + array * units;
+                    self.initial[batch * base + part.rows.start * units..][..rows * units]
+                        .copy_from_slice(&part.initial[rows * base..][..rows * units]);
+                }
             }
         }
         self.backward_done = true;
@@ -179,13 +182,13 @@ impl Part {
 }
 
 /// What an operation's way back takes and gives beside values.
-struct To<'a, 'b, 'c> {
+pub(super) struct To<'a, 'b, 'c> {
     /// The part's first row.
-    first: usize,
+    pub(super) first: usize,
     /// Where the operation has weights.
     back: Option<&'a Back>,
-    initial: &'a mut List<f32>,
-    final_state: Final<'a>,
+    pub(super) initial: &'a mut List<f32>,
+    pub(super) final_state: Final<'a>,
     dx: &'b mut Option<&'c mut [f32]>,
 }
 
@@ -197,16 +200,27 @@ impl To<'_, '_, '_> {
         }
     }
 
-    fn recurrent(&self) -> &PackedMatrix {
+    pub(super) fn recurrent(&self) -> &PackedMatrix {
         match self.back.and_then(|back| back.recurrent.as_ref()) {
             Some(recurrent) => recurrent,
             None => unreachable!("an operation without recurrent weights"),
         }
     }
+
+    pub(super) fn candidate(&self) -> &PackedMatrix {
+        match self.back.and_then(|back| back.candidate.as_ref()) {
+            Some(candidate) => candidate,
+            None => unreachable!("an operation without reset before"),
+        }
+    }
+
+    pub(super) fn by_gate(&self) -> &[GateMatrices] {
+        self.back.map_or(&[], |back| &back.by_gate)
+    }
 }
 
 /// Passes gradients of a function's results, `count` rows, back through it.
-fn through(
+pub(super) fn through(
     plan: &Plan,
     function: Function,
     gradient: &mut [f32],
@@ -294,15 +308,23 @@ impl RnnOp {
     ) {
         let work = &plan.work;
         let rnn = looked_at(rnn_of(&network.layers[self.layer], self.half));
-        let (batch, units) = (work.batch, rnn.units());
+        let (batch, units, total) = (work.batch, rnn.units(), work.total());
         let mut dz = taken(&mut values[self.output].gradient);
         let output = &mut values[self.output];
-        self.through_time(rnn.function, plan, output, &mut dz, &mut scratch.rows, results);
+        let mut gated = self.gated.take();
+        match &mut gated {
+            None => self.through_time(rnn.function(), plan, output, &mut dz, &mut scratch.rows, results),
+            Some(gated) => {
+                self.gated_through_time(Of { rnn, plan }, gated, output, &mut dz, &mut scratch.rows, results);
+            }
+        }
 
-        let total = work.total();
         let output = &values[self.output];
         let stride = output.stride;
-        let dz_rows = Rows::Strided { values: &dz[batch * stride..], stride, count: total };
+        let dz_rows = match &gated {
+            None => Rows::Strided { values: &dz[batch * stride..], stride, count: total },
+            Some(gated) => gated.of_input(rnn, 0, total),
+        };
         let input = &values[self.input];
         self.mask_input(plan, source, input, &mut scratch.masked);
         // The states before each step, one slot up; where rows end early the slots differ in length.
@@ -314,9 +336,13 @@ impl RnnOp {
             }
         }
         if self.drops[1] {
-            let h = plain_states(plan, output, &scratch.previous);
-            let masked = &mut scratch.masked_states;
-            mask_rows(work, self.layout(), h, &self.recurrent_mask, units, masked);
+            let block = total * stride;
+            for gate in 0..self.masks() {
+                let h = plain_states(plan, output, &scratch.previous);
+                let masked = &mut scratch.masked_states[gate * block..];
+                let mask = &self.recurrent_mask[gate * batch * units..];
+                mask_rows(work, self.layout(), h, mask, units, masked);
+            }
         }
 
         if is_wanted(input, source, results) {
@@ -326,8 +352,14 @@ impl RnnOp {
             let mut to =
                 if straight { taken(&mut values[self.input].gradient) } else { taken(&mut scratch.rows) };
             let lead = if straight { lead } else { 0 };
-            multiply(dz_rows, results.kernel(), Init::Bias(&plan.zeros), &mut to[lead..], in_stride);
-            if self.drops[0] {
+            if let Some(gated) = gated.as_ref().filter(|_| self.by_gate() && self.drops[0]) {
+                let sizes = [features, in_stride];
+                let (to, of_gate) = (&mut to[lead..], &mut scratch.of_gate[..]);
+                self.input_back_by_gate(Of { rnn, plan }, gated, sizes, (to, of_gate), results);
+            } else {
+                multiply(dz_rows, results.kernel(), Init::Bias(&plan.zeros), &mut to[lead..], in_stride);
+            }
+            if self.drops[0] && !self.by_gate() {
                 let mut n = lead;
                 each_place(work, self.layout(), |place| {
                     let mask = &self.input_mask[place / work.steps * features..][..features];
@@ -345,15 +377,41 @@ impl RnnOp {
             }
         }
         values[self.output].gradient = dz;
+        self.gated = gated;
     }
 
-    /// The states before each step, times the recurrent mask; after [`backward`](Self::backward).
-    pub(super) fn states_before<'a>(&self, plan: &Plan, output: &'a Value, scratch: &'a Scratch) -> Rows<'a> {
+    /// The states before each step, times the recurrent mask of gate `gate`; after [`backward`](Self::backward).
+    pub(super) fn states_before<'a>(
+        &self,
+        plan: &Plan,
+        output: &'a Value,
+        scratch: &'a Scratch,
+        gate: usize,
+    ) -> Rows<'a> {
         if !self.drops[1] {
             return plain_states(plan, output, &scratch.previous);
         }
-        let stride = row_stride(output.features);
-        Rows::Strided { values: &scratch.masked_states, stride, count: plan.work.total() }
+        let (stride, count) = (row_stride(output.features), plan.work.total());
+        let block = if self.by_gate() { gate * count * stride } else { 0 };
+        Rows::Strided { values: &scratch.masked_states[block..], stride, count }
+    }
+
+    /// The gradients of the last states, where the loss depends on them, beside those that came from above; and room for the
+    /// squares.
+    pub(super) fn take_ends(&mut self, plan: &Plan, value: &mut Value, results: &To<'_, '_, '_>) {
+        let work = &plan.work;
+        let (base, units, stride) = (self.state_base, value.features, value.stride);
+        let final_state = results.final_state;
+        if final_state.states.is_some() {
+            for (rank, &row) in work.order.iter().enumerate() {
+                let to = &mut value.ends[rank * stride..][..stride];
+                let Some(from) = final_state.of(base, results.first + row, units) else { continue };
+                if value.has_ends { add_row(to, from) } else { put_row(to, from) }
+            }
+            value.has_ends = true;
+        }
+        self.squares.clear();
+        self.squares.resize(2 * work.steps * work.batch, 0.0);
     }
 
     /// Turns `dLoss/dh` into `dLoss/dz`, step by step from the last.
@@ -368,33 +426,14 @@ impl RnnOp {
     ) {
         let Plan { work, bases, .. } = plan;
         let (batch, units, stride) = (work.batch, value.features, value.stride);
-        let (base, final_state) = (self.state_base, results.final_state);
-        if final_state.states.is_some() {
-            for (rank, &row) in work.order.iter().enumerate() {
-                let to = &mut value.ends[rank * stride..][..stride];
-                let Some(from) = final_state.of(base, results.first + row, units) else { continue };
-                if value.has_ends { add_row(to, from) } else { put_row(to, from) }
-            }
-            value.has_ends = true;
-        }
-        self.squares.clear();
-        self.squares.resize(2 * work.steps * batch, 0.0);
+        self.take_ends(plan, value, results);
         for (step, &count) in work.counts.iter().enumerate().rev() {
             let next = work.counts.get(step + 1).copied().unwrap_or(0);
             let here = (batch + bases[step]) * stride;
             let (before, after) = dz.split_at_mut(here + count * stride);
             let dh = &mut before[here..];
             self.one_step_back(plan, results.recurrent(), after, next, dh, stride, value.filled, scratch);
-            for rank in next..count {
-                let to = &mut dh[rank * stride..][..stride];
-                let end = &value.ends[rank * stride..][..stride];
-                match (value.filled, value.has_ends) {
-                    (true, true) => add_row(to, end),
-                    (true, false) => {}
-                    (false, true) => to.copy_from_slice(end),
-                    (false, false) => to.fill(0.0),
-                }
-            }
+            value.add_ends(dh, next..count);
             let h = &value.rows[here..];
             if work.is_full() {
                 let squares = &mut self.squares[2 * work.time(0, step, self.reversed) * batch..];
@@ -412,21 +451,7 @@ impl RnnOp {
         let first = work.counts.first().copied().unwrap_or(0);
         let (dh, after) = dz.split_at_mut(batch * stride);
         self.one_step_back(plan, results.recurrent(), after, first, dh, stride, false, scratch);
-        let initial = &mut *results.initial;
-        if initial.len() < (base + units) * batch {
-            initial.resize((base + units) * batch, 0.0);
-        }
-        for (rank, &row) in work.order.iter().enumerate() {
-            let to = &mut initial[batch * base + row * units..][..units];
-            // A row without a step hands its state through, but for ONNX, where it has no final state; what its output is
-            // does not depend on it.
-            let handed = final_state.of(base, results.first + row, units);
-            match handed.filter(|_| work.padding == Padding::Keras) {
-                _ if rank < first => to.copy_from_slice(&dh[rank * stride..][..units]),
-                Some(given) => to.copy_from_slice(given),
-                None => to.fill(0.0),
-            }
-        }
+        self.put_initial(plan, results, dh, 0, [units, stride]);
     }
 
     /// `dh = dz·Uᵀ` (times the recurrent mask) for `rows` rows, added to what is there where `onto`.

@@ -6,14 +6,15 @@ use super::super::run::{Call, Input, Inputs, Padding, check_tokens, merge};
 use super::super::unrolled::advance;
 use super::super::work::{Bounds, Mask};
 use super::dropout::{Kind, Masks};
+use super::gated::Of;
 use super::steps::{each_place, gather};
 use super::{
-    DenseOp, Layout, Mode, Op, Part, Plan, RnnOp, Scratch, Tape, Value, dense_of, looked_at, put_row, rnn_of,
-    taken,
+    Back, DenseOp, Layout, Mode, Op, Part, Plan, RnnOp, Scratch, Tape, Value, dense_of, looked_at, put_row,
+    rnn_of, taken,
 };
 use crate::error::{Error, Result};
 use crate::gemm::{Init, Rows, multiply, recur};
-use crate::layers::{Layer, MergeMode, SimpleRnn};
+use crate::layers::{Layer, MergeMode};
 use crate::memory::{AlignedVec, Few, List, row_stride};
 
 /// Rows whose sums are made at once before the recurrence eats them: enough that fetching large weights pays, few
@@ -73,7 +74,10 @@ impl Tape {
             rest = others;
             Ok(Job { part, input: inputs.input, mask, output })
         });
-        let run = |job: &mut Job<'_>| job.part.forward(network, (job.input, job.mask), common, job.output);
+        let backs = &self.backs;
+        let run = |job: &mut Job<'_>| {
+            job.part.forward(network, backs, (job.input, job.mask), common, job.output);
+        };
         if count > 1 {
             let mut jobs = jobs.collect::<Result<Few<_>>>()?;
             // Passes come in streams, so sleeping threads are always worth waking; backwards too.
@@ -94,6 +98,7 @@ impl Part {
     fn forward(
         &mut self,
         network: &Network,
+        backs: &[Option<Back>],
         (input, mask): (Input<'_>, Mask<'_>),
         common: Common<'_>,
         output: &mut [f32],
@@ -105,9 +110,11 @@ impl Part {
         plan.work.arrange(rows.len(), steps, mask, padding);
         plan.arranged();
         let source = kept.source(network, steps);
-        for op in ops.iter_mut() {
+        for (op, back) in ops.iter_mut().zip(backs) {
             match op {
-                Op::Rnn(op) => op.forward(network, plan, source, (common, rows.start), values, scratch),
+                Op::Rnn(op) => {
+                    op.forward(network, plan, source, (common, rows.start, back.as_ref()), values, scratch);
+                }
                 Op::Dense(op) => op.forward(network, plan, source, values),
                 Op::Expand { input, output, reversed, zero_output } => {
                     expand(&plan.work, values, [*input, *output], *reversed, *zero_output);
@@ -151,16 +158,21 @@ impl Part {
             let Op::Rnn(op) = op else { continue };
             let value = &self.values[op.output];
             let (lead, units) = (value.lead(work), value.features);
-            let states = &mut states[batch * op.state_base + self.rows.start * units..];
-            for (rank, &row) in work.order.iter().enumerate() {
-                let to = &mut states[row * units..][..units];
-                // In ONNX a row without steps has no final state.
-                if work.lengths[rank] == 0 && work.padding == Padding::Onnx {
-                    to.fill(0.0);
-                    continue;
+            let cell_states =
+                op.gated.as_ref().filter(|_| op.cell.states() > 1).map(|gated| gated.cell_states());
+            for (array, from) in [Some(&value.rows[..]), cell_states].into_iter().flatten().enumerate() {
+                let states = &mut states[batch * (op.state_base + array * units) + self.rows.start * units..];
+                for (rank, &row) in work.order.iter().enumerate() {
+                    let to = &mut states[row * units..][..units];
+                    // In ONNX a row without steps has no final state.
+                    if work.lengths[rank] == 0 && work.padding == Padding::Onnx {
+                        to.fill(0.0);
+                        continue;
+                    }
+                    let at =
+                        self.plan.last_row(rank).map_or(rank * value.stride, |n| lead + n * value.stride);
+                    to.copy_from_slice(&from[at..][..units]);
                 }
-                let from = self.plan.last_row(rank).map_or(rank * value.stride, |n| lead + n * value.stride);
-                to.copy_from_slice(&value.rows[from..][..units]);
             }
         }
     }
@@ -168,12 +180,8 @@ impl Part {
 
 /// The rates of a recurrent layer's input and recurrent dropout.
 pub(super) fn rates(layer: &Layer) -> (f32, f32) {
-    let of = |rnn: &SimpleRnn| (rnn.dropout, rnn.recurrent_dropout);
-    match layer {
-        Layer::SimpleRnn(rnn) => of(rnn),
-        Layer::Bidirectional(both) => of(&both.layer),
-        Layer::Embedding(_) | Layer::Masking(_) | Layer::Dense(_) | Layer::Dropout(_) => (0.0, 0.0),
-    }
+    let options = layer.recurrent().map(|layer| layer.options());
+    options.map_or((0.0, 0.0), |options| (options.dropout, options.recurrent_dropout))
 }
 
 /// Rows times their sequence's mask, in padded rows: `rows.row(n)` belongs to the row of the n-th place.
@@ -183,7 +191,7 @@ pub(super) fn mask_rows(
     rows: Rows<'_>,
     mask: &[f32],
     features: usize,
-    masked: &mut AlignedVec,
+    masked: &mut [f32],
 ) {
     let stride = row_stride(features);
     let mut n = 0;
@@ -197,7 +205,7 @@ pub(super) fn mask_rows(
 }
 
 impl RnnOp {
-    /// The rows that the layer reads, in its own order; those of an earlier call of [`mask_input`](Self::mask_input) where
+    /// The rows that a gate reads, in the layer's own order; those of an earlier call of [`mask_input`](Self::mask_input) where
     /// some are dropped.
     pub(super) fn input_rows<'a>(
         &'a self,
@@ -205,18 +213,28 @@ impl RnnOp {
         source: Source<'a>,
         value: &'a Value,
         masked: &'a AlignedVec,
+        gate: usize,
     ) -> Rows<'a> {
         if !self.drops[0] {
             return self.plain_input(plan, source, value);
         }
-        Rows::Strided { values: masked, stride: row_stride(value.features), count: plan.work.total() }
+        let (stride, count) = (row_stride(value.features), plan.work.total());
+        let block = if self.by_gate() { gate * count * stride } else { 0 };
+        Rows::Strided { values: &masked[block..], stride, count }
     }
 
     /// Prepares [`input_rows`](Self::input_rows).
     pub(super) fn mask_input(&self, plan: &Plan, source: Source<'_>, value: &Value, masked: &mut AlignedVec) {
-        if self.drops[0] {
+        if !self.drops[0] {
+            return;
+        }
+        let work = &plan.work;
+        let features = value.features;
+        let block = work.total() * row_stride(features);
+        for gate in 0..self.masks() {
             let rows = self.plain_input(plan, source, value);
-            mask_rows(&plan.work, self.layout(), rows, &self.input_mask, value.features, masked);
+            let mask = &self.input_mask[gate * work.batch * features..];
+            mask_rows(work, self.layout(), rows, mask, features, &mut masked[gate * block..]);
         }
     }
 
@@ -242,7 +260,7 @@ impl RnnOp {
         network: &Network,
         plan: &Plan,
         source: Source<'_>,
-        (common, first): (Common<'_>, usize),
+        (common, first, back): (Common<'_>, usize, Option<&Back>),
         values: &mut [Value],
         scratch: &mut Scratch,
     ) {
@@ -252,23 +270,32 @@ impl RnnOp {
         let (batch, units) = (work.batch, rnn.units());
         let mut out = taken(&mut values[self.output].rows);
         let stride = values[self.output].stride;
-        for (rank, &row) in work.order.iter().enumerate() {
-            let to = &mut out[rank * stride..][..stride];
-            match common.initial_state {
-                Some(states) => {
-                    let at = common.batch * self.state_base + (first + row) * units;
-                    put_row(to, &states[at..][..units]);
+        let mut gated = self.gated.take();
+        let cell_states = gated.as_mut().map(|gated| gated.cell_states_mut());
+        let arrays = [Some(&mut out[..]), cell_states].into_iter().flatten().take(self.cell.states());
+        for (array, to) in arrays.enumerate() {
+            for (rank, &row) in work.order.iter().enumerate() {
+                let to = &mut to[rank * stride..][..stride];
+                match common.initial_state {
+                    Some(states) => {
+                        let at = common.batch * (self.state_base + array * units) + (first + row) * units;
+                        put_row(to, &states[at..][..units]);
+                    }
+                    None => to.fill(0.0),
                 }
-                None => to.fill(0.0),
             }
         }
         let input = &values[self.input];
         gather(work, source, input, self.layout(), &mut self.offsets);
         let (rate, recurrent_rate) = rates(&built.layer);
         let features = input.features;
+        let gate_masks = self.masks();
+        let (layer, half) = (self.layer, self.half);
         let draw = |mask: &mut [f32], kind, rate, width| {
-            let mut masks = Masks::new(mode.seed, self.layer, kind, self.half, rate);
-            masks.fill(first * width, &mut mask[..batch * width]);
+            let mut masks = Masks::new(mode.seed, layer, kind, half, rate);
+            for (gate, mask) in mask.chunks_exact_mut(batch * width).take(gate_masks).enumerate() {
+                masks.of_gate(gate).fill(first * width, mask);
+            }
         };
         if self.drops[0] {
             draw(&mut self.input_mask, Kind::Input, rate, features);
@@ -277,7 +304,14 @@ impl RnnOp {
             draw(&mut self.recurrent_mask, Kind::Recurrent, recurrent_rate, units);
         }
         self.mask_input(plan, source, input, &mut scratch.masked);
-        let rows = self.input_rows(plan, source, input, &scratch.masked);
+        if let Some(mut gated) = gated {
+            let rows = |gate| self.input_rows(plan, source, input, &scratch.masked, gate);
+            self.forward_gated(Of { rnn, plan }, &mut gated, rows, &mut out, (back, &mut scratch.rows));
+            values[self.output].rows = out;
+            self.gated = Some(gated);
+            return;
+        }
+        let rows = self.input_rows(plan, source, input, &scratch.masked, 0);
         let mut step = 0;
         // Where the states before the chunk begin.
         let mut before = 0;
@@ -314,7 +348,7 @@ impl RnnOp {
                             *to = from * mask;
                         }
                     }
-                    recur(&rnn.recurrent, rnn.function, &scratch.rows, sums, count, stride);
+                    recur(&rnn.recurrent, rnn.function(), &scratch.rows, sums, count, stride);
                     previous = here;
                     here += count * stride;
                 }

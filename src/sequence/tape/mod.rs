@@ -14,6 +14,8 @@
 //! smaller than 2^-100 becoming zero. The rest is large products over all rows at once: `dW = Xᵀ·dZ`, `dU = H_prevᵀ·dZ`,
 //! `dX = dZ·Wᵀ`. Weights' gradients are summed in the caller's order, by step and then by row.
 //!
+//! An LSTM and a GRU keep their gates besides, and go the same way; see [`gated`].
+//!
 //! # Threads
 //! Rows are independent but for the gradients of weights. So a batch is cut into *parts*, each with values of its own, and
 //! each thread goes forwards and, operation by operation, backwards through a part. An operation's gradients of weights
@@ -23,10 +25,12 @@
 mod backward;
 mod dropout;
 mod forward;
+mod gated;
 mod norms;
 mod steps;
 mod weights;
 
+use gated::{GateMatrices, Gates};
 pub(crate) use norms::{clip_factor, scale, sum_of_squares};
 
 use std::ops::Range;
@@ -40,7 +44,7 @@ use crate::dispatch::{KernelSet, LIFT, kernels};
 use crate::error::{Error, Result};
 use crate::gemm::PackedMatrix;
 use crate::layers::{
-    Bidirectional, BuiltLayer, Dense, Layer, MergeMode, Packed, PackedDense, PackedRnn, Weight,
+    Bidirectional, BuiltLayer, Cell, Dense, Layer, MergeMode, Packed, PackedDense, PackedRnn, Weight,
 };
 use crate::memory::{AlignedVec, List, checked_product, refill, row_stride};
 
@@ -92,8 +96,9 @@ struct Value {
 struct RnnOp {
     layer: usize,
     half: usize,
-    /// Units of the recurrent directions before this one.
+    /// Floats of state a row of the recurrent directions before this one.
     state_base: usize,
+    cell: Cell,
     reversed: bool,
     input: usize,
     output: usize,
@@ -101,10 +106,12 @@ struct RnnOp {
     offsets: List<usize>,
     /// Whether the last forward pass dropped something of the input, and of the states.
     drops: [bool; 2],
-    /// `[batch, features]`, where something is dropped.
+    /// `[batch, features]`, where something is dropped; one for each gate where it is [by gate](RnnOp::by_gate).
     input_mask: AlignedVec,
-    /// `[batch, units]`.
+    /// `[batch, units]`, the same.
     recurrent_mask: AlignedVec,
+    /// Of an LSTM or a GRU.
+    gated: Option<Box<Gates>>,
     /// By time and row, two sums each: what the norm of `dLoss/dh_t` is made of.
     squares: List<f32>,
 }
@@ -155,8 +162,12 @@ enum Op {
 #[derive(Debug)]
 struct Back {
     kernel: PackedMatrix,
-    /// Of a recurrent layer.
+    /// Of a recurrent layer; of a GRU with reset before, that of z and r.
     recurrent: Option<PackedMatrix>,
+    /// Of a GRU with reset before: that of n.
+    candidate: Option<PackedMatrix>,
+    /// Of a layer whose gates may have masks of their own.
+    by_gate: List<GateMatrices>,
 }
 
 /// Where a weight's gradient stands in the flat array.
@@ -200,6 +211,8 @@ struct Scratch {
     masked_states: AlignedVec,
     /// Gradients on their way to another order.
     rows: AlignedVec,
+    /// What one gate gives of them.
+    of_gate: AlignedVec,
     /// By compact row: where the state before it begins.
     previous: List<usize>,
 }
@@ -214,7 +227,7 @@ struct Part {
     plan: Plan,
     kept: Kept,
     scratch: Scratch,
-    /// By recurrent direction `[rows, units]`: the gradients of the initial states.
+    /// By recurrent direction, array by array, each `[rows, units]`: the gradients of the initial states.
     initial: List<f32>,
 }
 
@@ -354,9 +367,18 @@ impl Tape {
             let (Some(back), Some((layer, half))) = (back, op.place()) else { continue };
             let variables = &network.layers[layer].variables;
             let values = |which| variables.get(of_half(which, half)).map(|variable| variable.values());
-            back.kernel.fill_transposed(values(Weight::Kernel)?);
+            let kernel = values(Weight::Kernel)?;
+            back.kernel.fill_transposed(kernel);
             if let Some(recurrent) = &mut back.recurrent {
-                recurrent.fill_transposed(values(Weight::RecurrentKernel)?);
+                let values = values(Weight::RecurrentKernel)?;
+                let all = back.kernel.terms();
+                recurrent.fill_transposed_part(values, all, 0);
+                if let Some(candidate) = &mut back.candidate {
+                    candidate.fill_transposed_part(values, all, recurrent.terms());
+                }
+                for (gate, matrices) in back.by_gate.iter_mut().enumerate() {
+                    matrices.fill(gate, kernel, values);
+                }
             }
         }
         Ok(())
@@ -423,7 +445,7 @@ impl Tape {
         Ok(true)
     }
 
-    /// By recurrent direction `[batch, units]`: the gradients of the initial states.
+    /// By recurrent direction, array by array, each `[batch, units]`: the gradients of the initial states.
     pub(crate) fn initial_state_gradient(&self) -> Result<&[f32]> {
         self.after_backward().map(|()| &self.initial[..self.sizes[0] * self.state_width])
     }
@@ -464,12 +486,19 @@ impl Tape {
     pub(crate) fn bytes(&self) -> usize {
         let parts: usize = self.parts.iter().map(Part::bytes).sum();
         let backs = self.backs.iter().flatten();
-        let backs =
-            backs.map(|back| back.kernel.bytes() + back.recurrent.as_ref().map_or(0, PackedMatrix::bytes));
+        let backs = backs.map(Back::bytes);
         parts
             + backs.sum::<usize>()
             + self.sums.bytes()
             + (self.gradients.len() + self.initial.len()) * size_of::<f32>()
+    }
+}
+
+impl Back {
+    fn bytes(&self) -> usize {
+        let matrices = [&self.recurrent, &self.candidate].into_iter().flatten().map(PackedMatrix::bytes);
+        let by_gate = self.by_gate.iter().map(GateMatrices::bytes);
+        self.kernel.bytes() + matrices.chain(by_gate).sum::<usize>()
     }
 }
 
@@ -490,14 +519,27 @@ impl Op {
         Ok(match self {
             Op::Rnn(op) => {
                 let built = &network.layers[op.layer];
-                let units = rnn_of(built, op.half)?.units();
-                let kernel = transposed(built.input.features, units)?;
-                Some(Back { kernel, recurrent: Some(transposed(units, units)?) })
+                let rnn = rnn_of(built, op.half)?;
+                let (units, gates) = (rnn.units(), rnn.gates());
+                let first = if rnn.resets_before() { gates - 1 } else { gates };
+                let by_gate = match built.layer.recurrent() {
+                    Some(layer) if gates > 1 && layer.options().recurrent_dropout > 0.0 => {
+                        let make = |_| GateMatrices::new(kernels, built.input.features, rnn);
+                        List::collected((0..gates).map(make))?
+                    }
+                    _ => List::new(),
+                };
+                Some(Back {
+                    kernel: transposed(built.input.features, gates * units)?,
+                    recurrent: Some(transposed(units, first * units)?),
+                    candidate: (first < gates).then(|| transposed(units, units)).transpose()?,
+                    by_gate,
+                })
             }
             Op::Dense(op) => {
                 let built = &network.layers[op.layer];
                 let kernel = transposed(built.input.features, built.output.features)?;
-                Some(Back { kernel, recurrent: None })
+                Some(Back { kernel, recurrent: None, candidate: None, by_gate: List::new() })
             }
             Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } | Op::Dropout { .. } => None,
         })
@@ -525,12 +567,13 @@ impl Part {
                 masked: AlignedVec::empty(),
                 masked_states: AlignedVec::empty(),
                 rows: AlignedVec::empty(),
+                of_gate: AlignedVec::empty(),
                 previous: List::new(),
             },
             initial: List::new(),
         };
         checked_product("tape", &[batch, steps, widest])?;
-        part.reserve(batch, steps)?;
+        part.reserve(network, batch, steps)?;
         Ok(part)
     }
 
@@ -551,18 +594,21 @@ impl Part {
             match op {
                 Op::Rnn(op) => {
                     let built = &network.layers[op.layer];
-                    let units = rnn_of(built, op.half)?.units();
+                    let rnn = rnn_of(built, op.half)?;
                     let input = &values[op.input];
                     op.offsets.make_room(steps::gathered(input, op.layout(), bounds))?;
                     let (rate, recurrent_rate) = forward::rates(&built.layer);
                     op.drops = [rate, recurrent_rate].map(|rate| training && rate > 0.0);
+                    let masks = op.masks();
                     if op.drops[0] {
-                        op.input_mask.reserve_rows(batch, input.features)?;
-                        scratch.masked.reserve_rows(total, row_stride(input.features))?;
+                        op.input_mask.reserve_rows(batch.saturating_mul(masks), input.features)?;
+                        scratch
+                            .masked
+                            .reserve_rows(total.saturating_mul(masks), row_stride(input.features))?;
                     }
                     if op.drops[1] {
-                        op.recurrent_mask.reserve_rows(batch, units)?;
-                        scratch.rows.reserve_rows(batch, values[op.output].stride)?;
+                        op.recurrent_mask.reserve_rows(batch.saturating_mul(masks), rnn.units())?;
+                        scratch.rows.reserve_rows(batch.saturating_mul(2), values[op.output].stride)?;
                     }
                 }
                 Op::Dense(op) => {
@@ -593,19 +639,23 @@ impl Part {
         for op in ops.iter_mut() {
             match op {
                 Op::Rnn(op) => {
-                    rnn_of(&network.layers[op.layer], op.half)?;
+                    let rnn = rnn_of(&network.layers[op.layer], op.half)?;
                     let (input, output) = (&values[op.input], &values[op.output]);
-                    units_before += output.features;
+                    units_before += rnn.states() * output.features;
                     op.squares.make_room(batch.saturating_mul(steps).saturating_mul(2))?;
                     scratch.rows.reserve_rows(batch, output.stride)?;
-                    if wanted(input) && !matches!(input.layout, Layout::Compact { .. }) {
+                    if wanted(input) && (!matches!(input.layout, Layout::Compact { .. }) || op.by_gate()) {
                         scratch.rows.reserve_rows(total, input.stride)?;
+                    }
+                    if wanted(input) && op.by_gate() && op.drops[0] {
+                        scratch.of_gate.reserve_rows(total, input.stride)?;
                     }
                     if !plan.work.is_full() {
                         scratch.previous.make_room(total)?;
                     }
                     if op.drops[1] {
-                        scratch.masked_states.reserve_rows(total, output.stride)?;
+                        let masks = op.masks();
+                        scratch.masked_states.reserve_rows(total.saturating_mul(masks), output.stride)?;
                     }
                 }
                 Op::Dense(op) => {
@@ -622,8 +672,8 @@ impl Part {
         initial.make_room(batch.saturating_mul(units_before))
     }
 
-    /// Room for every value.
-    fn reserve(&mut self, batch: usize, steps: usize) -> Result<()> {
+    /// Room for every value, and for the gates.
+    fn reserve(&mut self, network: &Network, batch: usize, steps: usize) -> Result<()> {
         let too_large =
             || Error::InvalidArgument(format!("a tape of batch {batch} and {steps} steps overflows"));
         for value in self.values.iter_mut() {
@@ -642,18 +692,27 @@ impl Part {
                 value.ends.reserve_rows(batch, value.stride)?;
             }
         }
+        for op in self.ops.iter_mut() {
+            let Op::Rnn(op) = op else { continue };
+            let rnn = rnn_of(&network.layers[op.layer], op.half)?;
+            if let Some(gated) = &mut op.gated {
+                gated.reserve(rnn, batch, steps)?;
+            }
+        }
         Ok(())
     }
 
     fn bytes(&self) -> usize {
         let values = self.values.iter();
         let values = values.map(|value| value.rows.len() + value.gradient.len() + value.ends.len());
-        let Scratch { masked, masked_states, rows, previous } = &self.scratch;
-        let buffers = [&self.kept.x, masked, masked_states, rows, &self.plan.zeros];
+        let Scratch { masked, masked_states, rows, of_gate, previous } = &self.scratch;
+        let buffers = [&self.kept.x, masked, masked_states, rows, of_gate, &self.plan.zeros];
         let buffers = buffers.iter().map(|buffer| buffer.len());
         let ops = self.ops.iter().map(|op| match op {
             Op::Rnn(op) => {
-                [op.input_mask.len() + op.recurrent_mask.len() + op.squares.len(), op.offsets.len()]
+                let masks = op.input_mask.len() + op.recurrent_mask.len();
+                let gated = op.gated.as_ref().map_or(0, |gated| gated.len());
+                [masks + op.squares.len() + gated, op.offsets.len()]
             }
             Op::Dense(op) => [0, op.offsets.len()],
             Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } | Op::Dropout { .. } => [0, 0],
@@ -686,7 +745,7 @@ fn unroll(network: &Network) -> Result<(List<Op>, List<Value>)> {
     // The direction of the next recurrent layer that reads rows step by step; a Bidirectional reads positions.
     let next_direction = |after: usize| {
         layers[after + 1..].iter().find_map(|layer| match &layer.layer {
-            Layer::SimpleRnn(rnn) => Some(Some(rnn.go_backwards)),
+            Layer::Recurrent(rnn) => Some(Some(rnn.options().go_backwards)),
             Layer::Bidirectional(_) => Some(None),
             Layer::Embedding(_) | Layer::Masking(_) | Layer::Dense(_) | Layer::Dropout(_) => None,
         })
@@ -717,7 +776,8 @@ fn unroll(network: &Network) -> Result<(List<Op>, List<Value>)> {
                 ops.push(Op::Dropout { layer: i, rate: dropout.rate, input: at, output });
                 at = output;
             }
-            Layer::SimpleRnn(rnn) | Layer::Bidirectional(Bidirectional { layer: rnn, .. }) => {
+            Layer::Recurrent(layer) | Layer::Bidirectional(Bidirectional { layer, .. }) => {
+                let (rnn, cell) = (layer.options(), layer.cell());
                 let mut halves = [0; 2];
                 let both = match &built.layer {
                     Layer::Bidirectional(both) => Some(both.merge_mode),
@@ -732,6 +792,7 @@ fn unroll(network: &Network) -> Result<(List<Op>, List<Value>)> {
                         layer: i,
                         half,
                         state_base,
+                        cell,
                         reversed,
                         input: at,
                         output,
@@ -739,9 +800,10 @@ fn unroll(network: &Network) -> Result<(List<Op>, List<Value>)> {
                         drops: [false; 2],
                         input_mask: AlignedVec::empty(),
                         recurrent_mask: AlignedVec::empty(),
+                        gated: (cell.gates() > 1).then(Box::default),
                         squares: List::new(),
                     })));
-                    state_base += rnn.units;
+                    state_base += cell.states() * rnn.units;
                     // What the next layer reads in this layer's own order needs no positions.
                     let follows = both.is_none() && !reversed && next_direction(i) == Some(Some(false));
                     *result = if !rnn.return_sequences {

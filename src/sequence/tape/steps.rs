@@ -125,18 +125,11 @@ impl Plan {
     }
 }
 
-/// Rows in another order.
-pub(super) fn ordered<'a>(rows: Rows<'a>, order: Option<&[usize]>, places: &'a mut List<usize>) -> Rows<'a> {
-    let Some(order) = order else { return rows };
+/// Where rows begin in another order.
+pub(super) fn list_places(rows: Rows<'_>, order: &[usize], places: &mut List<usize>) {
     places.clear();
     match rows {
-        Rows::Strided { values, stride, .. } => {
-            places.extend(order.iter().map(|n| n * stride));
-            Rows::Scattered { values, offsets: places }
-        }
-        Rows::Scattered { values, offsets } => {
-            places.extend(order.iter().map(|&n| offsets[n]));
-            Rows::Scattered { values, offsets: places }
-        }
+        Rows::Strided { stride, .. } => places.extend(order.iter().map(|n| n * stride)),
+        Rows::Scattered { offsets, .. } => places.extend(order.iter().map(|&n| offsets[n])),
     }
 }

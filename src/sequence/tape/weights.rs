@@ -5,12 +5,12 @@
 use super::super::network::Network;
 use super::super::parallel::Threads;
 use super::backward::Job;
-use super::steps::{each_place, ordered};
-use super::{Layout, Op, Part, Place, add_row, of_half};
+use super::steps::{each_place, list_places};
+use super::{Layout, Op, Part, Place, add_row, looked_at, of_half, rnn_of};
 use crate::dispatch::KernelSet;
 use crate::error::Result;
 use crate::gemm::{Copies, Rows, Terms, multiply_over_rows};
-use crate::layers::Weight;
+use crate::layers::{Cell, Weight};
 use crate::memory::{AlignedVec, Few, List, row_stride};
 
 /// What the sums are made with.
@@ -23,7 +23,7 @@ pub(super) struct Sums {
     /// The caller's order of the rows of several parts: part and row.
     order: List<[u32; 2]>,
     /// That of one part's rows: where those of each factor begin.
-    places: [List<usize>; 4],
+    places: [List<usize>; LISTS],
     /// By part and row, the rows of the table that were read; and in the caller's order.
     ids: List<u32>,
     read: List<u32>,
@@ -61,30 +61,46 @@ struct Task<'a> {
 
 #[derive(Clone, Copy)]
 enum Sum<'a> {
-    /// `aᵀ·b` for some features of `a`, from `first` on.
-    Product { a: Terms<'a>, first: usize, b: Terms<'a>, columns: usize },
-    /// The sum of all rows.
-    Bias { b: Terms<'a> },
+    /// `aᵀ·b` for some features of `a`, from `first` on; side by side where there are several.
+    Products { products: &'a [Option<Product<'a>>; MOST], first: usize, columns: usize },
+    /// The sums of all rows, a row of the bias each.
+    Bias { rows: [Option<Terms<'a>>; 2], columns: usize },
     /// Each row added to the row of the table that it is the gradient of.
     Table { read: &'a [u32], b: Terms<'a>, columns: usize },
+}
+
+/// Products that a matrix of gradients is made of, at the most: one a gate.
+const MOST: usize = 4;
+
+/// `aᵀ·b`, which gives `columns` columns from column `at` on.
+#[derive(Clone, Copy)]
+struct Product<'a> {
+    a: Terms<'a>,
+    b: Terms<'a>,
+    columns: usize,
+    at: usize,
 }
 
 impl Task<'_> {
     fn run(&mut self, kernels: &KernelSet, scratch: &mut Scratch) {
         match self.sum {
-            Sum::Product { a, first, b, columns } => {
-                let rows = self.to.len() / columns;
-                let stride = row_stride(columns);
-                let Scratch { product, copies } = scratch;
-                let a = (a, first..first + rows);
-                multiply_over_rows(kernels, a, (b, columns), product, stride, copies);
-                for (to, from) in self.to.chunks_exact_mut(columns).zip(product.chunks_exact(stride)) {
-                    to.copy_from_slice(&from[..columns]);
+            Sum::Products { products, first, columns: all } => {
+                let rows = self.to.len() / all;
+                for &Product { a, b, columns, at } in products.iter().flatten() {
+                    let stride = row_stride(columns);
+                    let Scratch { product, copies } = scratch;
+                    let a = (a, first..first + rows);
+                    multiply_over_rows(kernels, a, (b, columns), product, stride, copies);
+                    for (to, from) in self.to.chunks_exact_mut(all).zip(product.chunks_exact(stride)) {
+                        to[at..at + columns].copy_from_slice(&from[..columns]);
+                    }
                 }
             }
-            Sum::Bias { b } => {
+            Sum::Bias { rows, columns } => {
                 self.to.fill(0.0);
-                (0..b.count()).for_each(|n| add_row(self.to, b.row(n)));
+                for (to, b) in self.to.chunks_exact_mut(columns).zip(rows.iter().flatten()) {
+                    (0..b.count()).for_each(|n| add_row(to, b.row(n)));
+                }
             }
             Sum::Table { read, b, columns } => {
                 for (n, &id) in read.iter().enumerate() {
@@ -121,7 +137,7 @@ impl Sums {
             let table =
                 |input: usize| network.embedding().filter(|_| first.values[input].layout == Layout::Source);
             let ends = ends(op).filter(|ends| op.place().is_some() || table(ends.input).is_some());
-            let Some(Ends { input, output, weights }) = ends else {
+            let Some(Ends { input, output, weights, gates }) = ends else {
                 self.cuts.push(Cut::default());
                 continue;
             };
@@ -136,14 +152,17 @@ impl Sums {
                 // It still names the rows of the last time.
                 touched.reserve(read)?;
             }
-            let (features, columns) = (first.values[input].features, value.features);
+            let (features, units) = (first.values[input].features, value.features);
             let widths = match weights {
                 Weights::None => [0, 0],
                 Weights::Kernel => [features, 0],
-                Weights::Both => [features, columns],
+                Weights::Both => [features, units],
             };
-            let cut = Cut::new(threads, widths, [terms, columns]);
-            self.reserve_tasks(first.plan.kernels, cut, widths, (columns, parts.len() > 1))?;
+            let cut = Cut::new(threads, widths, [terms, gates * units]);
+            // A layer's gates may have products of their own.
+            for columns in (1..=gates).map(|gates| gates * units) {
+                self.reserve_tasks(first.plan.kernels, cut, widths, (columns, parts.len() > 1))?;
+            }
             self.cuts.push(cut);
         }
         Ok(())
@@ -213,27 +232,54 @@ impl Sums {
     ) {
         let first = &*jobs[0].part;
         let op = &first.ops[at];
-        let Some(Ends { input, output, .. }) = ends(op) else { return };
+        let Some(Ends { input, output, gates, .. }) = ends(op) else { return };
         let table = network.embedding().filter(|_| first.values[input].layout == Layout::Source);
         if op.place().is_none() && table.is_none() {
             return;
         }
         let layout = first.values[output].layout;
-        let (features, columns) = (first.values[input].features, first.values[output].features);
+        let (features, columns) = (first.values[input].features, gates * first.values[output].features);
         let kernels = first.plan.kernels;
-        let Self { scratch, cuts, order, places: [of_x, of_z, of_h, of_table], ids, read, seen } = self;
+        let Self { scratch, cuts, order, places: lists, ids, read, seen } = self;
         let Cut { alone, rows: cut_rows } = cuts[at];
         order.clear();
         if jobs.len() > 1 {
             merge_orders(jobs, layout, order);
         }
-        let x = Factor::of(jobs, |part| part.input_of(network, at));
-        let z = Factor::of(jobs, |part| gradient_of(part, output));
-        let h = Factor::of(jobs, |part| part.states_before(at));
-        let handed = Factor::of(jobs, |part| part.handed_down(at));
         let own = first.plan.order(layout);
-        let (x, z) = (x.terms(own, order, of_x), z.terms(own, order, of_z));
-        let (h, handed) = (h.terms(own, order, of_h), handed.terms(own, order, of_table));
+        let pairs = op.pairs();
+        if let ([job], Some(own)) = (jobs, own) {
+            // Sides with one list have the same places, in arrays of their own.
+            let used = |list| {
+                pairs.iter().flatten().flatten().any(|pair| pair.sides.iter().any(|side| side.list() == list))
+            };
+            for (list, (side, places)) in Side::FIRST.into_iter().zip(lists.iter_mut()).enumerate() {
+                if used(list) || (side == Side::HandedDown && table.is_some()) {
+                    list_places(job.part.side(network, at, side), own, places);
+                }
+            }
+        }
+        let (order, lists) = (&order[..], &*lists);
+        let factor = |side: Side| {
+            let places = own.map(|_| &lists[side.list()][..]);
+            (Factor::of(jobs, |part| part.side(network, at, side)), places)
+        };
+        let factors = pairs.map(|pairs| pairs.map(|pair| pair.map(|pair| pair.sides.map(factor))));
+        let units = columns / gates;
+        let products = [0, 1].map(|matrix| {
+            std::array::from_fn::<_, MOST, _>(|i| {
+                let (pair, [a, b]) = (pairs[matrix][i]?, factors[matrix][i].as_ref()?);
+                let [a, b] = [a, b].map(|(factor, places)| factor.terms(*places, order));
+                Some(Product { a, b, columns: pair.gates * units, at: pair.at * units })
+            })
+        });
+        let of_bias = op.bias_sides().map(|side| side.map(factor));
+        let bias_rows = of_bias.each_ref().map(|row| {
+            let (factor, places) = row.as_ref()?;
+            Some(factor.terms(*places, order))
+        });
+        let (handed, places_of_handed) = factor(Side::HandedDown);
+        let handed = handed.terms(places_of_handed, order);
         let [kernel, recurrent, bias, embedding] = {
             let (layer, half) = op.place().unwrap_or_default();
             let wanted = [Weight::Kernel, Weight::RecurrentKernel, Weight::Bias];
@@ -263,14 +309,14 @@ impl Sums {
                 tasks.push(task);
             }
         };
-        for (a, rows, to) in [(x, cut_rows[0], kernel), (h, cut_rows[1], recurrent)] {
+        for ((products, rows), to) in products.iter().zip(cut_rows).zip([kernel, recurrent]) {
             let Some(to) = to else { continue };
             for (i, to) in to.chunks_mut(rows * columns).enumerate() {
-                add(Sum::Product { a, first: i * rows, b: z, columns }, to);
+                add(Sum::Products { products, first: i * rows, columns }, to);
             }
         }
         if let Some(to) = bias {
-            add(Sum::Bias { b: z }, to);
+            add(Sum::Bias { rows: bias_rows, columns }, to);
         }
         if let Some(to) = embedding {
             add(Sum::Table { read, b: handed, columns: features }, to);
@@ -298,6 +344,8 @@ struct Ends {
     input: usize,
     output: usize,
     weights: Weights,
+    /// Columns of the weights for each column of the output.
+    gates: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -310,13 +358,101 @@ enum Weights {
 
 /// Of an operation that may have weights, or read the rows of a table.
 fn ends(op: &Op) -> Option<Ends> {
-    match op {
-        Op::Rnn(op) => Some(Ends { input: op.input, output: op.output, weights: Weights::Both }),
-        Op::Dense(op) => Some(Ends { input: op.input, output: op.output, weights: Weights::Kernel }),
-        Op::Dropout { input, output, .. } => {
-            Some(Ends { input: *input, output: *output, weights: Weights::None })
+    let (input, output, weights, gates) = match op {
+        Op::Rnn(op) => (op.input, op.output, Weights::Both, op.cell.gates()),
+        Op::Dense(op) => (op.input, op.output, Weights::Kernel, 1),
+        Op::Dropout { input, output, .. } => (*input, *output, Weights::None, 1),
+        Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } => return None,
+    };
+    Some(Ends { input, output, weights, gates })
+}
+
+/// Rows of an operation that gradients of weights are sums over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    /// What gate `.0` reads.
+    Input(usize),
+    /// The states before each step, as gate `.0` reads them.
+    State(usize),
+    /// Those times r, where a GRU resets before.
+    ResetState,
+    /// The gradients of the sums of the input, from gate `.0` on.
+    OfInput(usize),
+    /// The gradients of the sums of the state.
+    OfState(usize),
+    /// The gradients of what the operation reads.
+    HandedDown,
+}
+
+/// Lists of places that sides need.
+const LISTS: usize = 5;
+
+impl Side {
+    /// One side for each list.
+    const FIRST: [Side; LISTS] =
+        [Side::Input(0), Side::State(0), Side::ResetState, Side::OfInput(0), Side::HandedDown];
+
+    fn list(self) -> usize {
+        match self {
+            Side::Input(_) => 0,
+            Side::State(_) => 1,
+            Side::ResetState => 2,
+            Side::OfInput(_) | Side::OfState(_) => 3,
+            Side::HandedDown => 4,
         }
-        Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } => None,
+    }
+}
+
+/// A product of two sides, which gives the columns of `gates` gates from gate `at` on.
+#[derive(Clone, Copy)]
+struct Pair {
+    sides: [Side; 2],
+    gates: usize,
+    at: usize,
+}
+
+impl Op {
+    /// The products that the gradients of the kernel and of the recurrent kernel are made of.
+    fn pairs(&self) -> [[Option<Pair>; MOST]; 2] {
+        let whole = |a, b, gates| {
+            let mut pairs = [None; MOST];
+            pairs[0] = Some(Pair { sides: [a, b], gates, at: 0 });
+            pairs
+        };
+        let op = match self {
+            Op::Rnn(op) => op,
+            Op::Dense(_) => return [whole(Side::Input(0), Side::OfInput(0), 1), [None; MOST]],
+            Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } | Op::Dropout { .. } => {
+                return [[None; MOST]; 2];
+            }
+        };
+        let gates = op.cell.gates();
+        let by_gate = |pair: fn(usize) -> [Side; 2]| {
+            std::array::from_fn(|at| (at < gates).then(|| Pair { sides: pair(at), gates: 1, at }))
+        };
+        let kernel = match op.by_gate() && op.drops[0] {
+            true => by_gate(|gate| [Side::Input(gate), Side::OfInput(gate)]),
+            false => whole(Side::Input(0), Side::OfInput(0), gates),
+        };
+        let mut recurrent = match op.by_gate() {
+            true => by_gate(|gate| [Side::State(gate), Side::OfState(gate)]),
+            false => whole(Side::State(0), Side::OfState(0), gates),
+        };
+        if op.cell == (Cell::Gru { reset_after: false }) {
+            let last = gates - 1;
+            if let [Some(Pair { gates, .. }), None, ..] = &mut recurrent {
+                *gates = last;
+            }
+            let sides = [Side::ResetState, Side::OfState(last)];
+            recurrent[last] = Some(Pair { sides, gates: 1, at: last });
+        }
+        [kernel, recurrent]
+    }
+
+    /// What is summed for each row of the bias.
+    fn bias_sides(&self) -> [Option<Side>; 2] {
+        let two = matches!(self, Op::Rnn(op) if op.cell == (Cell::Gru { reset_after: true }));
+        [Some(Side::OfInput(0)), two.then_some(Side::OfState(0))]
     }
 }
 
@@ -334,16 +470,14 @@ impl<'a> Factor<'a> {
         }
     }
 
-    /// In the caller's order: `own` of one part's rows, `order` of those of several.
-    fn terms<'b>(
-        &'b self,
-        own: Option<&[usize]>,
-        order: &'b [[u32; 2]],
-        places: &'b mut List<usize>,
-    ) -> Terms<'b> {
-        match self {
-            Self::One(rows) => Terms::Rows(ordered(*rows, own, places)),
-            Self::Many(parts) => Terms::Parts { parts, order },
+    /// In the caller's order: one part's rows at `places`, or as they are; those of several by `order`.
+    fn terms<'b>(&'b self, places: Option<&'b [usize]>, order: &'b [[u32; 2]]) -> Terms<'b> {
+        match (self, places) {
+            (Self::One(rows), None) => Terms::Rows(*rows),
+            (Self::One(rows), Some(offsets)) => {
+                Terms::Rows(Rows::Scattered { values: rows.values(), offsets })
+            }
+            (Self::Many(parts), _) => Terms::Parts { parts, order },
         }
     }
 }
@@ -351,43 +485,52 @@ impl<'a> Factor<'a> {
 const NO_ROWS: Rows<'static> = Rows::Strided { values: &[], stride: 0, count: 0 };
 
 impl Part {
-    /// The rows that an operation with weights reads.
-    fn input_of<'a>(&'a self, network: &'a Network, at: usize) -> Rows<'a> {
-        let source = self.kept.source(network, self.plan.work.steps);
-        match &self.ops[at] {
-            Op::Rnn(op) => op.input_rows(&self.plan, source, &self.values[op.input], &self.scratch.masked),
-            Op::Dense(op) => op.input_rows(&self.plan, source, &self.values[op.input]),
-            Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } | Op::Dropout { .. } => NO_ROWS,
-        }
-    }
-
-    fn states_before(&self, at: usize) -> Rows<'_> {
-        match &self.ops[at] {
-            Op::Rnn(op) => op.states_before(&self.plan, &self.values[op.output], &self.scratch),
-            Op::Dense(_) | Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } | Op::Dropout { .. } => {
-                NO_ROWS
+    /// Rows of operation `at`, none where it has no such side.
+    fn side<'a>(&'a self, network: &'a Network, at: usize, side: Side) -> Rows<'a> {
+        let (plan, scratch) = (&self.plan, &self.scratch);
+        let source = || self.kept.source(network, plan.work.steps);
+        let total = plan.work.total();
+        let (op, rnn) = match &self.ops[at] {
+            Op::Rnn(op) => (op, looked_at(rnn_of(&network.layers[op.layer], op.half))),
+            Op::Dense(op) => {
+                return match side {
+                    Side::Input(_) => op.input_rows(plan, source(), &self.values[op.input]),
+                    Side::OfInput(_) | Side::OfState(_) => self.gradient_of(op.output),
+                    Side::HandedDown => self.handed_down([op.input, op.output]),
+                    Side::State(_) | Side::ResetState => NO_ROWS,
+                };
             }
+            Op::Dropout { output, .. } => {
+                return if side == Side::HandedDown { self.gradient_of(*output) } else { NO_ROWS };
+            }
+            Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } => return NO_ROWS,
+        };
+        match (side, &op.gated) {
+            (Side::Input(gate), _) => {
+                op.input_rows(plan, source(), &self.values[op.input], &scratch.masked, gate)
+            }
+            (Side::State(gate), _) => op.states_before(plan, &self.values[op.output], scratch, gate),
+            (Side::ResetState, Some(gated)) => gated.reset_states(rnn, total),
+            (Side::ResetState, None) => NO_ROWS,
+            (Side::OfInput(gate), Some(gated)) => gated.of_input(rnn, gate, total),
+            (Side::OfState(gate), Some(gated)) => gated.of_state(rnn, gate, total),
+            (Side::OfInput(_) | Side::OfState(_), None) => self.gradient_of(op.output),
+            (Side::HandedDown, _) => self.handed_down([op.input, op.output]),
         }
     }
 
     /// The gradients of the rows that an operation reads, in the order of its results.
-    fn handed_down(&self, at: usize) -> Rows<'_> {
-        let (input, output) = match &self.ops[at] {
-            Op::Rnn(op) => (op.input, op.output),
-            Op::Dense(op) => (op.input, op.output),
-            Op::Dropout { output, .. } => return gradient_of(self, *output),
-            Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } => return NO_ROWS,
-        };
+    fn handed_down(&self, [input, output]: [usize; 2]) -> Rows<'_> {
         let count = self.values[output].count(&self.plan.work);
         Rows::Strided { values: &self.scratch.rows, stride: self.values[input].stride, count }
     }
-}
 
-/// The gradients of an operation's results.
-fn gradient_of(part: &Part, output: usize) -> Rows<'_> {
-    let value = &part.values[output];
-    let (work, stride) = (&part.plan.work, value.stride);
-    Rows::Strided { values: &value.gradient[value.lead(work)..], stride, count: value.count(work) }
+    /// The gradients of an operation's results.
+    fn gradient_of(&self, output: usize) -> Rows<'_> {
+        let value = &self.values[output];
+        let (work, stride) = (&self.plan.work, value.stride);
+        Rows::Strided { values: &value.gradient[value.lead(work)..], stride, count: value.count(work) }
+    }
 }
 
 /// The caller's order of the rows of several parts.
