@@ -306,6 +306,17 @@ unsafe fn term<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize>(
     unsafe {
         // A constant, so that the terms of an unrolled loop are one address and displacements.
         let b = block.b.add(k * if NV < WIDTH { NV } else { WIDTH } * S::LANES);
+        // Of many vectors and few rows the rows are held, where registers are too few for both (an LSTM's step by AVX2 took twice
+        // as long).
+        if S::ACCUMULATORS < 16 && MR > 1 && MR < NV {
+            let mut rows = [s.splat(0.0); MR];
+            unroll!(r < MR, { rows[r] = s.splat(*a[r].add(k)) });
+            unroll!(v < NV, {
+                let column = s.load(b.add(v / WIDTH * block.panel_stride + v % WIDTH * S::LANES));
+                unroll!(r < MR, { sums[r][v] = s.fma(rows[r], column, sums[r][v]) });
+            });
+            return;
+        }
         let mut columns = [s.splat(0.0); NV];
         unroll!(v < NV, {
             columns[v] = s.load(b.add(v / WIDTH * block.panel_stride + v % WIDTH * S::LANES));
