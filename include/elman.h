@@ -278,10 +278,11 @@ typedef struct {
     /// Which driver walks the steps; the results have the same bits. A cell ignores it.
     elman_unroll unroll;
     /// Share of the inputs dropped in training, 0 to 1; default 0. One mask for all gates, and one for each
-    /// gate where recurrent_dropout is not 0. A cell ignores it.
+    /// gate where recurrent_dropout is not 0. A share of 1 drops everything, where Keras's LSTM and GRU would
+    /// drop nothing. A cell ignores it.
     float dropout;
     /// Share of h dropped in training on its way into the gates, 0 to 1; default 0. One mask for each gate. A
-    /// cell ignores it.
+    /// share of 1 drops everything here too. A cell ignores it.
     float recurrent_dropout;
     /// How the kernel [input, 4 x units] starts; default glorot-uniform.
     elman_initializer kernel_initializer;
@@ -330,10 +331,11 @@ typedef struct {
     /// Which driver walks the steps; the results have the same bits. A cell ignores it.
     elman_unroll unroll;
     /// Share of the inputs dropped in training, 0 to 1; default 0. One mask for all gates, and one for each
-    /// gate where recurrent_dropout is not 0. A cell ignores it.
+    /// gate where recurrent_dropout is not 0. A share of 1 drops everything, where Keras's LSTM and GRU would
+    /// drop nothing. A cell ignores it.
     float dropout;
     /// Share of h dropped in training on its way into the gates, 0 to 1; default 0. One mask for each gate. A
-    /// cell ignores it.
+    /// share of 1 drops everything here too. A cell ignores it.
     float recurrent_dropout;
     /// How the kernel [input, 3 x units] starts; default glorot-uniform.
     elman_initializer kernel_initializer;

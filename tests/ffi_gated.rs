@@ -19,6 +19,8 @@ const FEATURES: usize = 4;
 /// No multiple of any number of lanes.
 const UNITS: usize = 6;
 
+const ONES: elman_initializer = elman_initializer { kind: ELMAN_INITIALIZER_ONES, a: 0.0, b: 0.0 };
+
 fn x() -> Vec<f32> {
     (0..BATCH * STEPS * FEATURES).map(|i| (i as f32 * 0.37).sin()).collect()
 }
@@ -89,6 +91,7 @@ impl<Config, Cell> Functions<Config, Cell> {
 
     /// A built network of one such layer.
     fn network(&self, config: &Config) -> Network {
+        // SAFETY: a live handle and configuration.
         network(FEATURES, |network| unsafe { (self.add)(network, config) })
     }
 }
@@ -275,6 +278,30 @@ fn every_field_of_a_gru_s_config_is_rust_s() {
     });
 }
 
+/// Keras's LSTM and GRU drop nothing at a share of 1.
+#[test]
+fn a_share_of_one_drops_everything() {
+    fn check<Config, Cell>(functions: &Functions<Config, Cell>, [of_inputs, of_states]: [&Config; 2]) {
+        let kernel = FEATURES * functions.gates * UNITS;
+        let recurrent = kernel..kernel + UNITS * functions.gates * UNITS;
+        let [_, dx, gradients, ..] = tape(&functions.network(of_inputs));
+        assert!(dx.iter().chain(&gradients[..kernel]).all(|&value| value == 0.0), "{}", functions.name);
+        assert!(gradients[recurrent.clone()].iter().any(|&value| value != 0.0));
+        let [_, dx, gradients, ..] = tape(&functions.network(of_states));
+        assert!(gradients[recurrent].iter().all(|&value| value == 0.0), "{}", functions.name);
+        assert!(dx.iter().any(|&value| value != 0.0));
+    }
+    let (mut inputs, mut states) = (LSTM.config(UNITS), LSTM.config(UNITS));
+    (inputs.dropout, states.recurrent_dropout) = (1.0, 1.0);
+    // Without inputs a state that begins with zeros would stay there.
+    (inputs.bias_initializer, states.bias_initializer) = (ONES, ONES);
+    check(&LSTM, [&inputs, &states]);
+    let (mut inputs, mut states) = (GRU.config(UNITS), GRU.config(UNITS));
+    (inputs.dropout, states.recurrent_dropout) = (1.0, 1.0);
+    (inputs.bias_initializer, states.bias_initializer) = (ONES, ONES);
+    check(&GRU, [&inputs, &states]);
+}
+
 /// What needs two calls, or a mask, to be seen.
 #[test]
 fn stateful_and_zero_output_for_mask_reach_the_layer() {
@@ -356,7 +383,6 @@ fn bidirectional_layers_are_rust_s() {
         assert_eq!((&y[..UNITS], &y[UNITS..]), (state(0, row), state(2, row)));
         assert_ne!(state(0, row), state(1, row));
     }
-    // SAFETY: a live handle and configuration.
     let mut backwards = LSTM.config(3);
     backwards.go_backwards = 1;
     let refused = empty(2);
@@ -404,7 +430,7 @@ fn stacks_files_streams_and_trainers_are_rust_s() {
         ok(elman_sequential_save_bytes(network.0, null_mut(), 0, &mut needed));
         let mut bytes = vec![0; needed];
         ok(elman_sequential_save_bytes(network.0, bytes.as_mut_ptr(), needed, &mut needed));
-        assert_eq!(bytes, model.save_bytes().unwrap());
+        assert_eq!(bytes, model.to_bytes().unwrap());
         ok(elman_sequential_load_bytes(bytes.as_ptr(), bytes.len(), &mut loaded));
         Handle(loaded, elman_sequential_free)
     };
@@ -456,6 +482,46 @@ fn a_trainer_is_rust_s(network: &Network, mut model: Sequential) {
         }
     }
     same(network, &model);
+}
+
+/// Weights, what the optimizer keeps of them, and both states of an LSTM come back from a checkpoint.
+#[test]
+fn checkpoints_of_stateful_layers_go_on() {
+    let stateful = || {
+        let (mut lstm, mut gru) = (LSTM.config(UNITS), GRU.config(1));
+        (lstm.return_sequences, lstm.stateful, gru.stateful) = (1, 1, 1);
+        network(FEATURES, |network| {
+            // SAFETY: live handles and configurations.
+            unsafe {
+                ok((LSTM.both)(network, &lstm, ELMAN_MERGE_MODE_CONCAT));
+                ok((LSTM.add)(network, &lstm));
+                (GRU.add)(network, &gru)
+            }
+        })
+    };
+    let (x, target, mut needed) = (x(), [0.5, 0.0, -0.5], 0);
+    let step = |trainer: &Handle<elman_trainer>| {
+        let (xp, t, mut loss) = (x.as_ptr(), target.as_ptr(), 0.0);
+        // SAFETY: live handles, and arrays of the lengths given.
+        ok(unsafe { elman_trainer_step(trainer.0, xp, x.len(), BATCH, STEPS, t, BATCH, null(), &mut loss) });
+        loss.to_bits()
+    };
+    let (network, other, mut trainer, mut loaded) = (stateful(), stateful(), null_mut(), null_mut());
+    // SAFETY: live handles, and arrays of the lengths given.
+    let (trainer, loaded) = unsafe {
+        ok(elman_trainer_new(network.0, &trainer_config(), &mut trainer));
+        let trainer = Handle(trainer, elman_trainer_free);
+        let first = step(&trainer);
+        assert_ne!(step(&trainer), first);
+        ok(elman_trainer_save_bytes(trainer.0, null_mut(), 0, &mut needed));
+        let mut bytes = vec![0; needed];
+        ok(elman_trainer_save_bytes(trainer.0, bytes.as_mut_ptr(), needed, &mut needed));
+        ok(elman_trainer_load_bytes(other.0, bytes.as_ptr(), bytes.len(), &mut loaded));
+        (trainer, Handle(loaded, elman_trainer_free))
+    };
+    assert_eq!(step(&loaded), step(&trainer));
+    assert_eq!(bits(&parameters(&other)), bits(&parameters(&network)));
+    assert_eq!(run(&other).map(|values| bits(&values)), run(&network).map(|values| bits(&values)));
 }
 
 #[test]
