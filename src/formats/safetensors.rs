@@ -32,16 +32,20 @@ pub(super) enum Name {
     Weight(usize, Weight),
     /// What the optimizer keeps beside a weight, counted from 0.
     Slot(usize, usize, Weight),
-    /// What a direction of a recurrent layer keeps, counted from 0 over all directions of all layers.
+    /// An array of states that a recurrent layer keeps, counted from 0 over all arrays of all layers.
     State(usize),
 }
 
 impl Name {
-    /// The shape in a file: Keras's, where a bias has one dimension.
+    /// The shape in a file: Keras's, where a bias of one row has one dimension.
     fn shape_in_file(self, shape: &[usize; 2]) -> &[usize] {
         match self {
             Name::Weight(_, Weight::Bias | Weight::BackwardBias)
-            | Name::Slot(_, _, Weight::Bias | Weight::BackwardBias) => &shape[1..],
+            | Name::Slot(_, _, Weight::Bias | Weight::BackwardBias)
+                if shape[0] == 1 =>
+            {
+                &shape[1..]
+            }
             Name::Weight(..) | Name::Slot(..) | Name::State(_) => shape,
         }
     }
@@ -54,7 +58,7 @@ impl fmt::Display for Name {
             Name::Slot(slot, layer, which) => {
                 write!(formatter, "slot.{slot}.layers.{layer}.{}", which.name())
             }
-            Name::State(direction) => write!(formatter, "state.{direction}"),
+            Name::State(array) => write!(formatter, "state.{array}"),
         }
     }
 }
