@@ -103,8 +103,8 @@ pub(crate) struct KernelSet {
     pub(crate) steps_abreast: StepsFn,
     pub(crate) apply: ApplyFn,
     pub(crate) apply_state: ApplyFn,
-    /// Of an LSTM, and of a GRU with reset after, for matrices whose panels are blocks.
-    pub(crate) lone: [LoneFn; 2],
+    /// Of an LSTM, and of a GRU with reset after, for matrices whose panels are their blocks.
+    pub(crate) lone: &'static [LoneFn],
     pub(crate) lstm: LstmFn,
     #[cfg(feature = "training")]
     pub(crate) lstm_back: LstmBackFn,

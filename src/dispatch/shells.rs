@@ -25,7 +25,7 @@ macro_rules! shells {
     (
         $(#[$features:meta])?
         $module:ident: $isa:ident, token $token:expr, $simd:ty, panels of $width:literal [$($nv:literal)*],
-        blocks of [$($gates:literal)*], abreast $abreast:literal
+        blocks of [$($gates:literal)*], lone [$($cell:ident)*], abreast $abreast:literal
     ) => {
         mod $module {
             use super::*;
@@ -64,6 +64,7 @@ macro_rules! shells {
                 unsafe { elementwise::apply::<_, STATE>($token, function, values, rows, columns, stride) }
             }
 
+            #[allow(dead_code, reason = "an arm may have no blocks")]
             /// # Safety
             /// The CPU must have the features of the shell; otherwise as `lone::steps`.
             $(#[$features])?
@@ -197,7 +198,7 @@ macro_rules! shells {
                 steps_abreast: steps::<{ WIDTH * $abreast }, true>,
                 apply: apply::<false>,
                 apply_state: apply::<true>,
-                lone: [lone::<lone::Lstm>, lone::<lone::Gru>],
+                lone: &[$(lone::<lone::$cell>),*],
                 lstm,
                 #[cfg(feature = "training")]
                 lstm_back,
@@ -221,17 +222,17 @@ macro_rules! shells {
     };
 }
 
-shells!(portable: Portable, token Portable, Portable, panels of 2 [1 2], blocks of [2], abreast 4);
+shells!(portable: Portable, token Portable, Portable, panels of 2 [1 2], blocks of [2], lone [], abreast 4);
 
 // SAFETY of the tokens: a shell of these modules is only reached through its table, and `kernel_set` gives that away
 // only where the token could be made.
 #[cfg(target_arch = "x86_64")]
 shells!(
     #[target_feature(enable = "avx2,fma")]
-    avx2: Avx2, token Avx2::assume(), Avx2, panels of 2 [1 2], blocks of [3 4], abreast 4
+    avx2: Avx2, token Avx2::assume(), Avx2, panels of 2 [1 2], blocks of [3 4], lone [Lstm Gru], abreast 4
 );
 #[cfg(target_arch = "x86_64")]
 shells!(
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
-    avx512: Avx512, token Avx512::assume(), Avx512, panels of 4 [1 2 3 4], blocks of [3 4], abreast 2
+    avx512: Avx512, token Avx512::assume(), Avx512, panels of 4 [1 2 3 4], blocks of [3 4], lone [Lstm Gru], abreast 2
 );

@@ -246,6 +246,12 @@ impl PackedMatrix {
         if self.blocks { 1 } else { self.kernels.abreast }
     }
 
+    /// The columns of the panels that fall to one of several members: the first, and how many.
+    pub(crate) fn share(&self, (member, members): (usize, usize)) -> (usize, usize) {
+        let start = |member: usize| (member * self.panel_count / members * self.width).min(self.padded);
+        (start(member), start(member + 1) - start(member))
+    }
+
     /// Columns that a step over its panels makes at once, at the most.
     pub(crate) fn columns_at_once(&self, rows: usize) -> usize {
         let panels = if rows == 1 { self.abreast() } else { 1 };

@@ -9,6 +9,8 @@
 //! in order; then they are added in order. A tile with few sums walks all segments side by side, which keeps both
 //! multiply-add ports busy; a tile with many walks them one after another. The bits are the same.
 
+use std::sync::atomic::{Ordering, compiler_fence};
+
 use super::activation::tanh_state;
 use crate::simd::Simd;
 
@@ -309,6 +311,8 @@ unsafe fn term<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize>(
         // Of many vectors and few rows the rows are held, where registers are too few for both (an LSTM's step by AVX2 took twice
         // as long).
         if S::ACCUMULATORS < 16 && MR > 1 && MR < NV {
+            // No term's weights are loaded before their turn: there is no register for them.
+            compiler_fence(Ordering::SeqCst);
             let mut rows = [s.splat(0.0); MR];
             unroll!(r < MR, { rows[r] = s.splat(*a[r].add(k)) });
             unroll!(v < NV, {

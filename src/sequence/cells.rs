@@ -91,7 +91,12 @@ pub(super) fn carry(
     }
     let gate_stride = gate_stride(rnn);
     let (gates, scratch) = gates.split_at_mut(steps.rows() * gate_stride);
-    multiply(input, &rnn.kernel, Init::Bias(&rnn.bias), gates, gate_stride);
+    let init = Init::Bias(&rnn.bias);
+    if let Some(team) = team {
+        parallel::multiply(team, input, steps.rows(), &rnn.kernel, init, gates, gate_stride);
+        return shared_steps(rnn, team, Chunk { rows, carried, gates, cell_states }, scratch, steps);
+    }
+    multiply(input, &rnn.kernel, init, gates, gate_stride);
     let (mut previous, mut here, mut gate) = (0, carried * stride, 0);
     for (step, &count) in counts.iter().enumerate() {
         if count == 1 && has_lone_steps(rnn) {
@@ -110,6 +115,90 @@ pub(super) fn carry(
         };
         gated_step(rnn, state, cell_states, scratch, (first + step) % 2 == 1);
         (previous, here, gate) = (here, here + count * stride, gate + count * gate_stride);
+    }
+}
+
+/// The arrays of a chunk whose columns members of a team share.
+struct Shared {
+    rows: *mut f32,
+    gates: *mut f32,
+    c: *mut f32,
+    sums: (*mut f32, usize),
+    reset_states: *mut f32,
+}
+
+// SAFETY: members write the units of their own panels, and read what was written before they met; see `Arrays::multiply`.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// The arrays of a step: `gate` is where its gates begin, `previous` and `here` its states before and after.
+    ///
+    /// # Safety
+    /// These are places in the arrays, with `count` rows behind them.
+    unsafe fn step(&self, count: usize, gate: usize, [previous, here]: [usize; 2]) -> Arrays {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Arrays {
+                count,
+                gates: self.gates.add(gate),
+                h: self.rows.add(previous).cast_const(),
+                h_next: self.rows.add(here),
+                c: self.c.cast_const(),
+                c_next: self.c,
+                candidate: std::ptr::null_mut(),
+                reset_states: self.reset_states,
+                keep: false,
+            }
+        }
+    }
+}
+
+/// The steps of a chunk, whose sums of the input are made, the columns of their products shared out among a team.
+fn shared_steps(rnn: &PackedRnn, team: &mut Held, chunk: Chunk<'_>, scratch: &mut [f32], steps: Steps<'_>) {
+    let Chunk { rows, carried, gates, cell_states } = chunk;
+    let Steps { counts, first } = steps;
+    let Some(&most) = counts.first() else { return };
+    let (stride, gate_stride) = (row_stride(rnn.units()), gate_stride(rnn));
+    let all = steps.rows();
+    assert!(counts.is_sorted_by(|a, b| a >= b) && most <= carried, "rows cannot come back");
+    assert!(rows.len() >= (carried + all) * stride && gates.len() >= all * gate_stride, "rows too short");
+    let (sums, scratch) = scratch.split_at_mut(most * gate_stride.max(stride));
+    let of_reset = if rnn.resets_before() { most * stride } else { 0 };
+    let of_cells = if rnn.states() > 1 { most * stride } else { 0 };
+    let shared = Shared {
+        rows: rows.as_mut_ptr(),
+        gates: gates.as_mut_ptr(),
+        c: cell_states[..of_cells].as_mut_ptr(),
+        sums: (sums.as_mut_ptr(), sums.len()),
+        reset_states: scratch[..of_reset].as_mut_ptr(),
+    };
+    let work = most * rnn.units() * rnn.units() * rnn.gates();
+    let mut done = 0;
+    for job in counts.chunks(parallel::steps_a_job(work)) {
+        parallel::evenly(team, &|share, meet| {
+            let shared = &shared;
+            let places = (0..counts.len()).scan((0, carried * stride, 0), |(previous, here, gate), step| {
+                let now = (*gate, [*previous, *here]);
+                let count = counts[step];
+                (*previous, *here, *gate) = (*here, *here + count * stride, *gate + count * gate_stride);
+                Some((step, count, now))
+            });
+            for (step, count, (gate, places)) in places.skip(done).take(job.len()) {
+                let odd = (first + step) % 2 == 1;
+                // SAFETY: the asserts found all steps inside the arrays, which are borrowed until all members have
+                // finished; members meet behind each product.
+                unsafe {
+                    let arrays = shared.step(count, gate, places);
+                    arrays.multiply(rnn, Product::Gates, odd, shared.sums, share);
+                    meet();
+                    if rnn.resets_before() {
+                        arrays.multiply(rnn, Product::Candidate, odd, shared.sums, share);
+                        meet();
+                    }
+                }
+            }
+        });
+        done += job.len();
     }
 }
 
@@ -347,14 +436,14 @@ impl Arrays {
     /// where `odd`, so that a step starts on the weights that the last one left in the cache.
     ///
     /// # Safety
-    /// The arrays must still be there, for all members, and no member may be in another product. `sums` must be the
-    /// member's own.
+    /// The arrays must still be there, for all members, and no member may be in another product. The sums must be valid for so
+    /// many floats; all members have the same ones.
     unsafe fn multiply(
         &self,
         rnn: &PackedRnn,
         product: Product,
         odd: bool,
-        sums: &mut [f32],
+        (sums, room): (*mut f32, usize),
         share: (usize, usize),
     ) {
         let (matrix, gates, start, rows) = self.factors(rnn, product);
@@ -362,9 +451,18 @@ impl Arrays {
         let by_panels = matrix.width().is_multiple_of(gates * matrix.kernels().lanes);
         let sums_stride =
             if by_panels { matrix.columns_at_once(self.count) } else { matrix.padded_columns() };
-        assert!(sums.len() >= self.count * sums_stride, "sums: {} floats", sums.len());
+        // Members have the columns of their own panels, one behind the other.
+        let (first, columns) = matrix.share(share);
+        let (first, columns) = if by_panels { (first, columns.min(sums_stride)) } else { (0, sums_stride) };
+        let (before, stride_of_share) =
+            (self.count * first, if self.count == 1 { columns } else { sums_stride });
+        if columns == 0 {
+            return;
+        }
+        assert!(room >= before + self.count * stride_of_share, "sums: {room} floats");
         assert!(start.len() >= matrix.padded_columns(), "start: {} floats", start.len());
-        let c = sums.as_mut_ptr();
+        // SAFETY: inside the sums, see above.
+        let c = unsafe { sums.add(before) };
         let mut block = Block {
             a: rows,
             a_stride: row_stride(rnn.units()),
@@ -401,6 +499,7 @@ pub(super) fn gated_step(
     odd: bool,
 ) {
     let (arrays, sums) = Arrays::new(rnn, step, cell_states, scratch);
+    let sums = (sums.as_mut_ptr(), sums.len());
     // SAFETY: the arrays are borrowed until the end, and there is one member.
     unsafe {
         arrays.multiply(rnn, Product::Gates, odd, sums, (0, 1));

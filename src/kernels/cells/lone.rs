@@ -133,7 +133,7 @@ pub(crate) unsafe fn steps<S: Simd, C: Cell>(s: S, steps: &Steps) {
         let rest = units - last * S::LANES;
         last + usize::from(rest > 0 && block_width(units, last * S::LANES, S::LANES) == S::LANES)
     };
-    let tail = full * S::LANES < units;
+    let tail = S::LANES > HALF && full * S::LANES < units;
     // With few registers three blocks' sums leave none for a weight, which is then an operand in memory.
     let most = const { most_blocks(S::ACCUMULATORS, C::GATES) };
     let one_pass = full <= most && units * units * C::GATES <= IN_FIRST_CACHE;
