@@ -704,7 +704,8 @@ enum {
     ELMAN_INITIALIZER_RANDOM_NORMAL = 9,
     /// Uniform from a (low) to b (high), which is not below it.
     ELMAN_INITIALIZER_RANDOM_UNIFORM = 10,
-    /// A random orthogonal matrix times a (the gain; Keras's default is 1). Not for a bias.
+    /// A random orthogonal matrix times a (the gain; Keras's default is 1), with orthonormal rows where there are
+    /// more columns. Not for a bias.
     ELMAN_INITIALIZER_ORTHOGONAL = 11,
     /// The identity matrix times a (the gain; Keras's default is 1). Not for a bias.
     ELMAN_INITIALIZER_IDENTITY = 12,

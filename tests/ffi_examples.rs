@@ -298,6 +298,13 @@ fn outcomes_from_cpp_without_exceptions() {
             compile.args(WARNINGS).args(STRICT).args(flags).args(["-std=c++17", "-c"]).arg(&source);
             run(compile.arg("-I").arg(root().join("include")).arg("-o").arg(object(name)));
         }
+        if is_here("nm") {
+            let called = symbols(&["-u"], &object("without.o"));
+            let gated = |name: &String| name.contains("_lstm") || name.contains("_gru");
+            let missing: Vec<_> =
+                declared().into_iter().filter(gated).filter(|name| !called.contains(name)).collect();
+            assert!(missing.is_empty(), "outcomes.cpp calls no wrapper of {missing:?}");
+        }
         let mut link = Command::new(cpp);
         link.arg(object("without.o")).arg(object("with.o")).arg("-o").arg(object("outcomes"));
         link.arg("-L").arg(library_dir()).arg("-lelman");

@@ -36,7 +36,8 @@ pub const ELMAN_INITIALIZER_LECUN_NORMAL: elman_initializer_kind = elman_initial
 pub const ELMAN_INITIALIZER_RANDOM_NORMAL: elman_initializer_kind = elman_initializer_kind(9);
 /// Uniform from a (low) to b (high), which is not below it.
 pub const ELMAN_INITIALIZER_RANDOM_UNIFORM: elman_initializer_kind = elman_initializer_kind(10);
-/// A random orthogonal matrix times a (the gain; Keras's default is 1). Not for a bias.
+/// A random orthogonal matrix times a (the gain; Keras's default is 1), with orthonormal rows where there are
+/// more columns. Not for a bias.
 pub const ELMAN_INITIALIZER_ORTHOGONAL: elman_initializer_kind = elman_initializer_kind(11);
 /// The identity matrix times a (the gain; Keras's default is 1). Not for a bias.
 pub const ELMAN_INITIALIZER_IDENTITY: elman_initializer_kind = elman_initializer_kind(12);

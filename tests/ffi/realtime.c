@@ -103,16 +103,19 @@ static void run(elman_sequential *network, bool tokens, size_t batch, size_t ste
 int main(void)
 {
     const size_t batches[] = {1, 3, MOST_ROWS}, steps[] = {1, 2, 33, MOST_STEPS};
+    const struct { size_t units; bool tokens, gated; } networks[] = {
+        {20, false, false}, {20, true, false}, {129, false, false},
+        {129, true, false}, {20, true, true},  {129, false, true},
+    };
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
         ids[i] = (int32_t)(i * i % VOCABULARY);
     /* Each fifth step is masked. */
     for (size_t i = 0; i < sizeof x / sizeof *x; i++)
         x[i] = i / FEATURES % 5 == 0 ? 0.0f : (float)(i % 17) / 8.0f - 1.0f;
-    for (int network = 0; network < 8; network++)
+    for (size_t n = 0; n < sizeof networks / sizeof *networks; n++)
         for (size_t b = 0; b < sizeof batches / sizeof *batches; b++)
-            for (size_t s = 0; s < sizeof steps / sizeof *steps; s++) {
-                bool tokens = network % 2 == 1, gated = network >= 4;
-                run(new_network(network / 2 % 2 == 0 ? 20 : 129, tokens, gated), tokens, batches[b], steps[s]);
-            }
+            for (size_t s = 0; s < sizeof steps / sizeof *steps; s++)
+                run(new_network(networks[n].units, networks[n].tokens, networks[n].gated), networks[n].tokens,
+                    batches[b], steps[s]);
     return EXIT_SUCCESS;
 }
