@@ -265,8 +265,8 @@ fn gru_step(rnn: &PackedRnn, gated: &Gated, rows: usize, keep: bool) -> gru::Ste
 /// Floats of scratch of a gated cell's [`step`](step_gated) of `batch` rows.
 pub(crate) fn gated_step_len(rnn: &PackedRnn, batch: usize) -> Result<usize> {
     let rows = checked_product("states", &[batch, 3, row_stride(rnn.units())])?;
-    let gates = checked_product("gates", &[batch, 3, gate_stride(rnn).max(row_stride(rnn.units()))])?;
-    rows.checked_add(gates).ok_or_else(|| Error::InvalidArgument(format!("a step of {batch} rows overflows")))
+    let len = rows.checked_add(gates_len(rnn, batch, batch));
+    len.ok_or_else(|| Error::InvalidArgument(format!("a step of {batch} rows overflows")))
 }
 
 /// In the scratch of a step: where its states before it stand, h and c, `row_stride` apart.
