@@ -1,27 +1,35 @@
-//! tanh and sigmoid against f64: accuracy in ULP, symmetry, limits, NaN, infinities, subnormals, zero's sign.
+//! Activations against f64: accuracy in ULP, symmetry, limits, NaN, infinities, subnormals, zero's sign.
 //!
 //! Every run takes a sample of all f32. The ignored tests take all 2^32, on two threads, and print what they found:
 //! `cargo test --test activations -- --ignored`. `f64::tanh` and `f64::exp` err by about an f64 ULP, 2^-29 of ours.
 
 mod common;
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use common::arms::{self, report};
-use common::reference;
+use common::reference::Exact;
 use elman::{Activation, Isa};
 
-/// A function, what it should be, and how far it may be off.
+/// A function, and how far it may be off what it should be.
 #[derive(Clone, Copy)]
 struct Subject {
     activation: Activation,
-    exact: fn(f64) -> f64,
     /// ULP of the exact value.
     limit: f64,
+    /// Below this, ULP are those of this: where terms cancel, an error is as large as theirs.
+    floor: f64,
 }
 
-const TANH: Subject = Subject { activation: Activation::Tanh, exact: f64::tanh, limit: 2.0 };
-const SIGMOID: Subject = Subject { activation: Activation::Sigmoid, exact: reference::sigmoid, limit: 4.0 };
+const TANH: Subject = Subject { activation: Activation::Tanh, limit: 2.0, floor: 0.0 };
+const SIGMOID: Subject = Subject { activation: Activation::Sigmoid, limit: 4.0, floor: 0.0 };
+const HARD_SIGMOID: Subject = Subject { activation: Activation::HardSigmoid, limit: 1.0, floor: 0.5 };
+const HARD_SIGMOID_KERAS2: Subject =
+    Subject { activation: Activation::HardSigmoidKeras2, limit: 1.0, floor: 0.5 };
+const SOFTPLUS: Subject = Subject { activation: Activation::Softplus, limit: 4.0, floor: 0.0 };
+const ELU: Subject = Subject { activation: Activation::Elu, limit: 4.0, floor: 0.0 };
+const LEAKY_RELU: Subject = Subject { activation: Activation::LeakyRelu, limit: 1.5, floor: 0.0 };
+const ALL: [Subject; 7] = [TANH, SIGMOID, HARD_SIGMOID, HARD_SIGMOID_KERAS2, SOFTPLUS, ELU, LEAKY_RELU];
 
 /// The bit patterns of +0 to +infinity; those of NaN follow.
 const POSITIVE: Range<u32> = 0..0x7F80_0001;
@@ -34,8 +42,12 @@ fn apply(activation: Activation, x: &[f32]) -> Vec<f32> {
 }
 
 /// The distance from `exact` to `got` in units of the last place that an f32 near `exact` has.
-fn ulp(got: f32, exact: f64) -> f64 {
-    let exponent = ((exact.abs().to_bits() >> 52) as i32 - 1023).max(-126);
+fn ulp(got: f32, exact: f64, floor: f64) -> f64 {
+    if f64::from(got) == exact {
+        // Infinities too.
+        return 0.0;
+    }
+    let exponent = ((exact.abs().max(floor).to_bits() >> 52) as i32 - 1023).max(-126);
     let ulp = f64::from_bits(((exponent - 23 + 1023) as u64) << 52);
     (f64::from(got) - exact).abs() / ulp
 }
@@ -57,6 +69,17 @@ impl Worst {
 }
 
 impl Subject {
+    /// Of its values.
+    fn range(self) -> RangeInclusive<f32> {
+        match self.activation {
+            Activation::Tanh => -1.0..=1.0,
+            Activation::Sigmoid | Activation::HardSigmoid | Activation::HardSigmoidKeras2 => 0.0..=1.0,
+            Activation::Softplus => 0.0..=f32::INFINITY,
+            Activation::Elu => -1.0..=f32::INFINITY,
+            _ => f32::NEG_INFINITY..=f32::INFINITY,
+        }
+    }
+
     /// Checks the inputs of these patterns, rising, in blocks.
     fn check(self, patterns: impl Iterator<Item = u32>) -> Worst {
         let mut patterns = patterns.peekable();
@@ -69,14 +92,15 @@ impl Subject {
                     assert!(y.is_nan(), "{:?}({x}) is {y}", self.activation);
                     continue;
                 }
-                let exact = (self.exact)(f64::from(x));
-                worst = worst.with(Worst { ulp: ulp(y, exact), at: x, backward: 0.0 });
-                assert!(y.abs() <= 1.0, "{:?}({x:e}) is {y:e}", self.activation);
+                let exact = self.activation.value(f64::from(x));
+                worst = worst.with(Worst { ulp: ulp(y, exact, self.floor), at: x, backward: 0.0 });
+                let range = self.range();
+                assert!(range.contains(&y), "{:?}({x:e}) is {y:e}", self.activation);
                 if let Some(before) = before.replace(y) {
                     // The patterns rise, so the inputs do where they are positive and fall where they are not.
                     let back = if x.is_sign_positive() { before - y } else { y - before };
                     if back > 0.0 {
-                        worst.backward = worst.backward.max(ulp(before, f64::from(y)));
+                        worst.backward = worst.backward.max(ulp(before, f64::from(y), self.floor));
                     }
                 }
             }
@@ -118,6 +142,13 @@ impl Subject {
 }
 
 #[test]
+fn samples_of_the_others() {
+    for subject in [HARD_SIGMOID, HARD_SIGMOID_KERAS2, SOFTPLUS, ELU, LEAKY_RELU] {
+        subject.sample();
+    }
+}
+
+#[test]
 fn tanh_sample() {
     TANH.sample();
 }
@@ -132,10 +163,11 @@ fn sigmoid_sample() {
 fn around_the_seams() {
     let near = |bits: u32| (bits.saturating_sub(300)..bits + 300).filter(|bits| POSITIVE.contains(bits));
     let seams = [
-        0.25_f32, 0.75, 1.25, 2.25, 3.25, 5.25, 7.25, 9.011, 9.03, 16.6, 17.4, 87.3, 88.7, 103.9, 104.0, 1e38,
+        1e-3, 0.1, 0.25_f32, 0.34657, 0.75, 1.0, 1.25, 2.25, 2.5, 3.0, 3.25, 5.25, 7.25, 9.011, 9.03, 16.6,
+        17.4, 87.3, 88.7, 103.9, 104.0, 1e38,
     ];
     for seam in seams {
-        for subject in [TANH, SIGMOID] {
+        for subject in ALL {
             let bits = seam.to_bits();
             let worst = subject.check(near(bits)).with(subject.check(near(bits).map(|bits| bits | SIGN)));
             assert!(
@@ -197,7 +229,52 @@ fn special_values() {
         (subnormal, subnormal),
     ];
     let linear = [(-0.0, -0.0), (subnormal, subnormal), (f32::NEG_INFINITY, f32::NEG_INFINITY)];
+    let hard_sigmoid = [
+        (0.0, 0.5),
+        (-0.0, 0.5),
+        (3.0, 1.0),
+        (-3.0, 0.0),
+        (7.0, 1.0),
+        (f32::INFINITY, 1.0),
+        (f32::NEG_INFINITY, 0.0),
+        (f32::MIN, 0.0),
+        (subnormal, 0.5),
+    ];
+    let softplus = [
+        (0.0, std::f32::consts::LN_2),
+        (-0.0, std::f32::consts::LN_2),
+        (f32::INFINITY, f32::INFINITY),
+        (f32::NEG_INFINITY, 0.0),
+        (f32::MAX, f32::MAX),
+        (f32::MIN, 0.0),
+        (200.0, 200.0),
+        (subnormal, std::f32::consts::LN_2),
+    ];
+    let elu = [
+        (0.0, 0.0),
+        (-0.0, -0.0),
+        (f32::INFINITY, f32::INFINITY),
+        (f32::NEG_INFINITY, -1.0),
+        (f32::MIN, -1.0),
+        (2.5, 2.5),
+        (subnormal, subnormal),
+        (-subnormal, -subnormal),
+        (-f32::MIN_POSITIVE, -f32::MIN_POSITIVE),
+    ];
+    let leaky_relu = [
+        (0.0, 0.0),
+        (-0.0, -0.0),
+        (-1.0, -0.2),
+        (2.5, 2.5),
+        (f32::INFINITY, f32::INFINITY),
+        (f32::NEG_INFINITY, f32::NEG_INFINITY),
+    ];
     let all = [
+        (Activation::HardSigmoid, &hard_sigmoid[..]),
+        (Activation::HardSigmoidKeras2, &hard_sigmoid),
+        (Activation::Softplus, &softplus),
+        (Activation::Elu, &elu),
+        (Activation::LeakyRelu, &leaky_relu),
         (Activation::Tanh, &tanh[..]),
         (Activation::Sigmoid, &sigmoid),
         (Activation::Relu, &relu),
@@ -272,6 +349,14 @@ fn tanh_everywhere() {
 #[ignore = "all 2^32 inputs: minutes"]
 fn sigmoid_everywhere() {
     SIGMOID.exhaust();
+}
+
+#[test]
+#[ignore = "all 2^32 inputs of five functions: many minutes"]
+fn others_everywhere() {
+    for subject in [HARD_SIGMOID, HARD_SIGMOID_KERAS2, SOFTPLUS, ELU, LEAKY_RELU] {
+        subject.exhaust();
+    }
 }
 
 /// The exhaustive tests on the other arms, one after another.

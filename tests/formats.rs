@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use elman::{
-    Activation, Bidirectional, Dense, Dropout, Embedding, Error, Initializer, Layer, Masking, MergeMode,
-    Sequential, SimpleRnn, Unroll, Weight,
+    Activation, Bidirectional, Dense, Dropout, Embedding, Error, Gru, Initializer, Layer, Lstm, Masking,
+    MergeMode, Sequential, SimpleRnn, Unroll, Weight,
 };
 use proptest::prelude::*;
 
@@ -20,6 +20,8 @@ fn networks() -> Vec<Sequential> {
 fn networks_with(bias: Initializer) -> Vec<Sequential> {
     let rnn = |units| SimpleRnn::new(units).bias_initializer(bias);
     let dense = |units| Dense::new(units).bias_initializer(bias);
+    let lstm = |units| Lstm::new(units).bias_initializer(bias);
+    let gru = |units| Gru::new(units).bias_initializer(bias);
     vec![
         Sequential::new(1)
             .add(Embedding::new(11, 5).mask_zero(true))
@@ -36,6 +38,26 @@ fn networks_with(bias: Initializer) -> Vec<Sequential> {
             .add(rnn(3).stateful(true).use_bias(false))
             .add(dense(4).use_bias(false).activation(Activation::Softmax)),
         Sequential::new(4).add(rnn(2)),
+        Sequential::new(1)
+            .add(Embedding::new(11, 5).mask_zero(true))
+            .add(lstm(4).dropout(0.5).recurrent_dropout(0.1).return_sequences(true).unroll(Unroll::Unrolled))
+            .add(Dropout::new(0.3))
+            .add(gru(3).unroll(Unroll::Looped).activation(Activation::Elu).zero_output_for_mask(true))
+            .add(dense(1).activation(Activation::Softplus)),
+        Sequential::new(3)
+            .add(Masking::new(-1.5))
+            .add(Bidirectional::new(lstm(2).unit_forget_bias(false).return_sequences(true)))
+            .add(
+                Bidirectional::new(gru(2).reset_after(false).return_sequences(true))
+                    .merge_mode(MergeMode::Mul),
+            )
+            .add(Bidirectional::new(gru(2).use_bias(false))),
+        Sequential::new(2)
+            .add(gru(3).go_backwards(true).return_sequences(true).activation(Activation::LeakyRelu))
+            .add(lstm(3).recurrent_activation(Activation::HardSigmoid).return_sequences(true))
+            .add(gru(2).recurrent_activation(Activation::HardSigmoidKeras2).return_sequences(true))
+            .add(lstm(3).stateful(true).use_bias(false))
+            .add(dense(4).use_bias(false).activation(Activation::HardSigmoid)),
     ]
 }
 
@@ -136,14 +158,19 @@ fn what_is_saved_comes_back() {
 
 #[test]
 fn a_loaded_network_computes_the_same() {
-    let network = build(networks().remove(0));
-    let loaded = Sequential::load_bytes(&save(&network)).unwrap();
-    let ids: Vec<i32> = (0..21).map(|i| i % 11).collect();
-    let bits = |network: &Sequential| {
-        let y = network.predict_tokens(&ids, 3, 7).unwrap();
-        y.iter().map(|value| value.to_bits()).collect::<Vec<_>>()
-    };
-    assert_eq!(bits(&loaded), bits(&network));
+    for network in networks().into_iter().map(build) {
+        let loaded = Sequential::load_bytes(&save(&network)).unwrap();
+        let ids: Vec<i32> = (0..21).map(|i| i % 11).collect();
+        let x: Vec<f32> = (0..21 * network.input_size()).map(|i| i as f32 * 0.37 % 1.3).collect();
+        let bits = |network: &Sequential| {
+            let y = match network.layers()[0] {
+                Layer::Embedding(_) => network.predict_tokens(&ids, 3, 7),
+                _ => network.predict(&x, 3, 7),
+            };
+            y.unwrap().iter().map(|value| value.to_bits()).collect::<Vec<_>>()
+        };
+        assert_eq!(bits(&loaded), bits(&network));
+    }
 }
 
 #[test]
@@ -231,6 +258,30 @@ fn missing_fields_take_the_defaults_of_keras() {
     ];
     assert_eq!(network.layers(), expected);
 
+    let config = r#"{"input_size": 3, "layers": [{"type": "lstm", "units": 2, "return_sequences": true},
+        {"type": "gru", "units": 2, "return_sequences": true}, {"type": "bidirectional", "gru": {"units": 1}}]}"#;
+    let tensors = [
+        f32s("layers.0.kernel", &[3, 8]),
+        f32s("layers.0.recurrent_kernel", &[2, 8]),
+        f32s("layers.0.bias", &[8]),
+        f32s("layers.1.kernel", &[2, 6]),
+        f32s("layers.1.recurrent_kernel", &[2, 6]),
+        f32s("layers.1.bias", &[2, 6]),
+        f32s("layers.2.kernel", &[2, 3]),
+        f32s("layers.2.recurrent_kernel", &[1, 3]),
+        f32s("layers.2.bias", &[2, 3]),
+        f32s("layers.2.backward_kernel", &[2, 3]),
+        f32s("layers.2.backward_recurrent_kernel", &[1, 3]),
+        f32s("layers.2.backward_bias", &[2, 3]),
+    ];
+    let network = Sequential::load_bytes(&file(&metadata(config), &tensors)).unwrap();
+    let expected: [Layer; 3] = [
+        Lstm::new(2).return_sequences(true).into(),
+        Gru::new(2).return_sequences(true).into(),
+        Bidirectional::new(Gru::new(1)).into(),
+    ];
+    assert_eq!(network.layers(), expected);
+
     let config = r#"{"input_size": 3, "layers": [{"type": "masking"}, {"type": "simple_rnn", "units": 2}]}"#;
     let tensors = [("kernel", vec![3, 2]), ("recurrent_kernel", vec![2, 2]), ("bias", vec![2])]
         .map(|(name, shape)| f32s(&format!("layers.1.{name}"), &shape));
@@ -307,7 +358,30 @@ fn unknown_things_are_named() {
         (layers(r#"{"type": "simple_rnn", "units": 2, "kernel_size": 3}"#), ["layers.0", "kernel_size"]),
         (layers(r#"{"type": "dense", "units": 2, "unit": 3}"#), ["layers.0", "unit"]),
         (layers(r#"{"type": "masking", "value": 3}"#), ["layers.0", "value"]),
-        (layers(r#"{"type": "dropout", "rate": 0.5}, {"type": "gru", "units": 2}"#), ["layers.1", "gru"]),
+        (
+            layers(r#"{"type": "dropout", "rate": 0.5}, {"type": "conv1d", "units": 2}"#),
+            ["layers.1", "conv1d"],
+        ),
+        (layers(r#"{"type": "lstm", "units": 2, "reset_after": true}"#), ["layers.0", "reset_after"]),
+        (
+            layers(r#"{"type": "gru", "units": 2, "unit_forget_bias": true}"#),
+            ["layers.0", "unit_forget_bias"],
+        ),
+        (
+            layers(r#"{"type": "simple_rnn", "units": 2, "recurrent_activation": "tanh"}"#),
+            ["layers.0", "recurrent_activation"],
+        ),
+        (layers(r#"{"type": "lstm", "units": 2, "recurrent_activation": "gelu"}"#), ["layers.0", "gelu"]),
+        (layers(r#"{"type": "gru"}"#), ["layers.0", "units"]),
+        (
+            layers(r#"{"type": "bidirectional", "lstm": {"units": 2}, "gru": {"units": 2}}"#),
+            ["layers.0", "several"],
+        ),
+        (
+            layers(r#"{"type": "bidirectional", "lstm": {"type": "lstm", "units": 2}}"#),
+            ["layers.0", "`type`"],
+        ),
+        (layers(r#"{"type": "lstm", "units": 2, "gru": {"units": 2}}"#), ["layers.0", "gru"]),
         (layers(r#"{"type": "simple_rnn", "units": 2, "activation": "gelu"}"#), ["layers.0", "gelu"]),
         (layers(r#"{"type": "simple_rnn", "units": 2, "unroll": true}"#), ["layers.0", "true"]),
         (layers(r#"{"type": "simple_rnn", "units": -2}"#), ["layers.0", "-2"]),
@@ -343,6 +417,10 @@ fn impossible_configurations_are_bad_formats() {
         (layers(r#"{"type": "simple_rnn", "units": 2, "dropout": 1.5}"#), "1.5"),
         (layers(r#"{"type": "simple_rnn", "units": 2, "recurrent_dropout": -1}"#), "-1"),
         (layers(r#"{"type": "simple_rnn", "units": 2, "activation": "softmax"}"#), "softmax"),
+        (layers(r#"{"type": "lstm", "units": 2, "recurrent_activation": "softmax"}"#), "softmax"),
+        (layers(r#"{"type": "gru", "units": 2, "activation": "softmax"}"#), "softmax"),
+        (layers(r#"{"type": "lstm", "units": 0}"#), "got 0"),
+        (layers(r#"{"type": "gru", "units": 2, "recurrent_dropout": -1}"#), "-1"),
         (layers(r#"{"type": "simple_rnn", "units": 2}, {"type": "masking"}"#), "layer 1"),
         (layers(r#"{"type": "masking", "mask_value": 1e39}"#), "inf"),
     ] {
@@ -415,6 +493,11 @@ fn absurd_sizes_fail_at_once() {
         format!(r#"{{"type": "simple_rnn", "units": {half}}}"#),
         format!(r#"{{"type": "bidirectional", "simple_rnn": {{"units": {half}}}}}"#),
         format!(r#"{{"type": "dense", "units": {huge}}}"#),
+        format!(r#"{{"type": "lstm", "units": {huge}}}"#),
+        format!(r#"{{"type": "gru", "units": {half}}}"#),
+        format!(r#"{{"type": "lstm", "units": {}}}"#, huge / 4 + 1),
+        format!(r#"{{"type": "gru", "units": {}}}"#, huge / 3 + 1),
+        format!(r#"{{"type": "bidirectional", "lstm": {{"units": {half}}}}}"#),
     ] {
         message(load_config(&format!(r#"{{"input_size": 3, "layers": [{layer}]}}"#)));
         message(load_config(&format!(r#"{{"input_size": {huge}, "layers": [{layer}]}}"#)));

@@ -4,15 +4,10 @@
 mod common;
 
 use common::arms;
-use common::gated_vectors::Case;
-use common::vectors::each_case;
-
-/// Of a tensor's largest magnitude.
-const FORWARD: f64 = 1e-5;
-const BACKWARD: f64 = 1e-4;
+use common::vectors::{Case, each_case};
 
 fn check(file: &str) -> usize {
-    each_case(file, |case: &Case, tensors| case.check_elman(tensors, FORWARD, BACKWARD))
+    each_case(file, Case::check_elman)
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! Real Keras's outputs and final states over odd sizes, every activation and option, stacks, Dense, Embedding
-//! (`tests/vectors/forward.safetensors`), for elman and for the oracle of the other suites.
+//! (`tests/vectors/forward.safetensors`).
 
 mod common;
 
-use common::{arms, vectors};
+use common::arms;
+use common::vectors::{Case, each_case};
 
 #[test]
 fn forward() {
-    assert_eq!(vectors::run_file("forward.safetensors"), 90);
+    assert_eq!(each_case("forward.safetensors", Case::check_elman), 90);
 }
 
 #[test]

@@ -8,12 +8,12 @@ use common::arms;
 use common::network::{Network, Rnn, Spec};
 use common::numbers::{Choices, assert_same_bits, distance, values};
 use common::reference::{self, Call, Input};
-use common::vectors::{self, TOLERANCE, run_elman};
+use common::vectors::{Case, TOLERANCE, each_case, run_elman};
 use elman::{Activation, MergeMode, Padding, RunOptions, Tape, Weight};
 
 #[test]
 fn onnx_runtime() {
-    assert_eq!(vectors::run_file("onnx.safetensors"), 58);
+    assert_eq!(each_case("onnx.safetensors", Case::check_elman), 58);
 }
 
 /// `h = x + 10 h`: a state's digits tell which steps came, and in which order.
@@ -46,7 +46,7 @@ fn steps_are_walked_from_a_rows_own_ends() {
     };
     let forward = Rnn { activation: Activation::Linear, return_sequences: true, ..Rnn::new(1) };
     let backward = Rnn { go_backwards: true, ..forward };
-    let both = |merge_mode, simple_rnn| Spec::Bidirectional { merge_mode, simple_rnn };
+    let both = |merge_mode, rnn: Rnn| Spec::bidirectional(merge_mode, rnn);
 
     let (y, state) = run(&[Spec::SimpleRnn(forward)], None);
     assert_eq!(y.concat_rows(4), ["1 12 123 1234", "1 12 123 0", "1 0 0 0", "0 0 0 0"]);
@@ -96,7 +96,9 @@ impl ConcatRows for [f32] {
 fn random(choices: &mut Choices) -> Network {
     let mut network = Network::random(choices, 70);
     for layer in &mut network.layers {
-        if let Spec::SimpleRnn(rnn) = layer {
+        if !matches!(layer, Spec::Bidirectional { .. })
+            && let Some(rnn) = layer.rnn_mut()
+        {
             rnn.go_backwards = choices.coin();
         }
     }
@@ -113,14 +115,13 @@ fn rows_alone(
     initial: &[f32],
 ) -> [Vec<f64>; 2] {
     let batch = lengths.len();
-    let directions = network.directions();
+    let directions = network.states();
     let halves =
         matches!(network.layers.last(), Some(Spec::Bidirectional { merge_mode: MergeMode::None, .. }));
     let halves = if halves { 2 } else { 1 };
     let places = if directions.last().is_some_and(|rnn| rnn.return_sequences) { steps } else { 1 };
     // What the layers above the recurrent ones make of a blank.
-    let top =
-        1 + network.layers.iter().rposition(|layer| !layer.directions().is_empty()).expect("there is one");
+    let top = 1 + network.layers.iter().rposition(|layer| layer.recurrent().is_some()).expect("there is one");
     let above = network.part(top, network.layers.len());
     let blank = reference::run(&above, Call::new(Input::Floats(&vec![0.0; above.input_size]), 1, 1)).output;
     let width = blank.len();
@@ -197,11 +198,8 @@ fn gradients_are_those_of_rows_alone() {
         let mut choices = Choices::new(5000 + case);
         let mut network = random(&mut choices);
         // Blanks have an output through a Dense, and so a gradient: that is not this test's question.
-        let top = 1 + network
-            .layers
-            .iter()
-            .rposition(|layer| !layer.directions().is_empty())
-            .expect("there is one");
+        let top =
+            1 + network.layers.iter().rposition(|layer| layer.recurrent().is_some()).expect("there is one");
         network = network.part(0, top);
         let (batch, steps) = (choices.between(1, 12), choices.between(1, 12));
         let lengths: Vec<usize> = (0..batch).map(|_| choices.between(0, steps)).collect();
@@ -222,7 +220,7 @@ fn gradients_are_those_of_rows_alone() {
         let mut expected = vec![0.0; got.len()];
         let (mut expected_dx, mut expected_dh) = (vec![0.0; dx.len()], vec![0.0; dh.len()]);
         let [row_x, row_y] = [x.len() / batch, dy.len() / batch];
-        let sequence = network.directions().last().is_some_and(|rnn| rnn.return_sequences);
+        let sequence = network.states().last().is_some_and(|rnn| rnn.return_sequences);
         for (row, &length) in lengths.iter().enumerate().filter(|(_, length)| **length > 0) {
             let own = row * row_x..row * row_x + length * features;
             let dy = &dy[row * row_y..][..if sequence { row_y / steps * length } else { row_y }];
@@ -230,7 +228,7 @@ fn gradients_are_those_of_rows_alone() {
             expected.iter_mut().zip(part).for_each(|(sum, part)| *sum += f64::from(part));
             expected_dx[own].iter_mut().zip(dx).for_each(|(to, dx)| *to = f64::from(dx));
             let (mut base, mut dh) = (0, &dh[..]);
-            for rnn in network.directions() {
+            for rnn in network.states() {
                 let (own, others) = dh.split_at(rnn.units);
                 let to = &mut expected_dh[base + row * rnn.units..][..rnn.units];
                 to.iter_mut().zip(own).for_each(|(to, &dh)| *to = f64::from(dh));

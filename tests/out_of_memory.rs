@@ -7,12 +7,14 @@
 
 mod common;
 
+use common::cells::Cell;
 use common::failing::{Failing, failing};
+use common::network::{GATED, Recurrent, Rnn};
 use common::numbers::values;
 use elman::{
-    Activation, Bidirectional, Clipping, Dense, Dropout, Embedding, Error, Examples, Fit, Initializer, Layer,
-    Loss, Masking, MergeMode, Optimizer, Padding, RunOptions, Sequential, SimpleRnn, SimpleRnnCell, Stream,
-    Tape, Trainer, TrainerConfig, Truncation, Weight,
+    Activation, Bidirectional, Clipping, Dense, Dropout, Embedding, Error, Examples, Fit, Gru, Initializer,
+    Layer, Loss, Lstm, Masking, MergeMode, Optimizer, Padding, RunOptions, Sequential, SimpleRnn,
+    SimpleRnnCell, Stream, Tape, Trainer, TrainerConfig, Truncation, Weight,
 };
 
 #[global_allocator]
@@ -82,6 +84,9 @@ fn model(threads: usize, input: usize, layers: &[Layer]) -> Sequential {
 /// Stacks that reach every buffer of a run, with the name of each.
 fn stacks() -> Vec<(&'static str, Vec<Layer>)> {
     let head = || Dense::new(5).activation(Activation::Softmax).into();
+    // Masks of each gate, and one for all.
+    let lstm = Lstm::new(UNITS).return_sequences(true).dropout(0.25).recurrent_dropout(0.25);
+    let gru = Gru::new(UNITS).return_sequences(true).dropout(0.25);
     vec![
         ("last", vec![sequences(UNITS).into(), SimpleRnn::new(UNITS).into(), head()]),
         ("sequence", vec![sequences(UNITS).into(), sequences(UNITS).into(), head()]),
@@ -103,6 +108,8 @@ fn stacks() -> Vec<(&'static str, Vec<Layer>)> {
                 head(),
             ],
         ),
+        ("gated", vec![gru.into(), Lstm::new(UNITS).into(), head()]),
+        ("gated halves", vec![lstm.into(), Bidirectional::new(gru.reset_after(false)).into(), head()]),
     ]
 }
 
@@ -126,6 +133,8 @@ fn runs(threads: usize, rows: usize, steps: usize) {
         // So wide that threads share its columns; orthogonal weights would take long to make.
         let wide = sequences(520).recurrent_initializer(Initializer::Identity { gain: 0.5 });
         stacks.push(("wide", vec![wide.into()]));
+        let wide = Lstm::new(260).recurrent_initializer(Initializer::Identity { gain: 0.5 });
+        stacks.push(("wide LSTM", vec![wide.into()]));
     }
     for (name, layers) in stacks {
         let made = || model(threads, FEATURES, &layers);
@@ -254,16 +263,26 @@ fn tapes(threads: usize, rows: usize, steps: usize) {
 }
 
 fn training(threads: usize, rows: usize, steps: usize) {
-    let layers: [Layer; 2] = [sequences(UNITS).dropout(0.25).into(), Dense::new(3).into()];
+    for (name, recurrent) in [
+        ("SimpleRNN", Layer::from(sequences(UNITS).dropout(0.25))),
+        ("LSTM", Lstm::new(UNITS).return_sequences(true).recurrent_dropout(0.25).into()),
+    ] {
+        training_of(name, recurrent, [threads, rows, steps]);
+    }
+}
+
+fn training_of(name: &str, recurrent: Layer, [threads, rows, steps]: [usize; 3]) {
+    let layers = [recurrent, Dense::new(3).into()];
     let x = values(1, rows * steps * FEATURES, 1.0);
     let target = values(2, rows * steps * 3, 1.0);
     let mask = mask(rows * steps);
     let examples = Examples::floats(&x, rows, steps, &target);
     let small = Examples::floats(&x[..FEATURES], 1, 1, &target[..3]);
     let parameters = model(1, FEATURES, &layers).parameter_count().unwrap();
-    let states = rows * UNITS;
+    let states = model(1, FEATURES, &layers).state_len(rows).unwrap();
     for (how, truncation) in [("whole", None), ("truncated", Some(Truncation::new(3, 5)))] {
-        let what = |op: &str| format!("trainer {op}, {how}, {rows} rows, {steps} steps, {threads} threads");
+        let what =
+            |op: &str| format!("trainer {op}, {name}, {how}, {rows} rows, {steps} steps, {threads} threads");
         let config = TrainerConfig::new(Optimizer::adam(), Loss::MeanSquaredError)
             .truncation(truncation)
             .clipping(Clipping::GlobalNorm(1.0))
@@ -306,7 +325,7 @@ fn training(threads: usize, rows: usize, steps: usize) {
         (model, trainer)
     };
     survives(
-        &format!("trainer new, {threads} threads"),
+        &format!("trainer new, {name}, {threads} threads"),
         0,
         || model(1, FEATURES, &layers),
         |model, _| {
@@ -314,7 +333,7 @@ fn training(threads: usize, rows: usize, steps: usize) {
             Trainer::new(model, config).map(|_| ())
         },
     );
-    let what = format!("fit, {rows} rows, {steps} steps, {threads} threads");
+    let what = format!("fit, {name}, {rows} rows, {steps} steps, {threads} threads");
     // Steps that were taken stay, so the second attempt is another one's.
     survives(
         &what,
@@ -394,6 +413,8 @@ fn others() {
     let (rows, steps) = (300, 5);
     let x = values(1, rows * steps * FEATURES, 1.0);
     for layers in [
+        vec![Lstm::new(UNITS).return_sequences(true).into(), Dense::new(4).into()],
+        vec![Gru::new(UNITS).return_sequences(true).reset_after(false).into(), Dense::new(4).into()],
         vec![sequences(UNITS).into(), Dense::new(4).into()],
         vec![Masking::new(x[3]).into(), sequences(UNITS).into(), Dense::new(4).into()],
     ] {
@@ -430,7 +451,39 @@ fn others() {
         out.copy_from_slice(cell.weight(Weight::Kernel)?.values());
         Ok(())
     });
+    for layer in GATED.map(|cell| cell(Rnn::new(UNITS))) {
+        gated_cells(layer, &x[..rows * FEATURES], rows);
+    }
     survives("softmax", 700, || (), |(), out| elman::activate(Activation::Softmax, out));
+}
+
+fn gated_cells(layer: Recurrent, x: &[f32], rows: usize) {
+    let what = |op: &str| format!("{} cell {op}", layer.elman().type_name());
+    let new = || Cell::new(layer, FEATURES, 1);
+    survives(&what("new"), 0, || (), |(), _| new().map(|_| ()));
+    let states = vec![values(2, rows * UNITS, 1.0); layer.states()];
+    let len = states.concat().len();
+    let cell = || (new().unwrap(), states.clone());
+    survives(&what("step in place"), len, cell, |(cell, state), out| {
+        let outcome = cell.step_in_place(x, rows, state);
+        match &outcome {
+            Ok(()) => out.copy_from_slice(&state.concat()),
+            Err(_) => assert!(*state == states, "the states moved"),
+        }
+        outcome
+    });
+    survives(&what("step"), len, cell, |(cell, next), out| {
+        next.iter_mut().for_each(|next| next.fill(SENTINEL));
+        let outcome = cell.step(x, &states, rows, next);
+        out.iter_mut().zip(next.iter().flatten()).for_each(|(to, next)| *to = *next);
+        outcome
+    });
+    let wide = values(5, FEATURES * UNITS * layer.gates(), 1.0);
+    survives(&what("set_weight"), wide.len(), cell, |(cell, _), out| {
+        cell.set_weight(Weight::Kernel, &wide)?;
+        out.copy_from_slice(cell.weight(Weight::Kernel)?);
+        Ok(())
+    });
 }
 
 /// One test, since the allocator fails whoever asks.

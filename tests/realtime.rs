@@ -11,7 +11,7 @@ use std::ptr::null_mut;
 use common::arms::{self, report};
 use common::c::{fails, ok};
 use common::counting::{Counting, asked};
-use common::network::{Network, Rnn, Spec};
+use common::network::{ACTIVATIONS, BOUNDED, GATED, Network, Rnn, Spec};
 use common::numbers::{assert_same_bits, tokens, values};
 use common::programs::{WARNINGS, compilers, library_dir, root, run, shared_library};
 use elman::ffi::*;
@@ -66,6 +66,41 @@ fn networks() -> Vec<Network> {
                         seed,
                     ));
                 }
+            }
+        }
+    }
+    networks.extend(gated_networks());
+    networks
+}
+
+/// The same of the cells with gates.
+fn gated_networks() -> Vec<Network> {
+    let mut networks = Vec::new();
+    for (i, units) in [1, 8, 16, 20, 40, 64, 129].into_iter().enumerate() {
+        for (k, cell) in GATED.into_iter().enumerate() {
+            for return_sequences in [false, true] {
+                let rnn = |units, return_sequences| Rnn {
+                    activation: ACTIVATIONS[(i + k) % 9],
+                    recurrent_activation: BOUNDED[(i + 2 * k) % 4],
+                    unroll: if (i + k) % 2 == 0 { Unroll::Looped } else { Unroll::Unrolled },
+                    return_sequences,
+                    zero_output_for_mask: i % 3 == 0,
+                    ..Rnn::new(units)
+                };
+                let dense = Spec::Dense { units: 3, activation: Activation::Softmax, use_bias: true };
+                let embedding = Spec::Embedding { vocabulary: 5, size: 9, mask_zero: i % 2 == 0 };
+                let deep = vec![
+                    Spec::Masking { mask_value: 0.0 },
+                    cell(rnn(units, true)).into(),
+                    Spec::Dropout { rate: 0.5 },
+                    GATED[(k + 1) % 3](rnn(7, true)).into(),
+                    Spec::SimpleRnn(rnn(9, return_sequences)),
+                    dense,
+                ];
+                let last = Spec::from(cell(rnn(units, return_sequences)));
+                networks.push(Network::new(3, vec![last, dense], i as u64));
+                networks.push(Network::new(5, deep, i as u64));
+                networks.push(Network::new(1, vec![embedding, last], i as u64));
             }
         }
     }

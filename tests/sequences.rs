@@ -1,13 +1,14 @@
 //! Real Keras's outputs and final states for masks of every shape, Masking, Bidirectional, initial and kept states
-//! (`tests/vectors/sequences.safetensors`), for elman and for the oracle of the other suites.
+//! (`tests/vectors/sequences.safetensors`).
 
 mod common;
 
-use common::{arms, vectors};
+use common::arms;
+use common::vectors::{Case, each_case};
 
 #[test]
 fn sequences() {
-    assert_eq!(vectors::run_file("sequences.safetensors"), 89);
+    assert_eq!(each_case("sequences.safetensors", Case::check_elman), 89);
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::arms::{self, report};
-use common::network::{Network, Rnn, Spec};
+use common::network::{CELLS, GATED, Network, Recurrent, Rnn, Spec};
 use common::numbers::{Choices, assert_same_bits, tokens, values};
 use common::reference::{Call, Input};
 use common::vectors::run_elman;
@@ -28,14 +28,17 @@ fn causal(choices: &mut Choices, units: usize) -> Network {
     let recurrent = choices.between(1, 3);
     for i in 0..recurrent {
         let top = i + 1 == recurrent;
-        layers.push(Spec::SimpleRnn(Rnn {
-            activation: choices.one_of(&[Activation::Tanh, Activation::Sigmoid, Activation::Relu]),
-            use_bias: choices.coin(),
-            return_sequences: !top || choices.coin(),
-            zero_output_for_mask: choices.between(0, 3) == 0,
-            unroll: choices.one_of(&[elman::Unroll::Looped, elman::Unroll::Unrolled]),
-            ..Rnn::new(choices.between(1, units))
-        }));
+        let cell = choices.one_of(&CELLS);
+        let activations = [Activation::Tanh, Activation::Sigmoid, Activation::Relu, Activation::HardSigmoid];
+        layers.push(
+            cell(Rnn {
+                activation: choices.one_of(&activations),
+                return_sequences: !top || choices.coin(),
+                zero_output_for_mask: choices.between(0, 3) == 0,
+                ..Rnn::random(choices, units)
+            })
+            .into(),
+        );
         if choices.coin() {
             let activation = choices.one_of(&[Activation::Linear, Activation::Softmax, Activation::Sigmoid]);
             layers.push(Spec::Dense { units: choices.between(1, 40), activation, use_bias: true });
@@ -113,14 +116,9 @@ fn new(model: &Sequential, batch: usize) -> Stream {
     Stream::new(model, batch).expect("a stream can be made")
 }
 
-/// Whether the network gives an output for every step.
-fn gives_sequence(network: &Network) -> bool {
-    network.directions().last().is_some_and(|rnn| rnn.return_sequences)
-}
-
 #[test]
 fn any_chunking_gives_the_bits_of_the_whole() {
-    for case in 0..150 {
+    for case in 0..250 {
         let mut choices = Choices::new(case);
         let network = causal(&mut choices, 130);
         let model = network.elman();
@@ -138,7 +136,7 @@ fn any_chunking_gives_the_bits_of_the_whole() {
                 "case {case}: {:?}, batch {batch}, steps {first} + {count} of {steps}",
                 network.layers
             );
-            if gives_sequence(&network) {
+            if network.gives_sequence() {
                 let width = whole.len() / (batch * steps);
                 let part = |row: &usize| whole[(row * steps + first) * width..][..count * width].to_vec();
                 assert_same_bits(&what, &y, &rows.iter().flat_map(part).collect::<Vec<_>>());
@@ -155,7 +153,7 @@ fn any_chunking_gives_the_bits_of_the_whole() {
 
 #[test]
 fn rows_of_a_stream_do_not_know_each_other() {
-    for case in 0..60 {
+    for case in 0..100 {
         let mut choices = Choices::new(1000 + case);
         let network = causal(&mut choices, 100);
         let model = network.elman();
@@ -177,7 +175,7 @@ fn rows_of_a_stream_do_not_know_each_other() {
 
 #[test]
 fn states_are_saved_restored_and_reset() {
-    for case in 0..60 {
+    for case in 0..100 {
         let mut choices = Choices::new(2000 + case);
         let network = causal(&mut choices, 60);
         let model = network.elman();
@@ -242,7 +240,12 @@ fn a_stream_keeps_its_weights_and_its_model_alive() {
 
 #[test]
 fn many_streams_on_one_model_from_many_threads() {
-    let network = Network::random_causal();
+    for network in [Network::random_causal(), Network::gated_causal()] {
+        many_streams(&network);
+    }
+}
+
+fn many_streams(network: &Network) {
     let model = network.elman();
     let steps = 50;
     let expected: Vec<Vec<f32>> = (0..8)
@@ -268,6 +271,7 @@ fn many_streams_on_one_model_from_many_threads() {
 
 trait RandomCausal {
     fn random_causal() -> Network;
+    fn gated_causal() -> Network;
 }
 
 impl RandomCausal for Network {
@@ -276,6 +280,14 @@ impl RandomCausal for Network {
         let rnn = |units| Spec::SimpleRnn(Rnn { return_sequences: true, ..Rnn::new(units) });
         let dense = Spec::Dense { units: 7, activation: Activation::Softmax, use_bias: true };
         Network::new(3, vec![rnn(33), rnn(20), dense], 8)
+    }
+
+    /// The same of gated cells, each kind once.
+    fn gated_causal() -> Network {
+        let rnn = |units| Rnn { return_sequences: true, ..Rnn::new(units) };
+        let dense = Spec::Dense { units: 7, activation: Activation::Softmax, use_bias: true };
+        let [lstm, gru, before] = GATED;
+        Network::new(3, vec![lstm(rnn(33)).into(), gru(rnn(20)).into(), before(rnn(9)).into(), dense], 8)
     }
 }
 
@@ -291,13 +303,15 @@ fn refused<T>(result: elman::Result<T>, words: &[&str]) -> Error {
 
 #[test]
 fn refusals_have_the_numbers_and_change_nothing() {
-    let backwards = Network::single(2, Rnn { go_backwards: true, ..Rnn::new(3) }, 1).elman();
-    let error = refused(Stream::new(&backwards, 1), &["layer 0", "go_backwards"]);
-    assert!(matches!(error, Error::Unsupported(_)));
-    let both = Spec::Bidirectional { merge_mode: MergeMode::Sum, simple_rnn: Rnn::new(3) };
-    let error =
-        refused(Stream::new(&Network::new(2, vec![both], 1).elman(), 1), &["layer 0", "bidirectional"]);
-    assert!(matches!(error, Error::Unsupported(_)));
+    for cell in CELLS {
+        let backwards = Network::single(2, cell(Rnn { go_backwards: true, ..Rnn::new(3) }), 1).elman();
+        let error = refused(Stream::new(&backwards, 1), &["layer 0", "go_backwards"]);
+        assert!(matches!(error, Error::Unsupported(_)));
+        let both = Spec::bidirectional(MergeMode::Sum, cell(Rnn::new(3)));
+        let error =
+            refused(Stream::new(&Network::new(2, vec![both], 1).elman(), 1), &["layer 0", "bidirectional"]);
+        assert!(matches!(error, Error::Unsupported(_)));
+    }
     let not_built = Stream::new(&Sequential::new(2).add(elman::SimpleRnn::new(3)), 1);
     assert!(matches!(not_built, Err(Error::NotBuilt(_))));
 
@@ -329,7 +343,13 @@ fn refusals_have_the_numbers_and_change_nothing() {
 
 #[test]
 fn a_stateful_model_goes_on_where_it_ended() {
-    let rnn = |units, stateful| Spec::SimpleRnn(Rnn { stateful, return_sequences: true, ..Rnn::new(units) });
+    for cell in CELLS {
+        stateful_goes_on(cell);
+    }
+}
+
+fn stateful_goes_on(cell: fn(Rnn) -> Recurrent) {
+    let rnn = |units, stateful| Spec::from(cell(Rnn { stateful, return_sequences: true, ..Rnn::new(units) }));
     let network = Network::new(2, vec![rnn(20, true), rnn(7, true)], 4);
     let (model, features, steps) = (network.elman(), 2, 30);
     let x = values(5, 3 * steps * features, 1.0);
@@ -374,11 +394,12 @@ fn a_stateful_model_goes_on_where_it_ended() {
     // Only stateful layers keep theirs.
     let half = Network::new(2, vec![rnn(20, true), rnn(7, false)], 4);
     let (model, plain) = (half.elman(), half.with(|rnn| rnn.stateful = false).elman());
-    let mut last = vec![0.0; 27];
+    let states = cell(Rnn::new(1)).states();
+    let mut last = vec![0.0; 27 * states];
     let options = RunOptions::default().final_state(&mut last);
     let mut y = [0.0; 7];
     model.run(&x[..2], 1, 1, options, &mut y).expect("fine");
-    last[20..].fill(0.0);
+    last[20 * states..].fill(0.0);
     let options = RunOptions::default().initial_state(&last);
     plain.run(&x[..2], 1, 1, options, &mut y).expect("fine");
     assert_same_bits("half", &model.predict(&x[..2], 1, 1).expect("fine"), &y);
@@ -413,8 +434,13 @@ fn fastest(rounds: usize, mut run: impl FnMut()) -> Duration {
 
 #[test]
 fn a_decayed_stream_is_as_fast_as_a_live_one() {
-    let network = Network::single(1, Rnn { use_bias: false, return_sequences: true, ..Rnn::new(64) }, 5);
-    let model = network.elman();
+    for cell in CELLS {
+        decays(cell(Rnn { use_bias: false, return_sequences: true, ..Rnn::new(64) }));
+    }
+}
+
+fn decays(layer: Recurrent) {
+    let model = Network::single(1, layer, 5).elman();
     let sound = values(1, 2000, 1.0);
     let silence = vec![0.0; 2000];
     let mut y = vec![0.0; 2000 * 64];
@@ -431,19 +457,20 @@ fn a_decayed_stream_is_as_fast_as_a_live_one() {
     assert_eq!(subnormal.next(), None);
     assert!(state(&stream).iter().all(|&h| h == 0.0), "it has not faded");
     let faded = fastest(9, || stream.run(&silence, 2000, &mut y).expect("fine"));
-    report(&format!("streams: 2000 steps live {live:?}, fading {fading:?}, faded {faded:?}"));
+    report(&format!(
+        "streams: {}: 2000 steps live {live:?}, fading {fading:?}, faded {faded:?}",
+        layer.elman().type_name()
+    ));
     assert!(faded.max(fading) < 3 * live, "fading {fading:?}, faded {faded:?}, live {live:?}");
 }
 
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn a_host_that_flushes_subnormals_gets_the_same() {
-    for activation in [Activation::Tanh, Activation::Relu, Activation::Sigmoid] {
-        let network = Network::single(
-            2,
-            Rnn { activation, use_bias: false, return_sequences: true, ..Rnn::new(48) },
-            6,
-        );
+    let activations = [Activation::Tanh, Activation::Relu, Activation::Sigmoid];
+    for (cell, activation) in CELLS.into_iter().flat_map(|cell| activations.map(|of| (cell, of))) {
+        let layer = cell(Rnn { activation, use_bias: false, return_sequences: true, ..Rnn::new(48) });
+        let network = Network::single(2, layer, 6);
         let model = network.elman();
         // An impulse that fades, and inputs that are subnormal themselves.
         let mut x = values(3, 2 * 1500, 1.0);
@@ -455,7 +482,7 @@ fn a_host_that_flushes_subnormals_gets_the_same() {
         let apart = plain.iter().zip(&flushed).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(
             apart < 1e-7 * 2.0_f32.powi(-70) || activation == Activation::Sigmoid && apart < 1e-7,
-            "{activation:?}: {apart:e}"
+            "{layer:?}: {apart:e}"
         );
     }
 }

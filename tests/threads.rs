@@ -5,11 +5,12 @@ mod common;
 use std::sync::Barrier;
 
 use common::arms;
-use common::network::{Network, Rnn, Spec};
+use common::cells::Cell;
+use common::network::{CELLS, Network, Recurrent, Rnn, Spec};
 use common::numbers::{Choices, assert_same_bits, tokens, values};
 use common::reference::{Call, Input};
 use common::vectors::run_elman;
-use elman::{Activation, MergeMode, Sequential, SimpleRnn, SimpleRnnCell};
+use elman::{Activation, Gru, GruCell, Lstm, LstmCell, MergeMode, Sequential, SimpleRnn, SimpleRnnCell};
 
 const CALLERS: usize = 8;
 const ROUNDS: usize = 12;
@@ -46,17 +47,19 @@ impl Question {
 }
 
 fn networks() -> Vec<Network> {
-    let rnn = |units| Spec::SimpleRnn(Rnn { return_sequences: true, ..Rnn::new(units) });
+    let sequence = |units| Rnn { return_sequences: true, ..Rnn::new(units) };
+    let rnn = |units| Spec::SimpleRnn(sequence(units));
+    let before = Spec::Gru(Rnn { reset_after: false, ..sequence(65) });
+    let both_lstm = Spec::bidirectional(MergeMode::Ave, Recurrent::Lstm(sequence(50)));
     let dense = Spec::Dense { units: 3, activation: Activation::Softmax, use_bias: true };
-    let both = Spec::Bidirectional {
-        merge_mode: MergeMode::Concat,
-        simple_rnn: Rnn { return_sequences: true, ..Rnn::new(70) },
-    };
+    let both = Spec::bidirectional(MergeMode::Concat, Rnn { return_sequences: true, ..Rnn::new(70) });
     let embedding = Spec::Embedding { vocabulary: 50, size: 60, mask_zero: true };
     vec![
         Network::new(60, vec![rnn(64), rnn(129), dense], 1),
         Network::new(30, vec![both, rnn(90)], 2),
         Network::new(1, vec![embedding, rnn(64), Spec::SimpleRnn(Rnn::new(64)), dense], 3),
+        Network::new(30, vec![Spec::Lstm(sequence(64)), before, rnn(40), dense], 4),
+        Network::new(1, vec![embedding, both_lstm, Spec::Gru(Rnn::new(64)), dense], 5),
     ]
 }
 
@@ -95,25 +98,31 @@ fn network_of(model: &Sequential) -> Vec<&'static str> {
 
 #[test]
 fn eight_callers_on_one_cell() {
-    let cell = &SimpleRnnCell::new(Rnn::new(64).elman(), 100, 7).expect("the cell is valid");
-    let walk = move |seed: u64, batch: usize| {
-        let mut h = vec![0.0; batch * 64];
-        for t in 0..20 {
-            cell.step_in_place(&values(seed + t, batch * 100, 1.0), batch, &mut h)
-                .expect("the step is right");
-        }
-        h
-    };
-    let answers: Vec<Vec<f32>> = (0..CALLERS).map(|i| walk(100 * i as u64, i + 1)).collect();
-    std::thread::scope(|scope| {
-        for (i, answer) in answers.iter().enumerate() {
-            scope.spawn(move || {
-                for _ in 0..ROUNDS {
-                    assert_same_bits(&format!("caller {i}"), &walk(100 * i as u64, i + 1), answer);
-                }
-            });
-        }
-    });
+    for layer in CELLS.map(|cell| cell(Rnn::new(64))) {
+        let cell = &Cell::new(layer, 100, 7).expect("the cell is valid");
+        let walk = move |seed: u64, batch: usize| {
+            let mut states = vec![vec![0.0; batch * 64]; layer.states()];
+            for t in 0..20 {
+                cell.step_in_place(&values(seed + t, batch * 100, 1.0), batch, &mut states)
+                    .expect("the step is right");
+            }
+            states.concat()
+        };
+        let answers: Vec<Vec<f32>> = (0..CALLERS).map(|i| walk(100 * i as u64, i + 1)).collect();
+        std::thread::scope(|scope| {
+            for (i, answer) in answers.iter().enumerate() {
+                scope.spawn(move || {
+                    for _ in 0..ROUNDS {
+                        assert_same_bits(
+                            &format!("{layer:?}, caller {i}"),
+                            &walk(100 * i as u64, i + 1),
+                            answer,
+                        );
+                    }
+                });
+            }
+        });
+    }
 }
 
 /// Layers so large that threads share their columns, and meet after every step: eight callers on a pool of two must
@@ -121,8 +130,13 @@ fn eight_callers_on_one_cell() {
 #[test]
 fn eight_callers_share_columns() {
     let relu = SimpleRnn::new(523).activation(Activation::Relu).return_sequences(true);
-    let layers = |model: Sequential| model.add(relu).add(SimpleRnn::new(600)).build(5);
-    let mut model = layers(Sequential::new(13)).expect("the model is valid");
+    let simple = Sequential::new(13).add(relu).add(SimpleRnn::new(600));
+    callers_share_columns(simple.build(5).expect("the model is valid"));
+    let gated = Sequential::new(13).add(Lstm::new(261).return_sequences(true)).add(Gru::new(270));
+    callers_share_columns(gated.build(6).expect("the model is valid"));
+}
+
+fn callers_share_columns(mut model: Sequential) {
     let question = |caller: usize| (values(caller as u64, (caller + 1) * 9 * 13, 1.0), caller + 1, 9);
     let ask = |model: &Sequential, caller: usize| {
         let (x, batch, steps) = question(caller);
@@ -155,6 +169,8 @@ fn models_and_cells_are_send_and_sync() {
     fn shared<T: Send + Sync>() {}
     shared::<Sequential>();
     shared::<SimpleRnnCell>();
+    shared::<LstmCell>();
+    shared::<GruCell>();
 }
 
 #[test]

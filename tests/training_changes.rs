@@ -5,8 +5,8 @@ mod common;
 
 use common::numbers::{assert_same_bits, tokens, values};
 use elman::{
-    Activation, Advance, Clipping, Dense, Embedding, Error, Examples, Fit, Fitting, Loss, Optimizer,
-    RunOptions, Schedule, Sequential, SimpleRnn, Trainer, TrainerConfig, Truncation, Weight,
+    Activation, Advance, Clipping, Dense, Embedding, Error, Examples, Fit, Fitting, Gru, Layer, Loss, Lstm,
+    Optimizer, RunOptions, Schedule, Sequential, SimpleRnn, Trainer, TrainerConfig, Truncation, Weight,
 };
 
 const BATCH: usize = 6;
@@ -255,46 +255,12 @@ fn two_halves_are_a_step() {
                     decay_rate: 0.5,
                     staircase: false,
                 });
-            let build = || {
-                let rnn = SimpleRnn::new(5).dropout(0.3).recurrent_dropout(0.2).stateful(true);
-                let model = Sequential::new(1).add(Embedding::new(30, 4).mask_zero(true)).add(rnn);
-                model.add(Dense::new(2)).build(4).unwrap()
-            };
-            let (mut model, mut other) = (build(), build());
-            let mut whole = Trainer::new(&model, config).unwrap();
-            let mut halves = Trainer::new(&other, config).unwrap();
-            let mut gradients = vec![0.0; model.parameter_count().unwrap()];
-            let target = values(1, BATCH * 2, 1.0);
-            for round in 0..5 {
-                let ids = tokens(round, BATCH * STEPS, 10 + 5 * round as usize % 21);
-                let examples = Examples::tokens(&ids, BATCH, STEPS, &target);
-                let expected = whole.step(&mut model, examples, RunOptions::default()).unwrap();
-                let before = (parameters(&other), other.states().unwrap());
-                let mut bad = target.clone();
-                bad[3] = f32::INFINITY;
-                let wrong = Examples::tokens(&ids, BATCH, STEPS, &bad);
-                gradients.fill(7.0);
-                let outcome = halves.backward(&other, wrong, RunOptions::default(), &mut gradients);
-                assert!(matches!(outcome, Err(Error::NotFinite(_))), "{outcome:?}");
-                assert!(gradients.iter().all(|&gradient| gradient == 7.0));
-                let loss = halves.backward(&other, examples, RunOptions::default(), &mut gradients).unwrap();
-                assert_eq!(loss, expected);
-                assert_eq!(
-                    (parameters(&other), other.states().unwrap()),
-                    before,
-                    "nothing moves until apply"
-                );
-                let good = gradients.clone();
-                gradients[17] = f32::NAN;
-                let outcome = halves.apply(&mut other, &gradients);
-                assert!(matches!(outcome, Err(Error::NotFinite(_))), "{outcome:?}");
-                assert_eq!((parameters(&other), other.states().unwrap()), before, "nothing moves");
-                halves.apply(&mut other, &good).unwrap();
-                assert_same_bits("weights", &parameters(&other), &parameters(&model));
-                assert_eq!(other.states().unwrap(), model.states().unwrap());
-                assert_eq!(halves.steps(), whole.steps());
-            }
-            assert!(halves.apply(&mut other, &gradients[1..]).is_err());
+            let rnn = SimpleRnn::new(5).dropout(0.3).recurrent_dropout(0.2).stateful(true);
+            halves_are_a_step(config, rnn.into());
+            let lstm = Lstm::new(5).dropout(0.3).recurrent_dropout(0.2).stateful(true);
+            halves_are_a_step(config, lstm.into());
+            let gru = Gru::new(5).dropout(0.3).recurrent_dropout(0.2).stateful(true);
+            halves_are_a_step(config, gru.into());
         }
     }
     let truncation = Some(Truncation::new(2, 2));
@@ -307,4 +273,42 @@ fn two_halves_are_a_step() {
     let outcome = trainer.backward(&model, examples, RunOptions::default(), &mut gradients);
     assert!(matches!(outcome, Err(Error::Unsupported(_))), "{outcome:?}");
     trainer.step(&mut model, examples, RunOptions::default()).unwrap();
+}
+
+fn halves_are_a_step(config: TrainerConfig, layer: Layer) {
+    let build = || {
+        let model = Sequential::new(1).add(Embedding::new(30, 4).mask_zero(true)).add(layer.clone());
+        model.add(Dense::new(2)).build(4).unwrap()
+    };
+    let (mut model, mut other) = (build(), build());
+    let mut whole = Trainer::new(&model, config).unwrap();
+    let mut halves = Trainer::new(&other, config).unwrap();
+    let mut gradients = vec![0.0; model.parameter_count().unwrap()];
+    let target = values(1, BATCH * 2, 1.0);
+    for round in 0..5 {
+        let ids = tokens(round, BATCH * STEPS, 10 + 5 * round as usize % 21);
+        let examples = Examples::tokens(&ids, BATCH, STEPS, &target);
+        let expected = whole.step(&mut model, examples, RunOptions::default()).unwrap();
+        let before = (parameters(&other), other.states().unwrap());
+        let mut bad = target.clone();
+        bad[3] = f32::INFINITY;
+        let wrong = Examples::tokens(&ids, BATCH, STEPS, &bad);
+        gradients.fill(7.0);
+        let outcome = halves.backward(&other, wrong, RunOptions::default(), &mut gradients);
+        assert!(matches!(outcome, Err(Error::NotFinite(_))), "{outcome:?}");
+        assert!(gradients.iter().all(|&gradient| gradient == 7.0));
+        let loss = halves.backward(&other, examples, RunOptions::default(), &mut gradients).unwrap();
+        assert_eq!(loss, expected);
+        assert_eq!((parameters(&other), other.states().unwrap()), before, "nothing moves until apply");
+        let good = gradients.clone();
+        gradients[17] = f32::NAN;
+        let outcome = halves.apply(&mut other, &gradients);
+        assert!(matches!(outcome, Err(Error::NotFinite(_))), "{outcome:?}");
+        assert_eq!((parameters(&other), other.states().unwrap()), before, "nothing moves");
+        halves.apply(&mut other, &good).unwrap();
+        assert_same_bits("weights", &parameters(&other), &parameters(&model));
+        assert_eq!(other.states().unwrap(), model.states().unwrap());
+        assert_eq!(halves.steps(), whole.steps());
+    }
+    assert!(halves.apply(&mut other, &gradients[1..]).is_err());
 }

@@ -5,8 +5,8 @@ mod common;
 
 use common::numbers::{assert_same_bits, values};
 use elman::{
-    Bidirectional, Dense, Error, Examples, Fit, Loss, Optimizer, RunOptions, Schedule, Sequential, SimpleRnn,
-    Trainer, TrainerConfig, Truncation, Weight,
+    Bidirectional, Dense, Error, Examples, Fit, Gru, Loss, Lstm, Optimizer, RunOptions, Schedule, Sequential,
+    SimpleRnn, Trainer, TrainerConfig, Truncation, Weight,
 };
 
 const BATCH: usize = 3;
@@ -18,6 +18,20 @@ fn walked(seed: u64) -> Sequential {
     let rnn = |units| SimpleRnn::new(units).dropout(0.2).return_sequences(true);
     let model = Sequential::new(3).add(rnn(5).stateful(true)).add(rnn(3)).add(rnn(4).stateful(true));
     model.add(Dense::new(2)).build(seed).unwrap()
+}
+
+/// As `walked`, of gated cells: h and c of each.
+fn gated_walk(seed: u64) -> Sequential {
+    let lstm = Lstm::new(5).dropout(0.2).recurrent_dropout(0.1).return_sequences(true).stateful(true);
+    let gru = |units| Gru::new(units).recurrent_dropout(0.2).return_sequences(true);
+    let model = Sequential::new(3).add(lstm).add(Lstm::new(3).return_sequences(true));
+    model.add(gru(4).stateful(true).reset_after(false)).add(gru(3)).add(Dense::new(2)).build(seed).unwrap()
+}
+
+fn gated_both_ways(seed: u64) -> Sequential {
+    let gru = Gru::new(2).return_sequences(true);
+    let both = Bidirectional::new(Lstm::new(4).return_sequences(true).stateful(true));
+    Sequential::new(3).add(gru).add(both).add(Dense::new(2)).build(seed).unwrap()
 }
 
 fn both_ways(seed: u64) -> Sequential {
@@ -79,9 +93,14 @@ fn what_was_saved_goes_on_to_the_same_bits() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("training");
     let truncation = Some(Truncation::new(2, 3));
-    for (build, truncation) in
-        [(walked as fn(u64) -> Sequential, None), (walked, truncation), (both_ways, None)]
-    {
+    for (build, truncation) in [
+        (walked as fn(u64) -> Sequential, None),
+        (walked, truncation),
+        (both_ways, None),
+        (gated_walk, None),
+        (gated_walk, truncation),
+        (gated_both_ways, None),
+    ] {
         for optimizer in [adamw(), momentum] {
             for change in CHANGES {
                 let config = config(optimizer).truncation(truncation);
@@ -124,7 +143,13 @@ fn fit_goes_on_to_the_same_bits() {
     let (x, target) = (values(1, 6 * STEPS * 3, 1.0), values(2, 6 * STEPS * 2, 1.0));
     let examples = Examples::floats(&x, 6, STEPS, &target);
     let fit = Fit::default().epochs(2).batch_size(BATCH);
-    let (mut model, mut other) = (walked(1), walked(2));
+    for build in [walked, gated_walk] {
+        fit_goes_on(build, examples, fit);
+    }
+}
+
+fn fit_goes_on(build: fn(u64) -> Sequential, examples: Examples<'_>, fit: Fit<'_>) {
+    let (mut model, mut other) = (build(1), build(2));
     let mut trainer = Trainer::new(&model, config(adamw())).unwrap();
     CHANGES[4](&mut trainer);
     model.fit(&mut trainer, examples, fit).unwrap();
@@ -252,6 +277,30 @@ fn what_no_training_leaves_is_refused() {
     let stated = edited(&bytes, r#"\"steps\":0"#, r#"\"steps\":0,\"state_rows\":1"#);
     let outcome = Trainer::load_bytes(&mut plain, &stated);
     assert!(matches!(&outcome, Err(Error::BadFormat(message)) if message.contains("states")), "{outcome:?}");
+}
+
+/// The state arrays of an LSTM in the file, h and c, each checked as the others are.
+#[test]
+fn gated_states_that_no_training_leaves_are_refused() {
+    let mut model = gated_walk(1);
+    let mut trainer = Trainer::new(&model, config(adamw())).unwrap();
+    steps(&mut trainer, &mut model, 0, 2);
+    let bytes = trainer.to_bytes(&model).unwrap();
+    let (_, kept) = model.states().unwrap().unwrap();
+    let before = (parameters(&model), trainer.to_bytes(&model).unwrap());
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let states: Vec<&str> = file.names().into_iter().filter(|name| name.starts_with("state.")).collect();
+    // The first layer's h and c, and the third's h: those that are stateful.
+    let len: usize = states.iter().map(|name| file.tensor(name).unwrap().data().len() / 4).sum();
+    assert_eq!(len, BATCH * (2 * 5 + 4), "{states:?}");
+    for name in states {
+        let outcome = Trainer::load_bytes(&mut model, &patched(&bytes, name, 3, f32::NAN));
+        let refused = matches!(&outcome, Err(Error::BadFormat(message)) if message.contains(name));
+        assert!(refused, "{name}: {outcome:?}");
+    }
+    assert!((parameters(&model), trainer.to_bytes(&model).unwrap()) == before);
+    Trainer::load_bytes(&mut model, &bytes).unwrap();
+    assert_same_bits("states", &model.states().unwrap().unwrap().1, &kept);
 }
 
 /// Momenta and means may be of either sign.

@@ -5,7 +5,7 @@ mod common;
 use common::arms;
 use common::counting::{Counting, asked, held};
 use common::host::flushing;
-use common::network::{Network, Rnn, Spec};
+use common::network::{CELLS, Network, Recurrent, Rnn, Spec};
 use common::numbers::{distance, tokens, values};
 use elman::{
     Activation, Clipping, Examples, Loss, MergeMode, Optimizer, RunOptions, Sequential, Tape, Trainer,
@@ -31,16 +31,23 @@ fn networks() -> Vec<Given> {
     let dropped = Rnn { dropout: 0.3, recurrent_dropout: 0.2, ..rnn };
     let dense = |activation| Spec::Dense { units: 3, activation, use_bias: true };
     let embedding = Spec::Embedding { vocabulary: 9, size: 6, mask_zero: true };
-    let both = Spec::Bidirectional { merge_mode: MergeMode::Concat, simple_rnn: rnn };
+    let both = Spec::bidirectional(MergeMode::Concat, rnn);
     let dropout = Spec::Dropout { rate: 0.5 };
     let backwards = Spec::SimpleRnn(Rnn { go_backwards: true, ..rnn });
     let masking = Spec::Masking { mask_value: 0.0 };
+    let both_gated = Spec::bidirectional(MergeMode::Concat, Recurrent::Lstm(Rnn { dropout: 0.3, ..rnn }));
+    let reset_before = Spec::Gru(Rnn { reset_after: false, ..dropped });
     let stacks = [
         (4, vec![Spec::SimpleRnn(rnn), dense(Activation::Sigmoid)], true),
         (4, vec![Spec::SimpleRnn(dropped), Spec::SimpleRnn(Rnn::new(33))], false),
         (1, vec![embedding, Spec::SimpleRnn(dropped), dropout, dense(Activation::Softmax)], true),
         (4, vec![both, backwards, dense(Activation::Linear)], false),
         (4, vec![masking, Spec::SimpleRnn(rnn), dense(Activation::Tanh)], true),
+        (4, vec![Spec::Lstm(rnn), dense(Activation::Sigmoid)], true),
+        (4, vec![Spec::Gru(dropped), Spec::Lstm(Rnn::new(33))], false),
+        (1, vec![embedding, Spec::Lstm(dropped), dropout, dense(Activation::Softmax)], true),
+        (4, vec![both_gated, Spec::Gru(Rnn { go_backwards: true, ..rnn }), dense(Activation::Linear)], false),
+        (4, vec![masking, reset_before, Spec::SimpleRnn(rnn), dense(Activation::Tanh)], true),
     ];
     let made = stacks.into_iter().zip(0..);
     made.map(|((features, layers, walks), seed)| Given {
@@ -124,7 +131,7 @@ fn a_trainer_allocates_nothing_after_its_first_step() {
 fn documented(network: &Network, turned: usize) -> (usize, usize) {
     let rows = LONG_BATCH * LONG_STEPS;
     let stride = |width: usize| width.next_multiple_of(16);
-    let widths = || network.directions().into_iter().map(|rnn| stride(rnn.units));
+    let widths = || network.states().into_iter().map(|rnn| stride(rnn.units));
     let states: usize = widths().map(|stride| 2 * (LONG_BATCH + rows) * stride).sum();
     let weights: usize = network.weights.iter().flatten().map(|array| array.values.len()).sum();
     let scratch = rows * widths().max().unwrap_or(0);
@@ -178,10 +185,12 @@ fn a_tape_is_as_large_as_its_documentation_says() {
 #[cfg(target_arch = "x86_64")]
 fn a_host_that_flushes_subnormals_gets_the_same_gradients() {
     // A gradient that fades on its way back until it is nothing, and inputs that are subnormal themselves.
-    let mut fading = Network::single(4, Rnn::new(20), 3);
-    fading.weights[0][1].values.iter_mut().for_each(|value| *value *= 0.3);
-    let fading = Given { network: fading, walks: false };
-    for Given { network, .. } in networks().into_iter().chain([fading]) {
+    let fading = CELLS.map(|cell| {
+        let mut network = Network::single(4, cell(Rnn::new(20)), 3);
+        network.weights[0][1].values.iter_mut().for_each(|value| *value *= 0.3);
+        Given { network, walks: false }
+    });
+    for Given { network, .. } in networks().into_iter().chain(fading) {
         let model = network.elman();
         let (batch, steps) = (BATCH, 300);
         let mut x = values(1, batch * steps * network.input_size, 1.0);

@@ -5,8 +5,8 @@ mod common;
 
 use common::numbers::{assert_same_bits, tokens, values};
 use elman::{
-    Activation, Dense, Embedding, Error, Examples, Fit, Loss, Optimizer, RunOptions, Schedule, Sequential,
-    SimpleRnn, Trainer, TrainerConfig, Truncation, Weight,
+    Activation, Dense, Embedding, Error, Examples, Fit, Gru, Layer, Loss, Lstm, Optimizer, RunOptions,
+    Schedule, Sequential, SimpleRnn, Trainer, TrainerConfig, Truncation, Weight,
 };
 
 const MSE: Loss = Loss::MeanSquaredError;
@@ -103,16 +103,29 @@ fn fit_goes_on_through_epochs_and_validation() {
 #[test]
 fn a_stateful_step_has_the_gradients_of_one_from_that_state() {
     let rnn = |stateful| SimpleRnn::new(5).return_sequences(true).stateful(stateful);
+    stateful_gradients(|stateful| [rnn(stateful).into(), SimpleRnn::new(4).return_sequences(true).into()], 5);
+    let lstm = |units| Lstm::new(units).return_sequences(true);
+    // Of an LSTM h and c.
+    stateful_gradients(|stateful| [lstm(5).stateful(stateful).into(), lstm(4).into()], 2 * 5);
+    for reset_after in [true, false] {
+        let gru = Gru::new(5).return_sequences(true).reset_after(reset_after);
+        stateful_gradients(|stateful| [gru.stateful(stateful).into(), lstm(4).into()], 5);
+    }
+}
+
+/// Of a layer that is told whether it is stateful, with states of `first` floats a row, and one above that is not.
+fn stateful_gradients(layers: impl Fn(bool) -> [Layer; 2], first: usize) {
     let build = |stateful| {
-        let model = Sequential::new(3).add(rnn(stateful)).add(SimpleRnn::new(4).return_sequences(true));
-        model.add(Dense::new(2)).build(3).unwrap()
+        let [below, above] = layers(stateful);
+        Sequential::new(3).add(below).add(above).add(Dense::new(2)).build(3).unwrap()
     };
     for truncation in [None, Some(Truncation::new(2, 3))] {
         let config = TrainerConfig::new(Optimizer::adam(), MSE).truncation(truncation);
         let (mut model, mut other) = (build(true), build(false));
         let mut trainer = Trainer::new(&model, config).unwrap();
         let mut by_hand = Trainer::new(&other, config).unwrap();
-        let (target, mut state) = (values(2, 2 * 6 * 2, 1.0), vec![0.0; 2 * 9]);
+        let target = values(2, 2 * 6 * 2, 1.0);
+        let mut state = vec![0.0; model.state_len(2).unwrap()];
         for round in 0..4 {
             let x = values(round, 2 * 6 * 3, 1.0);
             let examples = Examples::floats(&x, 2, 6, &target);
@@ -125,7 +138,7 @@ fn a_stateful_step_has_the_gradients_of_one_from_that_state() {
             let options = RunOptions::default().initial_state(&begin).final_state(&mut state);
             let expected = by_hand.step(&mut other, examples, options).unwrap();
             // The second layer is not stateful.
-            state[2 * 5..].fill(0.0);
+            state[2 * first..].fill(0.0);
             assert_eq!(trainer.step(&mut model, examples, RunOptions::default()).unwrap(), expected);
             let parameters = |model: &Sequential| {
                 let mut values = vec![0.0; model.parameter_count().unwrap()];

@@ -2,8 +2,10 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::arms;
-use common::network::{Network, Rnn, Spec, parameters};
+use common::network::{CELLS, GATED, Network, Recurrent, Rnn, Spec, parameters};
 use common::numbers::{assert_same_bits, tokens, values};
 use elman::{
     Activation, Batch, Clipping, Error, Examples, Fit, Loss, Optimizer, RunOptions, Schedule, Sequential,
@@ -14,13 +16,23 @@ const BATCH: usize = 6;
 const STEPS: usize = 7;
 
 fn network() -> Network {
+    network_of(Rnn::new(9).into())
+}
+
+fn network_of(layer: Recurrent) -> Network {
     let dense = Spec::Dense { units: 2, activation: Activation::Linear, use_bias: true };
-    Network::new(3, vec![Spec::SimpleRnn(Rnn::new(9)), dense], 11)
+    Network::new(3, vec![layer.into(), dense], 11)
 }
 
 #[test]
 fn a_step_is_the_tape_s_gradient_times_the_rate() {
-    let mut model = network().elman();
+    for cell in CELLS {
+        step_is_gradient_times_rate(&network_of(cell(Rnn::new(9))));
+    }
+}
+
+fn step_is_gradient_times_rate(network: &Network) {
+    let mut model = network.elman();
     let (x, target) = (values(1, BATCH * STEPS * 3, 1.0), values(2, BATCH * 2, 1.0));
     let loss = Loss::MeanSquaredError;
     let config = TrainerConfig::new(Optimizer::sgd(), loss).schedule(Schedule::Constant(0.1));
@@ -45,7 +57,13 @@ fn a_step_is_the_tape_s_gradient_times_the_rate() {
 
 #[test]
 fn what_is_not_finite_changes_nothing() {
-    let mut model = network().elman();
+    for cell in CELLS {
+        refuses_what_is_not_finite(&network_of(cell(Rnn::new(9))));
+    }
+}
+
+fn refuses_what_is_not_finite(network: &Network) {
+    let mut model = network.elman();
     let target = values(2, BATCH * 2, 1.0);
     let good = values(1, BATCH * STEPS * 3, 1.0);
     let config = TrainerConfig::new(Optimizer::adam(), Loss::MeanSquaredError);
@@ -69,7 +87,7 @@ fn what_is_not_finite_changes_nothing() {
     }
     // And the next good step is what it would have been.
     trainer.step(&mut model, examples, RunOptions::default()).unwrap();
-    let mut other = network().elman();
+    let mut other = network.elman();
     let mut fresh = Trainer::new(&other, config).unwrap();
     for _ in 0..2 {
         fresh.step(&mut other, examples, RunOptions::default()).unwrap();
@@ -144,9 +162,18 @@ fn embeddings_move_whole_or_by_touched_rows() {
 fn threads_train_to_the_same_bits() {
     let (batch, steps) = (17, 29);
     let rnn = Rnn { dropout: 0.3, recurrent_dropout: 0.2, return_sequences: true, ..Rnn::new(70) };
+    threads_train(batch, steps, rnn.into());
+    // As many columns.
+    for cell in GATED {
+        threads_train(batch, steps, cell(Rnn { units: 24, ..rnn }));
+    }
+    threads_train(batch, steps, Recurrent::Lstm(Rnn { units: 24, recurrent_dropout: 0.0, ..rnn }));
+}
+
+fn threads_train(batch: usize, steps: usize, layer: Recurrent) {
     let layers = vec![
         Spec::Embedding { vocabulary: 12, size: 50, mask_zero: true },
-        Spec::SimpleRnn(rnn),
+        layer.into(),
         Spec::Dense { units: 3, activation: Activation::Softmax, use_bias: true },
     ];
     let network = Network::new(1, layers, 6);
@@ -218,10 +245,15 @@ fn fit_learns_repeats_and_stops() {
 fn a_checkpoint_goes_on_to_the_same_bits() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("training.safetensors");
-    let rnn = Spec::SimpleRnn(Rnn { dropout: 0.4, ..Rnn::new(9) });
+    for cell in CELLS {
+        checkpoint_goes_on(&path, cell(Rnn { dropout: 0.4, recurrent_dropout: 0.2, ..Rnn::new(9) }));
+    }
+}
+
+fn checkpoint_goes_on(path: &Path, layer: Recurrent) {
     let network = Network::new(
         3,
-        vec![rnn, Spec::Dense { units: 2, activation: Activation::Linear, use_bias: true }],
+        vec![layer.into(), Spec::Dense { units: 2, activation: Activation::Linear, use_bias: true }],
         1,
     );
     let (x, target) = (values(1, BATCH * STEPS * 3, 1.0), values(2, BATCH * 2, 1.0));
@@ -242,11 +274,11 @@ fn a_checkpoint_goes_on_to_the_same_bits() {
         let mut model = network.elman();
         let mut trainer = Trainer::new(&model, config).unwrap();
         model.fit(&mut trainer, examples, fit).unwrap();
-        trainer.save(&model, &path).unwrap();
+        trainer.save(&model, path).unwrap();
         model.fit(&mut trainer, examples, fit).unwrap();
 
         let mut other = network.elman();
-        let mut resumed = Trainer::load(&mut other, &path).unwrap();
+        let mut resumed = Trainer::load(&mut other, path).unwrap();
         assert_eq!((resumed.config(), resumed.steps()), (&config, 4));
         other.fit(&mut resumed, examples, fit).unwrap();
         assert_same_bits("weights", &parameters(&other), &parameters(&model));
@@ -254,18 +286,15 @@ fn a_checkpoint_goes_on_to_the_same_bits() {
     // Another model, a truncated file, no file, a model file: the model stays as it is.
     let mut other = Network::single(3, Rnn::new(4), 1).elman();
     let before = parameters(&other);
-    assert!(matches!(Trainer::load(&mut other, &path), Err(Error::BadFormat(_))));
-    let whole = std::fs::read(&path).unwrap();
+    assert!(matches!(Trainer::load(&mut other, path), Err(Error::BadFormat(_))));
+    let whole = std::fs::read(path).unwrap();
     for len in [0, 7, 8, 100, whole.len() - 1] {
-        std::fs::write(&path, &whole[..len]).unwrap();
-        assert!(
-            matches!(Trainer::load(&mut network.elman(), &path), Err(Error::BadFormat(_))),
-            "{len} bytes"
-        );
+        std::fs::write(path, &whole[..len]).unwrap();
+        assert!(matches!(Trainer::load(&mut network.elman(), path), Err(Error::BadFormat(_))), "{len} bytes");
     }
-    other.save(&path).unwrap();
-    assert!(matches!(Trainer::load(&mut other, &path), Err(Error::BadFormat(_))));
-    assert!(matches!(Trainer::load(&mut other, directory.path().join("no")), Err(Error::Io { .. })));
+    other.save(path).unwrap();
+    assert!(matches!(Trainer::load(&mut other, path), Err(Error::BadFormat(_))));
+    assert!(matches!(Trainer::load(&mut other, path.with_file_name("no")), Err(Error::Io { .. })));
     assert_same_bits("weights", &parameters(&other), &before);
 }
 

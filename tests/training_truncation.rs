@@ -3,6 +3,7 @@
 mod common;
 
 use std::ops::Range;
+use std::path::Path;
 
 use common::arms;
 use common::network::{Network, Rnn, Spec, parameters};
@@ -29,6 +30,16 @@ fn layers() -> Vec<Spec> {
 
 fn network() -> Network {
     Network::new(FEATURES, layers(), 11)
+}
+
+/// The same of gated cells: states of h and c, masks of each gate and, with input dropout alone, one for all.
+fn gated() -> [Vec<Spec>; 2] {
+    let rnn = |units| Rnn { return_sequences: true, ..Rnn::new(units) };
+    let dense = Spec::Dense { units: OUTPUTS, activation: Activation::Linear, use_bias: true };
+    let lstm = Spec::Lstm(Rnn { dropout: 0.3, recurrent_dropout: 0.2, ..rnn(9) });
+    let before = Spec::Gru(Rnn { reset_after: false, recurrent_dropout: 0.2, ..rnn(5) });
+    let gru = Spec::Gru(Rnn { recurrent_activation: Activation::HardSigmoid, ..rnn(6) });
+    [vec![lstm, gru, dense], vec![before, Spec::Lstm(Rnn { dropout: 0.3, ..rnn(4) }), dense]]
 }
 
 fn config(every: usize, back: usize) -> TrainerConfig {
@@ -61,15 +72,19 @@ struct Data {
 
 impl Data {
     fn new() -> Self {
+        Self::of(network())
+    }
+
+    fn of(network: Network) -> Self {
         Self {
-            network: network(),
+            initial: values(3, BATCH * network.state_len(), 0.5),
+            network,
             x: values(1, BATCH * STEPS * FEATURES, 1.0),
             ids: None,
             mask: None,
             lengths: None,
             weights: None,
             target: values(2, BATCH * STEPS * OUTPUTS, 1.0),
-            initial: values(3, BATCH * (9 + 6), 0.5),
         }
     }
 
@@ -190,6 +205,9 @@ fn a_walk_is_its_windows_put_together() {
     for (every, back) in SIZES {
         let steps = Data::new().check(every, back);
         assert_eq!(steps as usize, STEPS.div_ceil(every));
+        for layers in gated() {
+            Data::of(Network::new(FEATURES, layers, 12)).check(every, back);
+        }
     }
 }
 
@@ -202,6 +220,10 @@ fn masked_steps_do_not_count_and_carry_the_state() {
     mask[3 * STEPS..4 * STEPS].fill(0);
     for (every, back) in SIZES {
         Data { mask: Some(mask.clone()), ..Data::new() }.check(every, back);
+        for layers in gated() {
+            let data = Data::of(Network::new(FEATURES, layers, 12));
+            Data { mask: Some(mask.clone()), ..data }.check(every, back);
+        }
         let weights = values(4, BATCH * STEPS, 1.0).iter().map(|w| w + 2.0).collect();
         Data { mask: Some(mask.clone()), weights: Some(weights), ..Data::new() }.check(every, back);
     }
@@ -239,9 +261,13 @@ fn tokens_are_walked_and_masked_by_themselves() {
 #[test]
 fn windows_of_one_piece_have_the_bits_of_a_step_for_each() {
     // A Dropout layer draws by step of the window, and so can only be compared here.
-    let mut layers = layers();
-    layers.insert(1, Spec::Dropout { rate: 0.4 });
-    let data = Data { network: Network::new(FEATURES, layers, 11), ..Data::new() };
+    for mut layers in gated().into_iter().chain([layers()]) {
+        layers.insert(1, Spec::Dropout { rate: 0.4 });
+        windows_of_one_piece(&Data::of(Network::new(FEATURES, layers, 11)));
+    }
+}
+
+fn windows_of_one_piece(data: &Data) {
     for every in [1, 4, 7, STEPS] {
         let walked = config(every, every);
         let (mut model, mut other) = (data.network.elman(), data.network.elman());
@@ -310,15 +336,20 @@ fn a_walk_that_fails_on_its_way_changes_nothing() {
 fn a_checkpoint_of_a_walk_goes_on_to_the_same_bits() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("training.safetensors");
-    let data = Data::new();
+    for network in gated().map(|layers| Network::new(FEATURES, layers, 11)).into_iter().chain([network()]) {
+        checkpoint_goes_on(&path, &Data::of(network));
+    }
+}
+
+fn checkpoint_goes_on(path: &Path, data: &Data) {
     let fit = Fit::default().epochs(2).batch_size(2).progress(false);
     let mut model = data.network.elman();
     let mut trainer = Trainer::new(&model, config(4, 6)).unwrap();
     model.fit(&mut trainer, data.examples(), fit).unwrap();
-    trainer.save(&model, &path).unwrap();
+    trainer.save(&model, path).unwrap();
     model.fit(&mut trainer, data.examples(), fit).unwrap();
     let mut other = data.network.elman();
-    let mut resumed = Trainer::load(&mut other, &path).unwrap();
+    let mut resumed = Trainer::load(&mut other, path).unwrap();
     assert_eq!((resumed.config(), resumed.steps()), (trainer.config(), 36));
     other.fit(&mut resumed, data.examples(), fit).unwrap();
     assert_same_bits("weights", &parameters(&other), &parameters(&model));
@@ -336,10 +367,7 @@ fn what_cannot_be_walked_is_refused() {
     }
     let rnn = Rnn { return_sequences: true, ..Rnn::new(4) };
     for (layers, word) in [
-        (
-            vec![Spec::Bidirectional { merge_mode: MergeMode::Concat, simple_rnn: rnn }],
-            "layer 0 is bidirectional",
-        ),
+        (vec![Spec::bidirectional(MergeMode::Concat, rnn)], "layer 0 is bidirectional"),
         (vec![Spec::SimpleRnn(Rnn { go_backwards: true, ..rnn })], "layer 0 has go_backwards"),
         (vec![Spec::SimpleRnn(rnn), Spec::SimpleRnn(Rnn::new(3))], "last output only"),
     ] {

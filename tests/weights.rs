@@ -4,7 +4,8 @@
 mod common;
 
 use common::arms;
-use common::network::{Network, Rnn, Spec};
+use common::cells::Cell;
+use common::network::{GATED, Network, Recurrent, Rnn, Spec};
 use common::numbers::{assert_same_bits, values};
 use elman::{
     Activation, Bidirectional, Dense, Dropout, Embedding, Error, Isa, Layer, Masking, MergeMode, Padding,
@@ -64,31 +65,75 @@ fn every_weight_has_its_name_and_shape() {
         Spec::Embedding { vocabulary: 9, size: 4, mask_zero: true },
         Spec::SimpleRnn(rnn),
         Spec::Dropout { rate: 0.5 },
-        Spec::Bidirectional { merge_mode: MergeMode::Concat, simple_rnn: Rnn { units: 5, ..rnn } },
+        Spec::bidirectional(MergeMode::Concat, Rnn { units: 5, ..rnn }),
         Spec::SimpleRnn(Rnn { use_bias: false, ..Rnn::new(3) }),
         Spec::Dense { units: 2, activation: Activation::Softmax, use_bias: true },
     ];
+    check_names(
+        layers,
+        &[
+            ("layers.0.embedding", [9, 4]),
+            ("layers.1.kernel", [4, 6]),
+            ("layers.1.recurrent_kernel", [6, 6]),
+            ("layers.1.bias", [1, 6]),
+            ("layers.3.kernel", [6, 5]),
+            ("layers.3.recurrent_kernel", [5, 5]),
+            ("layers.3.bias", [1, 5]),
+            ("layers.3.backward_kernel", [6, 5]),
+            ("layers.3.backward_recurrent_kernel", [5, 5]),
+            ("layers.3.backward_bias", [1, 5]),
+            ("layers.4.kernel", [10, 3]),
+            ("layers.4.recurrent_kernel", [3, 3]),
+            ("layers.5.kernel", [3, 2]),
+            ("layers.5.bias", [1, 2]),
+        ],
+        &["embedding", "simple_rnn", "bidirectional", "dense", "[batch, 2]"],
+    );
+}
+
+#[test]
+fn every_gated_weight_has_its_name_and_shape() {
+    let rnn = Rnn { return_sequences: true, ..Rnn::new(6) };
+    let layers = vec![
+        Spec::Embedding { vocabulary: 9, size: 4, mask_zero: true },
+        Spec::Lstm(rnn),
+        Spec::bidirectional(MergeMode::Concat, Recurrent::Gru(Rnn { units: 5, ..rnn })),
+        Spec::Gru(Rnn { reset_after: false, units: 7, ..rnn }),
+        Spec::Gru(Rnn { use_bias: false, units: 8, ..rnn }),
+        Spec::Lstm(Rnn { use_bias: false, ..Rnn::new(3) }),
+    ];
+    check_names(
+        layers,
+        &[
+            ("layers.0.embedding", [9, 4]),
+            ("layers.1.kernel", [4, 24]),
+            ("layers.1.recurrent_kernel", [6, 24]),
+            ("layers.1.bias", [1, 24]),
+            ("layers.2.kernel", [6, 15]),
+            ("layers.2.recurrent_kernel", [5, 15]),
+            ("layers.2.bias", [2, 15]),
+            ("layers.2.backward_kernel", [6, 15]),
+            ("layers.2.backward_recurrent_kernel", [5, 15]),
+            ("layers.2.backward_bias", [2, 15]),
+            ("layers.3.kernel", [10, 21]),
+            ("layers.3.recurrent_kernel", [7, 21]),
+            ("layers.3.bias", [1, 21]),
+            ("layers.4.kernel", [7, 24]),
+            ("layers.4.recurrent_kernel", [8, 24]),
+            ("layers.5.kernel", [8, 12]),
+            ("layers.5.recurrent_kernel", [3, 12]),
+        ],
+        &["embedding", "lstm", "gru", "bidirectional", "[batch, 3]"],
+    );
+}
+
+fn check_names(layers: Vec<Spec>, expected: &[(&str, [usize; 2])], of_summary: &[&str]) {
     let network = Network::new(1, layers, 5);
     let model = network.elman();
     let found: Vec<(String, [usize; 2])> =
         model.trainable_variables().map(|(name, shape, _)| (name, shape)).collect();
-    let expected = [
-        ("layers.0.embedding", [9, 4]),
-        ("layers.1.kernel", [4, 6]),
-        ("layers.1.recurrent_kernel", [6, 6]),
-        ("layers.1.bias", [1, 6]),
-        ("layers.3.kernel", [6, 5]),
-        ("layers.3.recurrent_kernel", [5, 5]),
-        ("layers.3.bias", [1, 5]),
-        ("layers.3.backward_kernel", [6, 5]),
-        ("layers.3.backward_recurrent_kernel", [5, 5]),
-        ("layers.3.backward_bias", [1, 5]),
-        ("layers.4.kernel", [10, 3]),
-        ("layers.4.recurrent_kernel", [3, 3]),
-        ("layers.5.kernel", [3, 2]),
-        ("layers.5.bias", [1, 2]),
-    ];
-    assert_eq!(found, expected.map(|(name, shape)| (name.to_owned(), shape)));
+    let expected: Vec<_> = expected.iter().map(|&(name, shape)| (name.to_owned(), shape)).collect();
+    assert_eq!(found, expected);
 
     // The values are those that were set, in both ways of asking.
     let given: Vec<&[f32]> = network.weights.iter().flatten().map(|array| &array.values[..]).collect();
@@ -105,17 +150,8 @@ fn every_weight_has_its_name_and_shape() {
     }
     let summary = model.summary();
     let total: usize = network.weights.iter().flatten().map(|array| array.values.len()).sum();
-    assert_says(
-        &summary,
-        &[
-            "embedding",
-            "simple_rnn",
-            "bidirectional",
-            "dense",
-            "[batch, 2]",
-            &format!("total parameters: {total}"),
-        ],
-    );
+    assert_says(&summary, of_summary);
+    assert_says(&summary, &[&format!("total parameters: {total}")]);
 }
 
 #[test]
@@ -163,6 +199,17 @@ fn layers_with_wrong_numbers() {
     invalid(build(3, Dropout::new(f32::NAN).into()), &["rate", "NaN"]);
     invalid(build(3, Masking::new(f32::INFINITY).into()), &["mask_value", "inf"]);
     invalid(build(3, SimpleRnn::new(4).activation(Activation::Softmax).into()), &["softmax"]);
+    for cell in GATED {
+        let of = |rnn: Rnn| build(3, Spec::from(cell(rnn)).elman());
+        invalid(of(Rnn::new(0)), &["units", "got 0"]);
+        invalid(of(Rnn { dropout: 1.5, ..Rnn::new(4) }), &["dropout", "1.5"]);
+        invalid(of(Rnn { recurrent_dropout: f32::NAN, ..Rnn::new(4) }), &["recurrent_dropout", "NaN"]);
+        invalid(of(Rnn { activation: Activation::Softmax, ..Rnn::new(4) }), &["softmax"]);
+        invalid(of(Rnn { recurrent_activation: Activation::Softmax, ..Rnn::new(4) }), &["softmax"]);
+        invalid(of(Rnn::new(usize::MAX)), &["overflows", &usize::MAX.to_string()]);
+        let both = Spec::bidirectional(MergeMode::Sum, cell(Rnn { go_backwards: true, ..Rnn::new(4) }));
+        invalid(build(3, both.elman()), &["go_backwards"]);
+    }
     invalid(build(3, Bidirectional::new(SimpleRnn::new(4).go_backwards(true)).into()), &["go_backwards"]);
     for rate in [0.0, 1.0] {
         build(3, SimpleRnn::new(4).dropout(rate).recurrent_dropout(rate).into())
@@ -330,6 +377,41 @@ fn a_cells_weights_and_errors() {
     cell.step(&x, &h, 2, &mut next).expect("the step is right");
     for (next, bias) in next.iter().zip([-10.0_f64, 0.0, 0.5, 10.0].into_iter().cycle()) {
         assert!((f64::from(*next) - bias.tanh()).abs() < 1e-6, "{next} is not tanh({bias})");
+    }
+}
+
+#[test]
+fn a_gated_cells_errors() {
+    for layer in GATED.map(|cell| cell(Rnn::new(4))) {
+        invalid(Cell::new(layer, 0, 1), &["input size", "got 0"]);
+        let none = GATED.map(|cell| cell(Rnn::new(0)));
+        none.into_iter().for_each(|layer| invalid(Cell::new(layer, 3, 1), &["units", "got 0"]));
+        let mut cell = Cell::new(layer, 3, 1).expect("the cell is valid");
+        let arrays = |len: usize, value: f32| vec![vec![value; len]; layer.states()];
+        let (x, before, mut next) = ([0.5; 6], arrays(8, 0.25), arrays(8, MARK));
+        mismatch(cell.step(&x[..5], &before, 2, &mut next), "x", 6, 5);
+        mismatch(cell.step(&x, &arrays(7, 0.0), 2, &mut next), "h", 8, 7);
+        mismatch(cell.step(&x, &before, 2, &mut arrays(4, 0.0)), "h_next", 8, 4);
+        invalid(cell.step(&[], &arrays(0, 0.0), 0, &mut arrays(0, 0.0)), &["batch", "got 0"]);
+        mismatch(cell.step_in_place(&x[..5], 2, &mut next), "x", 6, 5);
+        invalid(cell.step(&x, &before, usize::MAX, &mut next), &["overflows"]);
+        if layer.states() == 2 {
+            let short = [vec![0.25; 8], vec![0.25; 7]];
+            mismatch(cell.step(&x, &short, 2, &mut next), "c", 8, 7);
+            let mut short = [vec![MARK; 8], vec![MARK; 9]];
+            mismatch(cell.step(&x, &before, 2, &mut short), "c_next", 8, 9);
+            assert!(short.concat().iter().all(|&value| value == MARK));
+        }
+        let columns = 4 * layer.gates();
+        mismatch(cell.set_weight(Weight::Kernel, &[0.0; 3]), "kernel", 3 * columns, 3);
+        invalid(
+            cell.set_weight(Weight::Embedding, &[0.0; 3]),
+            &["embedding", "kernel, recurrent_kernel, bias"],
+        );
+        assert!(next.concat().iter().all(|&value| value == MARK), "a refused step has written");
+        let kernel = values(1, 3 * columns, 1.0);
+        cell.set_weight(Weight::Kernel, &kernel).expect("the weight fits");
+        assert_same_bits("the kernel", cell.weight(Weight::Kernel).expect("there is one"), &kernel);
     }
 }
 

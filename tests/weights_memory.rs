@@ -4,7 +4,7 @@ mod common;
 
 use common::arms;
 use common::counting::{Counting, held};
-use common::network::{Network, Rnn, Spec};
+use common::network::{Network, Recurrent, Rnn, Spec};
 use common::numbers::{assert_same_bits, tokens, values};
 use elman::{
     Activation, Error, Examples, Loss, MergeMode, Optimizer, RunOptions, Sequential, Stream, Tape, Trainer,
@@ -19,10 +19,12 @@ const STEPS: usize = 11;
 const VOCABULARY: usize = 500;
 
 /// Every layer with weights, once on floats and once on tokens.
-fn networks() -> [Network; 2] {
+fn networks() -> [Network; 4] {
     let rnn = |units| Rnn { return_sequences: true, ..Rnn::new(units) };
     let dense = |units| Spec::Dense { units, activation: Activation::Softmax, use_bias: true };
-    let both = Spec::Bidirectional { merge_mode: MergeMode::Concat, simple_rnn: rnn(50) };
+    let both = Spec::bidirectional(MergeMode::Concat, rnn(50));
+    let both_gated = Spec::bidirectional(MergeMode::Concat, Recurrent::Gru(rnn(50)));
+    let reset_before = Spec::Gru(Rnn { reset_after: false, ..Rnn::new(64) });
     let embedding = Spec::Embedding { vocabulary: VOCABULARY, size: 40, mask_zero: true };
     [
         Network::new(70, vec![Spec::SimpleRnn(rnn(300)), both, dense(90)], 1),
@@ -31,6 +33,8 @@ fn networks() -> [Network; 2] {
             vec![embedding, Spec::SimpleRnn(rnn(300)), Spec::SimpleRnn(Rnn::new(64)), dense(9)],
             2,
         ),
+        Network::new(70, vec![Spec::Lstm(rnn(200)), both_gated, dense(90)], 3),
+        Network::new(1, vec![embedding, Spec::Gru(rnn(200)), reset_before, dense(9)], 4),
     ]
 }
 
@@ -109,7 +113,7 @@ fn a_loaded_model_holds_nothing_else() {
 
 #[test]
 fn what_needs_dropped_weights_says_so_and_the_rest_goes_on() {
-    let [network, reader] = networks();
+    let [network, reader, ..] = networks();
     let plain = TrainerConfig::new(Optimizer::sgd(), Loss::MeanSquaredError);
     let mut model = network.elman();
     let mut trainer = Trainer::new(&model, plain).unwrap();
@@ -151,18 +155,25 @@ fn what_needs_dropped_weights_says_so_and_the_rest_goes_on() {
 #[test]
 fn streams_and_tapes_keep_what_they_were_made_with() {
     let rnn = |units| Spec::SimpleRnn(Rnn { return_sequences: true, ..Rnn::new(units) });
-    let network = Network::new(20, vec![rnn(300), rnn(90)], 4);
+    let lstm = Spec::Lstm(Rnn { return_sequences: true, ..Rnn::new(120) });
+    let gru = Spec::Gru(Rnn { return_sequences: true, ..Rnn::new(90) });
+    for layers in [vec![rnn(300), rnn(90)], vec![lstm, gru]] {
+        keep_what_they_were_made_with(&Network::new(20, layers, 4));
+    }
+}
+
+fn keep_what_they_were_made_with(network: &Network) {
     // As `predict` makes it.
     let x = values(5, BATCH * STEPS * 20, 1.0);
     let mut model = network.elman();
-    let expected = predict(&model, &network);
+    let expected = predict(&model, network);
     let whole = bytes(&model);
     let mut tape = Tape::new(&model, BATCH, STEPS).unwrap();
     let mut before = Stream::new(&model, BATCH).unwrap();
     let ((), got) = held(|| model.drop_weights().unwrap());
-    about(got, whole.packed, &network);
+    about(got, whole.packed, network);
     let mut after = Stream::new(&model, BATCH).unwrap();
-    assert_same_bits("a run", &predict(&model, &network), &expected);
+    assert_same_bits("a run", &predict(&model, network), &expected);
 
     let mut y = vec![0.0; expected.len()];
     for stream in [&mut before, &mut after] {

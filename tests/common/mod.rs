@@ -5,10 +5,9 @@
 
 pub(crate) mod arms;
 pub(crate) mod c;
+pub(crate) mod cells;
 pub(crate) mod counting;
 pub(crate) mod failing;
-pub(crate) mod gated_reference;
-pub(crate) mod gated_vectors;
 pub(crate) mod host;
 pub(crate) mod network;
 pub(crate) mod numbers;

@@ -2,18 +2,28 @@
 //! walked by the oracle. Fields and types are Keras's words, as in the metadata.
 
 use elman::{
-    Activation, Bidirectional, Dense, Dropout, Embedding, Layer, Masking, MergeMode, Sequential, SimpleRnn,
-    Unroll, Weight,
+    Activation, Bidirectional, Dense, Dropout, Embedding, Gru, Layer, Lstm, Masking, MergeMode, Sequential,
+    SimpleRnn, Unroll, Weight,
 };
 use serde::Deserialize;
 
 use super::numbers::{Choices, values};
 
+/// The options of a recurrent layer, those of all cells together.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct Rnn {
     pub(crate) units: usize,
     pub(crate) activation: Activation,
+    /// Of LSTM and GRU.
+    #[serde(default = "sigmoid")]
+    pub(crate) recurrent_activation: Activation,
     pub(crate) use_bias: bool,
+    /// Of LSTM; says here that the weights from seeds have it.
+    #[serde(default)]
+    pub(crate) unit_forget_bias: bool,
+    /// Of GRU.
+    #[serde(default)]
+    pub(crate) reset_after: bool,
     pub(crate) return_sequences: bool,
     pub(crate) go_backwards: bool,
     pub(crate) stateful: bool,
@@ -24,12 +34,15 @@ pub(crate) struct Rnn {
 }
 
 impl Rnn {
-    /// Keras's defaults.
+    /// Keras's defaults for LSTM and GRU.
     pub(crate) fn new(units: usize) -> Self {
         Self {
             units,
             activation: Activation::Tanh,
+            recurrent_activation: Activation::Sigmoid,
             use_bias: true,
+            unit_forget_bias: true,
+            reset_after: true,
             return_sequences: false,
             go_backwards: false,
             stateful: false,
@@ -39,97 +52,244 @@ impl Rnn {
             recurrent_dropout: 0.0,
         }
     }
+}
 
-    pub(crate) fn elman(&self) -> SimpleRnn {
-        SimpleRnn::new(self.units)
-            .activation(self.activation)
-            .use_bias(self.use_bias)
-            .return_sequences(self.return_sequences)
-            .go_backwards(self.go_backwards)
-            .stateful(self.stateful)
-            .zero_output_for_mask(self.zero_output_for_mask)
-            .unroll(self.unroll)
-            .dropout(self.dropout)
-            .recurrent_dropout(self.recurrent_dropout)
+impl Rnn {
+    /// Of a layer that reads forwards and gives its last output: any activations, tanh as likely as all others together, and
+    /// every other option.
+    pub(crate) fn random(choices: &mut Choices, units: usize) -> Self {
+        Self {
+            activation: if choices.coin() { Activation::Tanh } else { choices.one_of(&ACTIVATIONS) },
+            recurrent_activation: choices.one_of(&BOUNDED),
+            use_bias: choices.coin(),
+            zero_output_for_mask: choices.coin(),
+            unroll: choices.one_of(&[Unroll::Looped, Unroll::Unrolled]),
+            ..Self::new(choices.between(1, units))
+        }
     }
 }
+
+fn sigmoid() -> Activation {
+    Activation::Sigmoid
+}
+
+/// A cell with its options.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Recurrent {
+    SimpleRnn(Rnn),
+    Lstm(Rnn),
+    Gru(Rnn),
+}
+
+impl Recurrent {
+    pub(crate) fn options(&self) -> &Rnn {
+        let (Self::SimpleRnn(options) | Self::Lstm(options) | Self::Gru(options)) = self;
+        options
+    }
+
+    pub(crate) fn elman(&self) -> elman::Recurrent {
+        let options = *self.options();
+        macro_rules! shared {
+            ($layer:ident) => {
+                $layer::new(options.units)
+                    .activation(options.activation)
+                    .use_bias(options.use_bias)
+                    .return_sequences(options.return_sequences)
+                    .go_backwards(options.go_backwards)
+                    .stateful(options.stateful)
+                    .zero_output_for_mask(options.zero_output_for_mask)
+                    .unroll(options.unroll)
+                    .dropout(options.dropout)
+                    .recurrent_dropout(options.recurrent_dropout)
+            };
+        }
+        let gates = options.recurrent_activation;
+        match self {
+            Self::SimpleRnn(_) => shared!(SimpleRnn).into(),
+            Self::Lstm(_) => {
+                shared!(Lstm).recurrent_activation(gates).unit_forget_bias(options.unit_forget_bias).into()
+            }
+            Self::Gru(_) => shared!(Gru).recurrent_activation(gates).reset_after(options.reset_after).into(),
+        }
+    }
+
+    pub(crate) fn gates(&self) -> usize {
+        match self {
+            Self::SimpleRnn(_) => 1,
+            Self::Lstm(_) => 4,
+            Self::Gru(_) => 3,
+        }
+    }
+
+    /// How many arrays a state is.
+    pub(crate) fn states(&self) -> usize {
+        if matches!(self, Self::Lstm(_)) { 2 } else { 1 }
+    }
+
+    pub(crate) fn is_simple(&self) -> bool {
+        matches!(self, Self::SimpleRnn(_))
+    }
+
+    /// Kernel, recurrent kernel, bias.
+    fn shapes(&self, input: usize) -> Vec<[usize; 2]> {
+        let units = self.options().units;
+        let columns = self.gates() * units;
+        let biases = if matches!(self, Self::Gru(options) if options.reset_after) { 2 } else { 1 };
+        let shapes = [[input, columns], [units, columns], [biases, columns]];
+        shapes[..if self.options().use_bias { 3 } else { 2 }].to_vec()
+    }
+}
+
+/// Options alone are the simple cell's.
+impl From<Rnn> for Recurrent {
+    fn from(rnn: Rnn) -> Self {
+        Self::SimpleRnn(rnn)
+    }
+}
+
+/// Every cell; of GRU, which has two, that of Keras 2 and 3 first.
+pub(crate) const CELLS: [fn(Rnn) -> Recurrent; 4] =
+    [Recurrent::SimpleRnn, Recurrent::Lstm, gru, gru_reset_before];
+
+/// Those with gates.
+pub(crate) const GATED: [fn(Rnn) -> Recurrent; 3] = [Recurrent::Lstm, gru, gru_reset_before];
+
+fn gru(rnn: Rnn) -> Recurrent {
+    Recurrent::Gru(Rnn { reset_after: true, ..rnn })
+}
+
+fn gru_reset_before(rnn: Rnn) -> Recurrent {
+    Recurrent::Gru(Rnn { reset_after: false, ..rnn })
+}
+
+/// Whatever works element by element.
+pub(crate) const ACTIVATIONS: [Activation; 9] = [
+    Activation::Tanh,
+    Activation::Relu,
+    Activation::Sigmoid,
+    Activation::Linear,
+    Activation::HardSigmoid,
+    Activation::HardSigmoidKeras2,
+    Activation::Softplus,
+    Activation::Elu,
+    Activation::LeakyRelu,
+];
+
+/// Of gates, those whose values have a bound; the states of the others may grow step by step, until there is little to
+/// compare.
+pub(crate) const BOUNDED: [Activation; 4] =
+    [Activation::Sigmoid, Activation::HardSigmoid, Activation::HardSigmoidKeras2, Activation::Tanh];
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum Spec {
-    Embedding { vocabulary: usize, size: usize, mask_zero: bool },
-    Masking { mask_value: f32 },
+    Embedding {
+        vocabulary: usize,
+        size: usize,
+        mask_zero: bool,
+    },
+    Masking {
+        mask_value: f32,
+    },
     SimpleRnn(Rnn),
-    Bidirectional { merge_mode: MergeMode, simple_rnn: Rnn },
-    Dense { units: usize, activation: Activation, use_bias: bool },
-    Dropout { rate: f32 },
+    Lstm(Rnn),
+    Gru(Rnn),
+    Bidirectional {
+        merge_mode: MergeMode,
+        #[serde(flatten)]
+        layer: Recurrent,
+    },
+    Dense {
+        units: usize,
+        activation: Activation,
+        use_bias: bool,
+    },
+    Dropout {
+        rate: f32,
+    },
+}
+
+impl From<Recurrent> for Spec {
+    fn from(layer: Recurrent) -> Self {
+        match layer {
+            Recurrent::SimpleRnn(rnn) => Self::SimpleRnn(rnn),
+            Recurrent::Lstm(rnn) => Self::Lstm(rnn),
+            Recurrent::Gru(rnn) => Self::Gru(rnn),
+        }
+    }
 }
 
 impl Spec {
-    pub(crate) fn elman(&self) -> Layer {
+    pub(crate) fn bidirectional(merge_mode: MergeMode, layer: impl Into<Recurrent>) -> Self {
+        Self::Bidirectional { merge_mode, layer: layer.into() }
+    }
+
+    /// The recurrent layer and, of a bidirectional one, how its halves are merged.
+    pub(crate) fn recurrent(&self) -> Option<(Recurrent, Option<MergeMode>)> {
         match *self {
-            Spec::Embedding { vocabulary, size, mask_zero } => {
+            Spec::SimpleRnn(options) => Some((Recurrent::SimpleRnn(options), None)),
+            Spec::Lstm(options) => Some((Recurrent::Lstm(options), None)),
+            Spec::Gru(options) => Some((Recurrent::Gru(options), None)),
+            Spec::Bidirectional { merge_mode, layer } => Some((layer, Some(merge_mode))),
+            _ => None,
+        }
+    }
+
+    /// The options of a recurrent layer.
+    pub(crate) fn rnn_mut(&mut self) -> Option<&mut Rnn> {
+        match self {
+            Spec::SimpleRnn(rnn) | Spec::Lstm(rnn) | Spec::Gru(rnn) => Some(rnn),
+            Spec::Bidirectional { layer, .. } => {
+                let (Recurrent::SimpleRnn(rnn) | Recurrent::Lstm(rnn) | Recurrent::Gru(rnn)) = layer;
+                Some(rnn)
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn elman(&self) -> Layer {
+        match (*self, self.recurrent()) {
+            (_, Some((layer, None))) => layer.elman().into(),
+            (_, Some((layer, Some(mode)))) => Bidirectional::new(layer.elman()).merge_mode(mode).into(),
+            (Spec::Embedding { vocabulary, size, mask_zero }, _) => {
                 Embedding::new(vocabulary, size).mask_zero(mask_zero).into()
             }
-            Spec::Masking { mask_value } => Masking::new(mask_value).into(),
-            Spec::SimpleRnn(rnn) => rnn.elman().into(),
-            Spec::Bidirectional { merge_mode, simple_rnn } => {
-                Bidirectional::new(simple_rnn.elman()).merge_mode(merge_mode).into()
-            }
-            Spec::Dense { units, activation, use_bias } => {
+            (Spec::Masking { mask_value }, _) => Masking::new(mask_value).into(),
+            (Spec::Dense { units, activation, use_bias }, _) => {
                 Dense::new(units).activation(activation).use_bias(use_bias).into()
             }
-            Spec::Dropout { rate } => Dropout::new(rate).into(),
+            (Spec::Dropout { rate }, _) => Dropout::new(rate).into(),
+            _ => unreachable!("recurrent"),
         }
     }
 
     /// Features of the output for `input` features.
     pub(crate) fn output(&self, input: usize) -> usize {
-        match *self {
-            Spec::Embedding { size, .. } => size,
-            Spec::SimpleRnn(rnn) => rnn.units,
-            Spec::Bidirectional { merge_mode: MergeMode::Concat, simple_rnn } => 2 * simple_rnn.units,
-            Spec::Bidirectional { simple_rnn, .. } => simple_rnn.units,
-            Spec::Dense { units, .. } => units,
-            Spec::Masking { .. } | Spec::Dropout { .. } => input,
-        }
-    }
-
-    /// The recurrent configuration, once for each direction.
-    pub(crate) fn directions(&self) -> Vec<Rnn> {
-        match *self {
-            Spec::SimpleRnn(rnn) => vec![rnn],
-            Spec::Bidirectional { simple_rnn, .. } => vec![simple_rnn; 2],
-            _ => Vec::new(),
+        match (self, self.recurrent()) {
+            (_, Some((layer, Some(MergeMode::Concat)))) => 2 * layer.options().units,
+            (_, Some((layer, _))) => layer.options().units,
+            (&Spec::Embedding { size, .. }, _) => size,
+            (&Spec::Dense { units, .. }, _) => units,
+            _ => input,
         }
     }
 
     /// The weights for `input` features in Keras's order.
     fn shapes(&self, input: usize) -> Vec<(Weight, [usize; 2])> {
-        let rnn = |rnn: &Rnn, [kernel, recurrent, bias]: [Weight; 3]| {
-            let mut shapes = vec![(kernel, [input, rnn.units]), (recurrent, [rnn.units, rnn.units])];
-            if rnn.use_bias {
-                shapes.push((bias, [1, rnn.units]));
-            }
-            shapes
-        };
         let forward = [Weight::Kernel, Weight::RecurrentKernel, Weight::Bias];
-        match self {
-            Spec::Embedding { vocabulary, size, .. } => vec![(Weight::Embedding, [*vocabulary, *size])],
-            Spec::SimpleRnn(layer) => rnn(layer, forward),
-            Spec::Bidirectional { simple_rnn, .. } => {
-                let backward =
-                    [Weight::BackwardKernel, Weight::BackwardRecurrentKernel, Weight::BackwardBias];
-                [rnn(simple_rnn, forward), rnn(simple_rnn, backward)].concat()
+        let backward = [Weight::BackwardKernel, Weight::BackwardRecurrentKernel, Weight::BackwardBias];
+        match (self, self.recurrent()) {
+            (_, Some((layer, merged))) => {
+                let halves = [forward, backward].into_iter().take(if merged.is_some() { 2 } else { 1 });
+                halves.flat_map(|names| names.into_iter().zip(layer.shapes(input))).collect()
             }
-            Spec::Dense { units, use_bias, .. } => {
-                let mut shapes = vec![(Weight::Kernel, [input, *units])];
-                if *use_bias {
-                    shapes.push((Weight::Bias, [1, *units]));
-                }
-                shapes
+            (&Spec::Embedding { vocabulary, size, .. }, _) => vec![(Weight::Embedding, [vocabulary, size])],
+            (&Spec::Dense { units, use_bias, .. }, _) => {
+                let shapes = [(Weight::Kernel, [input, units]), (Weight::Bias, [1, units])];
+                shapes[..if use_bias { 2 } else { 1 }].to_vec()
             }
-            Spec::Masking { .. } | Spec::Dropout { .. } => Vec::new(),
+            _ => Vec::new(),
         }
     }
 }
@@ -181,7 +341,14 @@ impl Network {
                     _ => 0.1,
                 };
                 let seed = seed + 10 * i as u64 + which as u64;
-                Array { which, shape, values: values(seed, shape[0] * shape[1], scale as f32) }
+                let mut values = values(seed, shape[0] * shape[1], scale as f32);
+                if let (Weight::Bias | Weight::BackwardBias, Some((Recurrent::Lstm(lstm), _))) =
+                    (which, layer.recurrent())
+                    && lstm.unit_forget_bias
+                {
+                    values[lstm.units..2 * lstm.units].iter_mut().for_each(|bias| *bias += 1.0);
+                }
+                Array { which, shape, values }
             });
             weights.push(arrays.collect());
             input = layer.output(input);
@@ -190,19 +357,26 @@ impl Network {
     }
 
     /// One recurrent layer.
-    pub(crate) fn single(features: usize, rnn: Rnn, seed: u64) -> Self {
-        Self::new(features, vec![Spec::SimpleRnn(rnn)], seed)
+    pub(crate) fn single(features: usize, layer: impl Into<Recurrent>, seed: u64) -> Self {
+        Self::new(features, vec![layer.into().into()], seed)
     }
 
     /// The same weights under changed options.
-    pub(crate) fn with(&self, mut change: impl FnMut(&mut Rnn)) -> Self {
+    pub(crate) fn with(&self, change: impl FnMut(&mut Rnn)) -> Self {
         let mut changed = self.clone();
-        for layer in &mut changed.layers {
-            if let Spec::SimpleRnn(rnn) | Spec::Bidirectional { simple_rnn: rnn, .. } = layer {
-                change(rnn);
-            }
-        }
+        changed.layers.iter_mut().filter_map(Spec::rnn_mut).for_each(change);
         changed
+    }
+
+    /// Each weight moved by 2^-20 of itself, up or down.
+    pub(crate) fn moved(&self, draw: u64) -> Self {
+        let mut moved = self.clone();
+        for (i, array) in moved.weights.iter_mut().flatten().enumerate() {
+            let ways = values(1000 * draw + i as u64, array.values.len(), 1.0);
+            let each = array.values.iter_mut().zip(ways);
+            each.for_each(|(value, way)| *value *= 1.0 + way.signum() / (1 << 20) as f32);
+        }
+        moved
     }
 
     /// The layers from `first` to before `end`, as a network of their own.
@@ -218,17 +392,20 @@ impl Network {
         }
     }
 
-    /// Every direction of every recurrent layer: the order of states.
-    pub(crate) fn directions(&self) -> Vec<Rnn> {
-        self.layers.iter().flat_map(Spec::directions).collect()
+    /// Floats of all states of a row.
+    pub(crate) fn state_len(&self) -> usize {
+        self.states().iter().map(|of| of.units).sum()
+    }
+
+    /// Whether it gives an output for every step.
+    pub(crate) fn gives_sequence(&self) -> bool {
+        self.states().last().is_none_or(|of| of.return_sequences)
     }
 
     /// elman's model with these weights.
     pub(crate) fn elman(&self) -> Sequential {
-        let mut model = Sequential::new(self.input_size);
-        for layer in &self.layers {
-            model = model.add(layer.elman());
-        }
+        let layers = self.layers.iter().map(Spec::elman);
+        let model = layers.fold(Sequential::new(self.input_size), Sequential::add);
         let mut model = model.build(1).expect("the network is valid");
         for (i, arrays) in self.weights.iter().enumerate() {
             for array in arrays {
@@ -240,6 +417,16 @@ impl Network {
         model
     }
 
+    /// The recurrent layer of every state array: the order of states.
+    pub(crate) fn states(&self) -> Vec<Rnn> {
+        let recurrent = self.layers.iter().filter_map(Spec::recurrent);
+        let each = |(layer, merged): (Recurrent, Option<_>)| {
+            let directions = if merged.is_some() { 2 } else { 1 };
+            vec![*layer.options(); directions * layer.states()]
+        };
+        recurrent.flat_map(each).collect()
+    }
+
     /// One to three recurrent layers of every kind, with dense layers between and above them, at most `units` wide.
     pub(crate) fn random(choices: &mut Choices, units: usize) -> Self {
         let input_size = choices.between(1, 300);
@@ -248,27 +435,17 @@ impl Network {
         for i in 0..recurrent {
             let top = i + 1 == recurrent;
             let rnn = Rnn {
-                activation: choices.one_of(&[
-                    Activation::Tanh,
-                    Activation::Tanh,
-                    Activation::Sigmoid,
-                    Activation::Relu,
-                    Activation::Linear,
-                ]),
-                use_bias: choices.coin(),
                 return_sequences: !top || choices.coin(),
                 go_backwards: choices.between(0, 4) == 0,
-                zero_output_for_mask: choices.coin(),
-                unroll: choices.one_of(&[Unroll::Looped, Unroll::Unrolled]),
-                ..Rnn::new(choices.between(1, units))
+                ..Rnn::random(choices, units)
             };
+            let cell = choices.one_of(&CELLS);
             if choices.between(0, 3) == 0 {
                 let merge_mode =
                     choices.one_of(&[MergeMode::Concat, MergeMode::Sum, MergeMode::Mul, MergeMode::Ave]);
-                let simple_rnn = Rnn { go_backwards: false, ..rnn };
-                layers.push(Spec::Bidirectional { merge_mode, simple_rnn });
+                layers.push(Spec::bidirectional(merge_mode, cell(Rnn { go_backwards: false, ..rnn })));
             } else {
-                layers.push(Spec::SimpleRnn(rnn));
+                layers.push(cell(rnn).into());
             }
             if choices.between(0, 2) == 0 {
                 let activation =

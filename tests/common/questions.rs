@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::RngSeed;
 
-use super::network::{Network, Rnn, Spec};
+use super::network::{ACTIVATIONS, BOUNDED, CELLS, Network, Recurrent, Rnn, Spec};
 use super::numbers::{tokens, values};
 use super::reference::{Call, Input};
 use super::vectors::mask_of;
@@ -21,16 +21,35 @@ pub(crate) fn config() -> ProptestConfig {
     ProptestConfig { failure_persistence: None, rng_seed, ..default }
 }
 
-fn rnn() -> impl Strategy<Value = Rnn> {
-    let activations = vec![Activation::Tanh, Activation::Relu, Activation::Sigmoid, Activation::Linear];
+/// Tanh and sigmoid are asked of most.
+fn activation(usual: Activation) -> impl Strategy<Value = Activation> {
+    prop_oneof![2 => Just(usual), 3 => select(&ACTIVATIONS[..])]
+}
+
+/// Few without a bound are asked.
+fn gates() -> impl Strategy<Value = Activation> {
+    prop_oneof![3 => Just(Activation::Sigmoid), 6 => select(&BOUNDED[..]), 1 => select(&ACTIVATIONS[..])]
+}
+
+fn recurrent() -> impl Strategy<Value = Recurrent> {
     let drivers = vec![Unroll::Auto, Unroll::Looped, Unroll::Unrolled];
     let units = prop_oneof![4 => 1..=20_usize, 2 => 21..=140_usize];
+    let functions = (activation(Activation::Tanh), gates());
     let (flags, rates) = (any::<[bool; 3]>(), [rate(), rate()]);
-    (units, select(activations), select(drivers), flags, rates, 0..4).prop_map(
-        |(units, activation, unroll, flags, [dropout, recurrent_dropout], backwards)| {
+    (select(&CELLS[..]), units, functions, select(drivers), flags, rates, 0..4).prop_map(
+        |(
+            cell,
+            units,
+            (activation, recurrent_activation),
+            unroll,
+            flags,
+            [dropout, recurrent_dropout],
+            backwards,
+        )| {
             let [use_bias, return_sequences, zero_output_for_mask] = flags;
-            Rnn {
+            cell(Rnn {
                 activation,
+                recurrent_activation,
                 unroll,
                 use_bias,
                 return_sequences,
@@ -39,7 +58,7 @@ fn rnn() -> impl Strategy<Value = Rnn> {
                 dropout,
                 recurrent_dropout,
                 ..Rnn::new(units)
-            }
+            })
         },
     )
 }
@@ -52,19 +71,15 @@ fn rate() -> impl Strategy<Value = f32> {
 fn layer() -> impl Strategy<Value = Spec> {
     let merge_modes =
         vec![MergeMode::Concat, MergeMode::Sum, MergeMode::Mul, MergeMode::Ave, MergeMode::None];
-    let activations = vec![
-        Activation::Tanh,
-        Activation::Relu,
-        Activation::Sigmoid,
-        Activation::Linear,
-        Activation::Softmax,
-    ];
+    let dense = prop_oneof![4 => select(&ACTIVATIONS[..]), 1 => Just(Activation::Softmax)];
     prop_oneof![
-        4 => rnn().prop_map(Spec::SimpleRnn),
-        2 => (rnn(), select(merge_modes)).prop_map(|(simple_rnn, merge_mode)| {
-            Spec::Bidirectional { merge_mode, simple_rnn: Rnn { go_backwards: false, ..simple_rnn } }
+        4 => recurrent().prop_map(Spec::from),
+        2 => (recurrent(), select(merge_modes)).prop_map(|(layer, merge_mode)| {
+            let mut both = Spec::bidirectional(merge_mode, layer);
+            both.rnn_mut().expect("it is recurrent").go_backwards = false;
+            both
         }),
-        2 => (1..=40_usize, select(activations), any::<bool>())
+        2 => (1..=40_usize, dense, any::<bool>())
             .prop_map(|(units, activation, use_bias)| Spec::Dense { units, activation, use_bias }),
         1 => rate().prop_map(|rate| Spec::Dropout { rate }),
     ]
@@ -86,7 +101,7 @@ fn network() -> impl Strategy<Value = Network> {
     let features = prop_oneof![3 => 1..=12_usize, 1 => 13..=70_usize];
     (first(), prop::collection::vec(layer(), 1..=4), features, 0..1_000_000_u64).prop_map(
         |(first, above, features, seed)| {
-            let recurrent = |layer: &Spec| !layer.directions().is_empty();
+            let recurrent = |layer: &Spec| layer.recurrent().is_some();
             let mut layers: Vec<Spec> = match first {
                 Some(Spec::Masking { .. }) if !above.iter().any(recurrent) => Vec::new(),
                 first => first.into_iter().collect(),
@@ -101,7 +116,7 @@ fn network() -> impl Strategy<Value = Network> {
                 {
                     *merge_mode = MergeMode::Concat;
                 }
-                if let Spec::SimpleRnn(rnn) | Spec::Bidirectional { simple_rnn: rnn, .. } = layer {
+                if let Some(rnn) = layer.rnn_mut() {
                     rnn.return_sequences |= highest > Some(i);
                 }
             }
@@ -152,8 +167,12 @@ pub(crate) fn onnx_question() -> impl Strategy<Value = Question> {
             Spec::Embedding { vocabulary, size, .. } => {
                 Some(Spec::Embedding { vocabulary, size, mask_zero: false })
             }
-            Spec::SimpleRnn(rnn) => Some(Spec::SimpleRnn(Rnn { go_backwards: false, ..rnn })),
-            other => Some(other),
+            mut other => {
+                if let Some(rnn) = other.rnn_mut() {
+                    rnn.go_backwards = false;
+                }
+                Some(other)
+            }
         });
         let network = Network::new(input_size, layers.collect(), seed);
         let used = |row: &[u8]| row.iter().map(|&used| usize::from(used)).sum();
@@ -188,8 +207,7 @@ impl Question {
             }
             _ => {}
         }
-        let units: usize = network.directions().iter().map(|rnn| rnn.units).sum();
-        let initial = values(self.seed + 1, self.batch * units, 0.5);
+        let initial = values(self.seed + 1, self.batch * network.state_len(), 0.5);
         let by_length = self.lengths.as_ref().map(|lengths| mask_of(lengths, steps));
         Data { x, ids, initial, by_length }
     }

@@ -1,59 +1,54 @@
-//! The oracle of LSTM and GRU against what real Keras, PyTorch and ONNX Runtime gave, forwards and backwards, and
+//! The oracle of the other suites against what real Keras, PyTorch and ONNX Runtime gave, forwards and backwards, and
 //! its derivatives against differences where no framework gives them.
 
 mod common;
 
-use common::gated_reference::{self, Activation, Network, Options, Recurrent, Spec};
-use common::gated_vectors::Case;
+use common::network::{ACTIVATIONS, Network, Recurrent, Rnn, Spec};
 use common::numbers::values;
-use common::reference::{Call, Input};
-use common::vectors::{each_case, mask_of};
-use elman::{MergeMode, Padding};
-
-/// Of a tensor's largest magnitude. The files are rounded to f32 once, ONNX Runtime computes in f32.
-const EXACT: f64 = 1e-6;
-const FORWARD: f64 = 1e-5;
+use common::reference::{self, Call, Exact, Input};
+use common::vectors::{ORACLE_TOLERANCE, TOLERANCE, each_case, mask_of};
+use elman::{Activation, MergeMode, Padding};
 
 fn check(file: &str, tolerance: f64) -> usize {
-    each_case(file, |case: &Case, tensors| case.check_oracle(tensors, tolerance, tolerance))
+    each_case(file, |case, tensors| case.check_oracle(tensors, tolerance))
 }
 
 #[test]
 fn keras() {
-    assert_eq!(check("keras_gated_cells.safetensors", EXACT), 147);
-    assert_eq!(check("keras_gated_masks.safetensors", EXACT), 78);
-    assert_eq!(check("keras_gated_sequences.safetensors", EXACT), 125);
+    assert_eq!(check("keras_gated_cells.safetensors", ORACLE_TOLERANCE), 147);
+    assert_eq!(check("keras_gated_masks.safetensors", ORACLE_TOLERANCE), 78);
+    assert_eq!(check("keras_gated_sequences.safetensors", ORACLE_TOLERANCE), 125);
 }
 
 #[test]
 fn keras_gradients() {
-    assert_eq!(check("keras_lstm_gradients.safetensors", EXACT), 50);
-    assert_eq!(check("keras_gru_gradients.safetensors", EXACT), 96);
+    assert_eq!(check("keras_lstm_gradients.safetensors", ORACLE_TOLERANCE), 50);
+    assert_eq!(check("keras_gru_gradients.safetensors", ORACLE_TOLERANCE), 96);
 }
 
 #[test]
 fn pytorch() {
-    assert_eq!(check("pytorch_gated.safetensors", EXACT), 48);
+    assert_eq!(check("pytorch_gated.safetensors", ORACLE_TOLERANCE), 48);
 }
 
 #[test]
 fn onnx_runtime() {
-    assert_eq!(check("onnx_gated.safetensors", FORWARD), 110);
+    assert_eq!(check("onnx_gated.safetensors", TOLERANCE), 110);
 }
 
 /// The simple cell and the layers around it, of which the older files have more.
 #[test]
 fn older_files() {
-    assert_eq!(check("forward.safetensors", EXACT), 90);
-    assert_eq!(check("sequences.safetensors", EXACT), 89);
-    assert_eq!(check("training.safetensors", EXACT), 34);
-    assert_eq!(check("pytorch.safetensors", EXACT), 10);
-    assert_eq!(check("onnx.safetensors", FORWARD), 58);
+    assert_eq!(check("forward.safetensors", ORACLE_TOLERANCE), 90);
+    assert_eq!(check("sequences.safetensors", ORACLE_TOLERANCE), 89);
+    assert_eq!(check("training.safetensors", ORACLE_TOLERANCE), 34);
+    assert_eq!(check("pytorch.safetensors", ORACLE_TOLERANCE), 10);
+    assert_eq!(check("onnx.safetensors", TOLERANCE), 58);
 }
 
 #[test]
 fn activations() {
-    let (f, half) = (Activation::value, 0.5);
+    let (f, half) = (<Activation as Exact>::value, 0.5);
     assert_eq!(
         [-3.0, 0.0, 1.5, 3.0, 9.0].map(|x| f(Activation::HardSigmoid, x)),
         [0.0, half, 0.75, 1.0, 1.0]
@@ -61,18 +56,7 @@ fn activations() {
     assert_eq!([-2.5, 0.0, 1.25, 2.5].map(|x| f(Activation::HardSigmoidKeras2, x)), [0.0, half, 0.75, 1.0]);
     assert_eq!([-1.0, 0.0, 2.0].map(|x| f(Activation::LeakyRelu, x)), [-0.2, 0.0, 2.0]);
     assert_eq!([-800.0, 0.0, 800.0].map(|x| f(Activation::Softplus, x)), [0.0, f64::ln(2.0), 800.0]);
-    let all = [
-        Activation::Linear,
-        Activation::Tanh,
-        Activation::Relu,
-        Activation::Sigmoid,
-        Activation::HardSigmoid,
-        Activation::HardSigmoidKeras2,
-        Activation::Softplus,
-        Activation::Elu,
-        Activation::LeakyRelu,
-    ];
-    for activation in all {
+    for activation in ACTIVATIONS {
         assert!(activation.value(f64::NAN).is_nan(), "{activation:?}");
         // Steps of 0.07 meet no kink.
         for x in (-80..80).map(|i| f64::from(i) * 0.07 + 0.013) {
@@ -100,31 +84,27 @@ fn call<'a>(x: &'a [f32], initial: &'a [f32], mask: &'a [u8]) -> Call<'a> {
 #[test]
 fn gradients_foretell_differences() {
     let [batch, steps, features] = SIZES;
-    let options = Options {
-        recurrent_activation: Activation::HardSigmoidKeras2,
-        return_sequences: true,
-        ..Options::new(4)
-    };
-    let before = Options { reset_after: false, go_backwards: true, ..options };
-    let both = |layer| Spec::Bidirectional { merge_mode: MergeMode::None, layer };
-    let last = Options { return_sequences: false, ..options };
+    let options =
+        Rnn { recurrent_activation: Activation::HardSigmoidKeras2, return_sequences: true, ..Rnn::new(4) };
+    let before = Rnn { reset_after: false, go_backwards: true, ..options };
+    let both = |layer: Recurrent| Spec::bidirectional(MergeMode::None, layer);
+    let last = Rnn { return_sequences: false, ..options };
     for layers in [
         vec![Spec::Gru(before), Spec::Lstm(options), both(Recurrent::Gru(options))],
         vec![Spec::Lstm(options), Spec::Gru(options), both(Recurrent::Lstm(last))],
     ] {
         let network = Network::new(features, layers, 1000);
         let x = values(1, batch * steps * features, 1.0);
-        let width: usize = network.states().iter().map(|of| of.units).sum();
-        let initial = values(2, batch * width, 0.5);
+        let initial = values(2, batch * network.state_len(), 0.5);
         let mask = mask_of(&[3, 0, 5, 1], steps);
-        let outputs = gated_reference::run(&network, call(&x, &initial, &mask), None).output.len();
+        let outputs = reference::run(&network, call(&x, &initial, &mask)).output.len();
         let (g, state_g) = (values(3, outputs, 1.0), values(4, initial.len(), 1.0));
         let loss = |network: &Network, x: &[f32], initial: &[f32]| {
-            let outcome = gated_reference::run(network, call(x, initial, &mask), None);
+            let outcome = reference::run(network, call(x, initial, &mask));
             let dot = |a: &[f64], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * f64::from(*b)).sum::<f64>();
             dot(&outcome.output, &g) + dot(&outcome.state(), &state_g)
         };
-        let found = gated_reference::gradients(&network, call(&x, &initial, &mask), None, &g, Some(&state_g));
+        let found = reference::gradients(&network, call(&x, &initial, &mask), &g, Some(&state_g));
         let check = |what: &str, array: &[f32], gradient: &[f64], loss: &dyn Fn(&[f32]) -> f64| {
             let step = values(5, array.len(), 1.0 / 1024.0);
             let moved = |sign: f32| -> Vec<f32> {
