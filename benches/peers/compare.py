@@ -29,6 +29,7 @@ RTNeural's sources, with its modules where its build expects them; a backend who
 """
 
 import argparse
+import concurrent.futures
 import gc
 import json
 import os
@@ -276,18 +277,29 @@ def compile_onednn(program):
         raise SystemExit(f"onednn.cpp: {error}; it needs oneDNN, or --engines without onednn") from error
 
 
+def rtneural_version(sources):
+    """What its build file says, and the commit where it is a clone."""
+    said = re.search(r"project\(RTNeural VERSION ([\d.]+)\)", (sources / "CMakeLists.txt").read_text())
+    commit = ""
+    if (sources / ".git").exists():
+        command = ("git", "-C", sources, "rev-parse", "--short=12", "HEAD")
+        commit = subprocess.check_output(command, text=True).strip()
+    return "-".join(filter(None, (said[1] if said else "unknown", commit)))
+
+
 def compile_rtneural(sources, folder):
     """{backend: program}, with the options of RTNeural's own build (RTNEURAL_USE_AVX, Release)."""
     modules = sources / "modules"
     headers = {"eigen": modules / "Eigen", "xsimd": modules / "xsimd" / "include", "stl": modules / "json"}
-    known = re.search(r"project\(RTNeural VERSION ([\d.]+)\)", (sources / "CMakeLists.txt").read_text())
-    version = known[1] if known else "unknown"
+    version = rtneural_version(sources)
     programs = {}
     for backend in engines.BACKENDS:
-        if not headers[backend].is_dir():
+        if headers[backend].is_dir():
+            programs[backend] = str(folder / f"rtneural-{backend}")
+        else:
             print(f"RTNeural: no {headers[backend]}, so not with {backend}", file=sys.stderr)
-            continue
-        programs[backend] = str(folder / f"rtneural-{backend}")
+
+    def build(backend):
         includes = [part for path in (sources, modules / "json", headers[backend]) for part in ("-isystem", str(path))]
         definitions = [
             "NDEBUG", f"RTNEURAL_USE_{backend.upper()}=1", "RTNEURAL_AVX_ENABLED=1", "RTNEURAL_DEFAULT_ALIGNMENT=32",
@@ -295,6 +307,10 @@ def compile_rtneural(sources, folder):
         elman_c.compile_c(
             HERE / "rtneural.cpp", programs[backend], "-O3", "-mavx2", "-mfma", *includes,
             *(f"-D{definition}" for definition in definitions))
+
+    # Templates all over: half a minute each.
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        list(pool.map(build, programs))
     return programs
 
 
