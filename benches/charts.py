@@ -25,7 +25,8 @@ COLOURS = {
     "OpenVINO": "#4477aa", "oneDNN": "#66bbdd", "ONNX Runtime": "#ee7733", "PyTorch": "#228833", "TensorFlow XLA": "#aa3377",
     "RTNeural Eigen": "#997700", "RTNeural XSIMD": "#cc3311", "RTNeural STL": "#bbbbbb"}
 # Of libraries that have none, and of curves.
-OTHER_COLOURS = ["#4477aa", "#ee7733", "#228833", "#aa3377", "#997700", "#66bbdd"]
+OTHER_COLOURS = [
+    "#4477aa", "#ee7733", "#228833", "#aa3377", "#997700", "#66bbdd", "#cc3311", "#222222", "#999999"]
 SCALING_AXES = {"units": "units (and features)", "batch": "rows of the batch", "steps": "steps", "threads": "threads"}
 TICKS = [0.5, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 2000]
 
