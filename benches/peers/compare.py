@@ -191,27 +191,33 @@ class Comparison:
         return ready
 
     def time(self, workers, peak, options):
-        """Asks the engines in turn, round by round."""
+        """Asks the engines in turn, round by round; one that fails is left out from then on."""
         self.rounds = {worker.engine: [] for worker in workers}
         self.others = {worker.engine: {} for worker in workers}
         least = min(LEAST_ROUNDS, options.rounds)
         end = time.monotonic() + options.patience
         for number in range(options.rounds):
-            if number >= least and time.monotonic() > end:
+            if not workers or (number >= least and time.monotonic() > end):
                 break
             first = number % len(workers)
             self.peaks.append(peak.ask("flops"))
             for worker in workers[first:] + workers[:first]:
                 # What spins after its call has time to fall asleep.
                 time.sleep(options.pause)
-                answer = worker.ask(do="time", seconds=options.turn)
+                try:
+                    answer = worker.ask(do="time", seconds=options.turn)
+                except Failed as error:
+                    self.faults.append(f"{self.name()}: {error}")
+                    workers = [other for other in workers if other is not worker]
+                    del self.rounds[worker.engine]
+                    continue
                 self.rounds[worker.engine].append(answer["seconds"])
                 for what, value in answer["others"].items():
                     self.others[worker.engine].setdefault(what, []).append(value)
 
     def rows(self):
         """The record's rows without the machine."""
-        if not self.rounds:
+        if ELMAN not in self.rounds:
             return []
         flops = records.flops(self.case.shape, self.which == "training", self.case.gates)
         own_seconds = statistics.median(self.rounds[ELMAN])
@@ -383,11 +389,11 @@ def parsed():
     add_list("--engines", rivals)
     parser.add_argument("--rtneural", type=pathlib.Path, help="folder of RTNeural's sources")
     parser.add_argument("--threads", type=listed(int, None), default=[1, 2], help="default 1,2")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--turn", type=float, default=0.1, help="seconds of calls that an engine gets a round")
     parser.add_argument("--pause", type=float, default=0.02, help="seconds of silence before a turn")
     parser.add_argument(
-        "--patience", type=float, default=8, help=f"seconds after which a case has no more than {LEAST_ROUNDS} rounds")
+        "--patience", type=float, default=6, help=f"seconds after which a case has no more than {LEAST_ROUNDS} rounds")
     parser.add_argument(
         "--quick", action="store_true", help="one round of a call or two: whether all works, not how fast it is")
     parser.add_argument("--venv", type=pathlib.Path, default=default / "venv", help="default target/peers/venv")

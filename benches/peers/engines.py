@@ -25,20 +25,24 @@ class Timed:
 
     def time(self, seconds):
         """(median seconds of a call, other figures)"""
-        begun = time.perf_counter()
-        self.call()
-        once = time.perf_counter() - begun
+        times, used = self._calls(1, 0)
+        # That was to warm up, but for a call that fills the turn alone.
+        if times[0] < seconds:
+            times, used = self._calls(3, seconds)
+        return statistics.median(times), {"cores": used / sum(times)}
+
+    def _calls(self, least, seconds):
+        """The seconds of each of at least so many calls, and the processor's seconds in all of them."""
         times = []
         cpu = resource.getrusage(resource.RUSAGE_SELF)
         begun = last = time.perf_counter()
-        while last - begun < seconds or (len(times) < 3 and once < seconds):
+        while last - begun < seconds or len(times) < least:
             self.call()
             now = time.perf_counter()
             times.append(now - last)
             last = now
         after = resource.getrusage(resource.RUSAGE_SELF)
-        used = after.ru_utime + after.ru_stime - cpu.ru_utime - cpu.ru_stime
-        return statistics.median(times), {"cores": used / (last - begun)}
+        return times, after.ru_utime + after.ru_stime - cpu.ru_utime - cpu.ru_stime
 
 
 class TimedProgram:

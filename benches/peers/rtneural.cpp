@@ -45,8 +45,9 @@ int run(char **arguments)
         = Layer<float, features, units, RTNeural::SampleRateCorrectionMode::None, RTNeural::DefaultMathsProvider>;
     static RTNeural::ModelT<float, features, units, ThisLayer> model;
     std::ifstream file(arguments[1], std::ios::binary);
-    const Rows kernel = read_rows(file, features, gates * units), recurrent_kernel = read_rows(file, units, gates * units);
-    const Rows bias = read_rows(file, gates == 4 ? 1 : 2, gates * units);
+    const std::size_t columns = gates * units;
+    const Rows kernel = read_rows(file, features, columns), recurrent_kernel = read_rows(file, units, columns);
+    const Rows bias = read_rows(file, gates == 4 ? 1 : 2, columns);
     // It loads whole vectors.
     alignas(64) static float samples[SAMPLES][(features + 15) / 16 * 16];
     for (auto &sample : samples) file.read(reinterpret_cast<char *>(sample), features * sizeof(float));
@@ -95,7 +96,8 @@ int run_cell(const std::string &cell, char **arguments)
 
 int main(int count, char **arguments)
 {
-    const std::string cell = count == 6 ? arguments[3] : "", sizes = count == 6 ? std::string(arguments[4]) + "-" + arguments[5] : "";
+    const std::string cell = count == 6 ? arguments[3] : "";
+    const std::string sizes = count == 6 ? std::string(arguments[4]) + "-" + arguments[5] : "";
     if (sizes == "1-20") return run_cell<1, 20>(cell, arguments);
     if (sizes == "1-40") return run_cell<1, 40>(cell, arguments);
     if (sizes == "40-40") return run_cell<40, 40>(cell, arguments);

@@ -51,13 +51,15 @@ int main(int argc, char **argv)
     add_layer(network, argv[3], units);
     check(elman_sequential_build(network, 1), "build");
 
-    const size_t gates = strcmp(argv[3], "LSTM") == 0 ? 4 : 3, biases = strcmp(argv[3], "LSTM") == 0 ? 1 : 2;
-    const size_t sizes[] = {features * gates * units, units * gates * units, biases * gates * units, SAMPLES * features};
+    const int is_lstm = strcmp(argv[3], "LSTM") == 0;
+    const size_t columns = (is_lstm ? 4 : 3) * units;
+    const size_t sizes[] = {features * columns, units * columns, (is_lstm ? 1 : 2) * columns, SAMPLES * features};
     float *arrays[4], *y = calloc(units, sizeof *y);
     FILE *file = fopen(argv[1], "rb");
     for (int i = 0; i < 4; i++) {
         arrays[i] = calloc(sizes[i], sizeof(float));
-        if (file == NULL || y == NULL || arrays[i] == NULL || fread(arrays[i], sizeof(float), sizes[i], file) != sizes[i]) {
+        if (file == NULL || y == NULL || arrays[i] == NULL
+            || fread(arrays[i], sizeof(float), sizes[i], file) != sizes[i]) {
             fprintf(stderr, "cannot read %s\n", argv[1]);
             return 1;
         }
