@@ -92,6 +92,32 @@ fn eight_callers_on_one_model() {
     }
 }
 
+/// Of few rows the columns of large layers are shared out: an LSTM and both GRUs whose recurrent kernels are of more than a
+/// megabyte, with rows that end early, until threads have had every occasion to take part.
+#[test]
+fn columns_of_large_gated_layers() {
+    let options = |units| Rnn { return_sequences: true, ..Rnn::new(units) };
+    let before = Rnn { reset_after: false, ..options(310) };
+    for layer in [Spec::Lstm(options(264)), Spec::Gru(options(300)), Spec::Gru(before)] {
+        let network = Network::new(20, vec![layer], 6);
+        let (batch, steps) = (3, 12);
+        let x = values(1, batch * steps * 20, 1.0);
+        let mask: Vec<u8> = (0..batch * steps).map(|i| u8::from(i < steps || i % 3 > 0)).collect();
+        let call = Call { mask: Some(&mask), ..Call::new(Input::Floats(&x), batch, steps) };
+        let expected = run_elman(&network.elman(), call);
+        for threads in [2, 3] {
+            let mut model = network.elman();
+            model.set_threads(threads).expect("threads can be started");
+            for round in 0..20 {
+                let (y, state) = run_elman(&model, call);
+                let what = format!("{:?}, {threads} threads, round {round}", network_of(&model));
+                assert_same_bits(&what, &y, &expected.0);
+                assert_same_bits(&what, &state, &expected.1);
+            }
+        }
+    }
+}
+
 fn network_of(model: &Sequential) -> Vec<&'static str> {
     model.layers().iter().map(elman::Layer::type_name).collect()
 }

@@ -308,11 +308,13 @@ unsafe fn term<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize>(
     unsafe {
         // A constant, so that the terms of an unrolled loop are one address and displacements.
         let b = block.b.add(k * if NV < WIDTH { NV } else { WIDTH } * S::LANES);
-        // Of many vectors and few rows the rows are held, where registers are too few for both (an LSTM's step by AVX2 took twice
-        // as long).
-        if S::ACCUMULATORS < 16 && MR > 1 && MR < NV {
-            // No term's weights are loaded before their turn: there is no register for them.
+        // Three or four vectors by as many rows leave no register for a term's weights before its turn (AVX2, an LSTM's step: 54 %
+        // of the peak with what the compiler loads ahead, 80 without).
+        if S::ACCUMULATORS < 16 && MR > 1 && NV > 2 {
             compiler_fence(Ordering::SeqCst);
+        }
+        // Where there are more vectors than rows, the rows are held.
+        if S::ACCUMULATORS < 16 && MR > 1 && MR < NV {
             let mut rows = [s.splat(0.0); MR];
             unroll!(r < MR, { rows[r] = s.splat(*a[r].add(k)) });
             unroll!(v < NV, {

@@ -90,6 +90,21 @@ pub(super) fn carry(
         return;
     }
     let gate_stride = gate_stride(rnn);
+    if counts == [1] && team.is_none() && has_lone_steps(rnn) {
+        // Nothing is gained by making the sums of the input beforehand, and a call is saved.
+        let x = &input.row(0)[..rnn.kernel.terms()];
+        assert!(rnn.bias.len() >= rnn.kernel.padded_columns(), "bias too short");
+        let block = rnn.kernel.block();
+        let input = lone::Input {
+            x: x.as_ptr(),
+            features: x.len(),
+            panels: block.b,
+            segments: block.segments,
+            bias: rnn.bias.as_ptr(),
+        };
+        let lone = LoneSteps { steps: 1, odd: first % 2 == 1, previous: 0, here: carried * stride };
+        return lone_steps(rnn, lone, rows, (std::ptr::null(), input), cell_states);
+    }
     let (gates, scratch) = gates.split_at_mut(steps.rows() * gate_stride);
     let init = Init::Bias(&rnn.bias);
     if let Some(team) = team {
@@ -102,8 +117,10 @@ pub(super) fn carry(
         if count == 1 && has_lone_steps(rnn) {
             // No step has more rows than the one before.
             let lone = LoneSteps { steps: counts.len() - step, odd: (first + step) % 2 == 1, previous, here };
-            lone_steps(rnn, lone, rows, &gates[gate..], cell_states);
-            return;
+            let given = &gates[gate..];
+            assert!(given.len() >= lone.steps * gate_stride, "gates: {} floats", given.len());
+            let sums = (given.as_ptr(), no_input());
+            return lone_steps(rnn, lone, rows, sums, cell_states);
         }
         let (before, after) = rows.split_at_mut(here);
         let state = GatedStep {
@@ -220,8 +237,21 @@ struct LoneSteps {
     here: usize,
 }
 
-/// Carries out steps of one row, no gate of which is stored.
-fn lone_steps(rnn: &PackedRnn, lone: LoneSteps, rows: &mut [f32], gates: &[f32], cell_states: &mut [f32]) {
+/// No input to make sums of: they are there.
+fn no_input() -> lone::Input {
+    let none = std::ptr::null();
+    lone::Input { x: none, features: 0, panels: none, segments: 1, bias: none }
+}
+
+/// Carries out steps of one row, no gate of which is stored. Of the sums of the input there are enough, or there is one step and
+/// what they are made of, as long as the matrix says.
+fn lone_steps(
+    rnn: &PackedRnn,
+    lone: LoneSteps,
+    rows: &mut [f32],
+    (gates, input): (*const f32, lone::Input),
+    cell_states: &mut [f32],
+) {
     let LoneSteps { steps, odd, previous, here } = lone;
     let (units, stride, gates_stride) = (rnn.units(), row_stride(rnn.units()), gate_stride(rnn));
     let kernels = rnn.recurrent.kernels();
@@ -233,7 +263,7 @@ fn lone_steps(rnn: &PackedRnn, lone: LoneSteps, rows: &mut [f32], gates: &[f32],
     let block = rnn.recurrent.block();
     let rows = &mut rows[previous..][..here - previous + steps * stride];
     let states = rows.as_mut_ptr();
-    assert!(here - previous >= stride && gates.len() >= steps * gates_stride, "rows too short");
+    assert!(here - previous >= stride, "rows too short");
     let c = if rnn.states() > 1 { cell_states[..stride].as_mut_ptr() } else { std::ptr::null_mut() };
     assert!(gated.start.len() >= rnn.recurrent.padded_columns(), "start too short");
     let steps = lone::Steps {
@@ -243,7 +273,8 @@ fn lone_steps(rnn: &PackedRnn, lone: LoneSteps, rows: &mut [f32], gates: &[f32],
         panels: block.b,
         segments: block.segments,
         start: gated.start.as_ptr(),
-        gates: gates.as_ptr(),
+        gates,
+        input,
         gates_stride,
         h: states.cast_const(),
         // SAFETY: inside the rows, see above.
@@ -252,7 +283,7 @@ fn lone_steps(rnn: &PackedRnn, lone: LoneSteps, rows: &mut [f32], gates: &[f32],
         c,
     };
     // SAFETY: the matrix has a panel for each block. There is a state before the first step and one for each, of `stride`
-    // floats, which are whole cache lines and so whole blocks, and as many gates; `start` as many columns as the matrix. They
+    // floats, which are whole cache lines and so whole blocks, and the caller's sums of the input; `start` as many columns as the matrix. They
     // are borrowed apart; what a step writes lies behind what it reads. The kernels are this process's.
     unsafe { kernel(&steps) };
 }

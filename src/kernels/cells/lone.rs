@@ -43,8 +43,10 @@ pub(crate) struct Steps {
     pub(crate) segments: usize,
     /// Where the sums of the state start.
     pub(crate) start: *const f32,
-    /// `x·W + b` of the first step.
+    /// `x·W + b` of the first step; null where it is made here.
     pub(crate) gates: *const f32,
+    /// Of a step whose `x·W + b` is made here.
+    pub(crate) input: Input,
     /// Floats from step to step of `gates`.
     pub(crate) gates_stride: usize,
     /// The state before the first step.
@@ -54,6 +56,17 @@ pub(crate) struct Steps {
     pub(crate) stride: usize,
     /// An LSTM's cell state, changed in place.
     pub(crate) c: *mut f32,
+}
+
+/// What `x·W + b` of one step is made of, as the state's product is.
+#[derive(Clone, Copy)]
+pub(crate) struct Input {
+    pub(crate) x: *const f32,
+    pub(crate) features: usize,
+    /// The kernel.
+    pub(crate) panels: *const f32,
+    pub(crate) segments: usize,
+    pub(crate) bias: *const f32,
 }
 
 /// Floats of weights that stay in the first-level cache beside what else a step reads: 40 KiB of 48, and with 32 KiB no
@@ -123,7 +136,8 @@ impl Cell for Gru {
 ///
 /// # Safety
 /// Every pointer of `steps` must be valid for what its field says: `panels` for the padded columns of all blocks times
-/// `units` terms, `start` and `gates` at each step for `gate_columns` floats, states for `units` floats rounded up to
+/// `units` terms, `start` and `gates` at each step for `gate_columns` floats, or the fields of `input` where `gates` is null
+/// and there is one step, states for `units` floats rounded up to
 /// whole blocks. What is written overlaps nothing else, but that a step's new state is the next one's.
 #[inline(always)]
 pub(crate) unsafe fn steps<S: Simd, C: Cell>(s: S, steps: &Steps) {
@@ -156,6 +170,7 @@ pub(crate) unsafe fn steps<S: Simd, C: Cell>(s: S, steps: &Steps) {
             }
             at.h = at.h_next;
             at.h_next = at.h_next.wrapping_add(at.stride);
+            // Where it is null there is one step.
             at.gates = at.gates.wrapping_add(at.gates_stride);
         }
     }
@@ -192,6 +207,86 @@ unsafe fn passes<S: Simd, C: Cell>(s: S, at: &Steps, [full, tail]: [usize; 2], d
     }
 }
 
+/// The sums of a pass: of full blocks, and of the half block behind them.
+struct Sums<S: Simd> {
+    full: [[S::V; 4]; 3],
+    tail: [<S::Half as Simd>::V; 4],
+}
+
+/// A product of one row with the columns of a pass.
+#[derive(Clone, Copy)]
+struct Product {
+    a: *const f32,
+    terms: usize,
+    segments: usize,
+    /// The matrix's panels, and where its sums start.
+    panels: *const f32,
+    start: *const f32,
+}
+
+/// The sums of `BLOCKS` full blocks from block `first` on, and, with `TAIL`, of the half block behind them.
+///
+/// # Safety
+/// `a` must be valid for `terms` floats, `panels` and `start` for the columns of these blocks.
+#[inline(always)]
+unsafe fn sums_of<S: Simd, C: Cell, const BLOCKS: usize, const TAIL: bool>(
+    s: S,
+    product: &Product,
+    first: usize,
+) -> Sums<S> {
+    let half = s.half();
+    let &Product { a, terms, segments, .. } = product;
+    let width = C::GATES * S::LANES;
+    // A half block's panel is padded to whole vectors.
+    let tail_width = const { (C::GATES * HALF).next_multiple_of(S::LANES) };
+    let column = first * width;
+    // SAFETY: blocks and terms are those that the caller vouched for: the panel of block b begins `b * width * terms` floats
+    // in, whose term k is `k * width` floats further.
+    unsafe {
+        let panels = product.panels.add(column * terms);
+        let tail_panel = panels.add(BLOCKS * width * terms);
+        let start = product.start.add(column);
+        let mut sums = Sums::<S> { full: [[s.splat(0.0); 4]; 3], tail: [half.splat(0.0); 4] };
+        each_full_block!(b < BLOCKS, {
+            each_gate!(g < C::GATES, { sums.full[b][g] = s.load(start.add(b * width + g * S::LANES)) });
+        });
+        if TAIL {
+            each_gate!(g < C::GATES, { sums.tail[g] = half.load(start.add(BLOCKS * width + g * HALF)) });
+        }
+        macro_rules! add_terms {
+            ($sums:ident, $from:expr, $to:expr) => {
+                for k in $from..$to {
+                    let value = *a.add(k);
+                    let (wide, narrow) = (s.splat(value), half.splat(value));
+                    each_full_block!(b < BLOCKS, {
+                        let panel = panels.add((b * terms + k) * width);
+                        each_gate!(g < C::GATES, {
+                            $sums.full[b][g] = s.fma(wide, s.load(panel.add(g * S::LANES)), $sums.full[b][g]);
+                        });
+                    });
+                    if TAIL {
+                        let panel = tail_panel.add(k * tail_width);
+                        each_gate!(g < C::GATES, {
+                            $sums.tail[g] = half.fma(narrow, half.load(panel.add(g * HALF)), $sums.tail[g]);
+                        });
+                    }
+                }
+            };
+        }
+        let middle = if segments == 2 { terms / 2 } else { terms };
+        add_terms!(sums, 0, middle);
+        if middle < terms {
+            let mut others = Sums::<S> { full: [[s.splat(0.0); 4]; 3], tail: [half.splat(0.0); 4] };
+            add_terms!(others, middle, terms);
+            each_full_block!(b < BLOCKS, {
+                each_gate!(g < C::GATES, { sums.full[b][g] = s.add(sums.full[b][g], others.full[b][g]) });
+            });
+            each_gate!(g < C::GATES, { sums.tail[g] = half.add(sums.tail[g], others.tail[g]) });
+        }
+        sums
+    }
+}
+
 /// One step of `BLOCKS` full blocks from block `first` on, and, with `TAIL`, of the half block behind them.
 ///
 /// # Safety
@@ -199,76 +294,34 @@ unsafe fn passes<S: Simd, C: Cell>(s: S, at: &Steps, [full, tail]: [usize; 2], d
 #[inline(always)]
 unsafe fn pass<S: Simd, C: Cell, const BLOCKS: usize, const TAIL: bool>(s: S, at: &Steps, first: usize) {
     let half = s.half();
-    let units = at.units;
     let width = C::GATES * S::LANES;
-    // A half block's panel is padded to whole vectors.
-    let tail_width = const { (C::GATES * HALF).next_multiple_of(S::LANES) };
-    let column = first * width;
     let unit = first * S::LANES;
-    // SAFETY: blocks and terms are those that the caller vouched for: the panel of block b begins `b * width * units` floats
-    // in, whose term k is `k * width` floats further.
+    let &Steps { input, units, .. } = at;
+    // SAFETY: the caller's promise.
     unsafe {
-        let panels = at.panels.add(column * units);
-        let tail_panel = panels.add(BLOCKS * width * units);
-        let (start, gates) = (at.start.add(column), at.gates.add(column));
-        let mut sums = [[s.splat(0.0); 4]; 3];
-        let mut tail_sums = [half.splat(0.0); 4];
-        each_full_block!(b < BLOCKS, {
-            each_gate!(g < C::GATES, { sums[b][g] = s.load(start.add(b * width + g * S::LANES)) });
-        });
-        if TAIL {
-            each_gate!(g < C::GATES, { tail_sums[g] = half.load(start.add(BLOCKS * width + g * HALF)) });
-        }
-        let middle = if at.segments == 2 { units / 2 } else { units };
-        for k in 0..middle {
-            let h = *at.h.add(k);
-            let (wide, narrow) = (s.splat(h), half.splat(h));
+        let of_input = if at.gates.is_null() {
+            let Input { x, features, panels, segments, bias } = input;
+            let product = Product { a: x, terms: features, segments, panels, start: bias };
+            sums_of::<S, C, BLOCKS, TAIL>(s, &product, first)
+        } else {
+            let gates = at.gates.add(first * width);
+            let mut sums = Sums::<S> { full: [[s.splat(0.0); 4]; 3], tail: [half.splat(0.0); 4] };
             each_full_block!(b < BLOCKS, {
-                let panel = panels.add((b * units + k) * width);
-                each_gate!(g < C::GATES, {
-                    sums[b][g] = s.fma(wide, s.load(panel.add(g * S::LANES)), sums[b][g])
-                });
+                each_gate!(g < C::GATES, { sums.full[b][g] = s.load(gates.add(b * width + g * S::LANES)) });
             });
             if TAIL {
-                let panel = tail_panel.add(k * tail_width);
-                each_gate!(g < C::GATES, {
-                    tail_sums[g] = half.fma(narrow, half.load(panel.add(g * HALF)), tail_sums[g]);
-                });
+                each_gate!(g < C::GATES, { sums.tail[g] = half.load(gates.add(BLOCKS * width + g * HALF)) });
             }
-        }
-        if middle < units {
-            let mut others = [[s.splat(0.0); 4]; 3];
-            let mut tail_others = [half.splat(0.0); 4];
-            for k in middle..units {
-                let h = *at.h.add(k);
-                let (wide, narrow) = (s.splat(h), half.splat(h));
-                each_full_block!(b < BLOCKS, {
-                    let panel = panels.add((b * units + k) * width);
-                    each_gate!(g < C::GATES, {
-                        others[b][g] = s.fma(wide, s.load(panel.add(g * S::LANES)), others[b][g]);
-                    });
-                });
-                if TAIL {
-                    let panel = tail_panel.add(k * tail_width);
-                    each_gate!(g < C::GATES, {
-                        tail_others[g] = half.fma(narrow, half.load(panel.add(g * HALF)), tail_others[g]);
-                    });
-                }
-            }
-            each_full_block!(b < BLOCKS, {
-                each_gate!(g < C::GATES, { sums[b][g] = s.add(sums[b][g], others[b][g]) });
-            });
-            each_gate!(g < C::GATES, { tail_sums[g] = half.add(tail_sums[g], tail_others[g]) });
-        }
+            sums
+        };
+        let Steps { h, panels, segments, start, .. } = *at;
+        let product = Product { a: h, terms: units, segments, panels, start };
+        let of_state = sums_of::<S, C, BLOCKS, TAIL>(s, &product, first);
         each_full_block!(b < BLOCKS, {
-            let mut input = [s.splat(0.0); 4];
-            each_gate!(g < C::GATES, { input[g] = s.load(gates.add(b * width + g * S::LANES)) });
-            C::finish(s, &input, &sums[b], at.states(unit + b * S::LANES));
+            C::finish(s, &of_input.full[b], &of_state.full[b], at.states(unit + b * S::LANES));
         });
         if TAIL {
-            let mut input = [half.splat(0.0); 4];
-            each_gate!(g < C::GATES, { input[g] = half.load(gates.add(BLOCKS * width + g * HALF)) });
-            C::finish(half, &input, &tail_sums, at.states(unit + BLOCKS * S::LANES));
+            C::finish(half, &of_input.tail, &of_state.tail, at.states(unit + BLOCKS * S::LANES));
         }
     }
 }
