@@ -41,6 +41,8 @@ pub(crate) struct PackedMatrix {
     width: usize,
     /// Whether a full panel is a block of gates.
     blocks: bool,
+    /// The kernels for full panels and for the last one, for steps of several rows and of one: looked up once.
+    steps: [[StepsFn; 2]; 2],
     panel_count: usize,
     kernels: &'static KernelSet,
     panels: AlignedVec,
@@ -87,7 +89,15 @@ impl PackedMatrix {
             return Ok(matrix);
         }
         let width = gates * kernels.lanes;
-        Ok(Self { width, blocks: true, panel_count: columns.div_ceil(width), ..matrix })
+        let last = matrix.padded - matrix.padded.saturating_sub(1) / width * width;
+        let steps_of = |width: usize| {
+            [2, 1].map(|rows| match width == gates * kernels.lanes {
+                true => kernels.block_steps_of(gates, rows),
+                false => kernels.steps_of(width, rows),
+            })
+        };
+        let steps = [steps_of(width), steps_of(last)];
+        Ok(Self { width, blocks: true, steps, panel_count: columns.div_ceil(width), ..matrix })
     }
 
     /// Room for a matrix of zeros.
@@ -95,6 +105,8 @@ impl PackedMatrix {
         let padded = columns.next_multiple_of(kernels.lanes);
         let panels = AlignedVec::zeroed(checked_product("packed matrix", &[terms, padded])?)?;
         let width = kernels.panel();
+        let last = padded - padded.saturating_sub(1) / width * width;
+        let steps_of = |width: usize| [2, 1].map(|rows| kernels.steps_of(width, rows));
         Ok(Self {
             terms,
             columns,
@@ -102,6 +114,7 @@ impl PackedMatrix {
             padded,
             width,
             blocks: false,
+            steps: [steps_of(width), steps_of(last.max(kernels.lanes))],
             panel_count: columns.div_ceil(width),
             kernels,
             panels,
@@ -235,10 +248,7 @@ impl PackedMatrix {
     /// The kernel for a panel of `width` columns, and steps of one row each or of more.
     #[inline(always)]
     pub(super) fn steps_of(&self, width: usize, rows: usize) -> StepsFn {
-        match self.blocks && width == self.width {
-            true => self.kernels.block_steps_of(width / self.kernels.lanes, rows),
-            false => self.kernels.steps_of(width, rows),
-        }
+        self.steps[usize::from(width != self.width)][usize::from(rows == 1)]
     }
 
     /// Full panels that a lone row takes at once.

@@ -522,16 +522,17 @@ fn walk<'a>(
     let mut rest = body;
     let mut by_rank = by_rank;
     for layer in &network.layers[..network.head.start] {
-        let len = buffer_len(layer, plan);
         match &layer.packed {
             Packed::Rnn(rnn) => {
-                let (buffer, others) = rest.split_at_mut(len);
+                let room = Room::of(rnn, plan);
+                let (buffer, others) = rest.split_at_mut(room.len());
                 rest = others;
                 let by_rank = by_rank.as_mut().map(|(order, aside)| (*order, &mut **aside));
+                let buffer = (buffer, room);
                 input = recurrent(rnn, plan, buffer, by_rank, input.rows(rows), rows, counts, odd);
             }
             Packed::Dense(dense) => {
-                let (buffer, others) = rest.split_at_mut(len);
+                let (buffer, others) = rest.split_at_mut(buffer_len(layer, plan));
                 rest = others;
                 input = dense_rows(dense, buffer, input.rows(rows), rows);
             }
@@ -546,7 +547,7 @@ fn walk<'a>(
 fn recurrent<'a>(
     rnn: &PackedRnn,
     plan: &Plan,
-    buffer: &'a mut [f32],
+    (buffer, room): (&'a mut [f32], Room),
     by_rank: Option<(&[usize], &mut [f32])>,
     input: Rows<'_>,
     rows: usize,
@@ -554,7 +555,6 @@ fn recurrent<'a>(
     odd: bool,
 ) -> Below<'a> {
     let stride = row_stride(rnn.units());
-    let room = Room::of(rnn, plan);
     let carried = room.states;
     let (buffer, rest) = buffer.split_at_mut(carried + room.rows);
     let (cell_states, gates) = rest.split_at_mut(room.cell_states);
