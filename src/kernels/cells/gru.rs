@@ -80,7 +80,7 @@ unsafe fn rows<S: Simd>(s: S, step: &Step, gate: Function, function: Function) {
                 let hn = s.load(sums.add(at + 2 * width));
                 let n = apply(s, function, s.fma(r, hn, s.load(gates.add(at + 2 * width))));
                 let h = s.load(step.h.add(at_state + unit));
-                s.store(step.h_next.add(at_state + unit), kept(s, s.fma(z, s.sub(h, n), n)));
+                s.store(step.h_next.add(at_state + unit), kept(s, between(s, z, h, n)));
                 if step.keep {
                     s.store(gates.add(at), z);
                     s.store(gates.add(at + width), r);
@@ -119,6 +119,13 @@ pub(crate) unsafe fn reset<S: Simd>(s: S, step: &Step) {
     }
 }
 
+/// `z·h + (1-z)·n`, as it is written: with `z` one, `h` stays to the bit, and with `z` nothing, an infinite `n` is not
+/// subtracted from itself.
+#[inline(always)]
+fn between<S: Simd>(s: S, z: S::V, h: S::V, n: S::V) -> S::V {
+    s.fma(z, h, s.mul(s.sub(s.splat(1.0), z), n))
+}
+
 /// The second half of a step, reset before: n and the next state.
 ///
 /// # Safety
@@ -137,7 +144,7 @@ pub(crate) unsafe fn update<S: Simd>(s: S, step: &Step) {
                 let sum = s.add(s.load(gates.add(at + 2 * width)), s.load(sums.add(unit)));
                 let n = apply(s, function, sum);
                 let h = s.load(step.h.add(at_state + unit));
-                s.store(step.h_next.add(at_state + unit), kept(s, s.fma(z, s.sub(h, n), n)));
+                s.store(step.h_next.add(at_state + unit), kept(s, between(s, z, h, n)));
                 if step.keep {
                     s.store(gates.add(at + 2 * width), n);
                 }
