@@ -37,11 +37,15 @@ pub(super) enum Name {
 }
 
 impl Name {
-    /// The shape in a file: Keras's, where a bias has one dimension.
+    /// The shape in a file: Keras's, where a bias of one row has one dimension.
     fn shape_in_file(self, shape: &[usize; 2]) -> &[usize] {
         match self {
             Name::Weight(_, Weight::Bias | Weight::BackwardBias)
-            | Name::Slot(_, _, Weight::Bias | Weight::BackwardBias) => &shape[1..],
+            | Name::Slot(_, _, Weight::Bias | Weight::BackwardBias)
+                if shape[0] == 1 =>
+            {
+                &shape[1..]
+            }
             Name::Weight(..) | Name::Slot(..) | Name::State(_) => shape,
         }
     }
@@ -59,7 +63,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// A tensor to be written. The shape is a weight's, where a bias has one row.
+/// A tensor to be written. The shape is a weight's, where a bias has a row, or two.
 pub(super) struct Tensor<'a> {
     pub(super) name: Name,
     pub(super) shape: [usize; 2],
