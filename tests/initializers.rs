@@ -1,7 +1,8 @@
 //! Initial weights: Keras's distributions, the same numbers on every machine and in every release.
 
 use elman::{
-    Bidirectional, Dense, Embedding, Error, Initializer, Sequential, SimpleRnn, SimpleRnnCell, Weight,
+    Bidirectional, Dense, Embedding, Error, Gru, GruCell, Initializer, Lstm, LstmCell, Sequential, SimpleRnn,
+    SimpleRnnCell, Weight,
 };
 
 /// A weight of `shape` made by `initializer` alone.
@@ -255,6 +256,8 @@ fn one_seed_one_network() {
         let network = Sequential::new(4)
             .add(SimpleRnn::new(4).return_sequences(true).bias_initializer(Initializer::GlorotUniform))
             .add(SimpleRnn::new(4).return_sequences(true))
+            .add(Bidirectional::new(Lstm::new(4).return_sequences(true)))
+            .add(Lstm::new(4).return_sequences(true).bias_initializer(Initializer::GlorotUniform))
             .add(Bidirectional::new(SimpleRnn::new(4)))
             .build(seed)
             .unwrap();
@@ -287,6 +290,53 @@ fn keras_defaults() {
     assert_eq!(values(1, Weight::Bias), [0.0; 8]);
     assert!(within(&values(2, Weight::Kernel), (6.0 / 11f64).sqrt()));
     assert_eq!(values(2, Weight::Bias), [0.0; 3]);
+}
+
+/// One matrix for all gates: its fans and its rows are those of the whole, as in Keras.
+#[test]
+fn keras_defaults_of_gated_cells() {
+    let both = Bidirectional::new(Gru::new(8).reset_after(false).return_sequences(true));
+    let network = Sequential::new(5)
+        .add(Lstm::new(8).return_sequences(true))
+        .add(Gru::new(8).return_sequences(true))
+        .add(both)
+        .add(Lstm::new(3).unit_forget_bias(false))
+        .build(1)
+        .unwrap();
+    let values = |layer, which| network.weight(layer, which).unwrap().values().to_vec();
+    let limit = |rows: f64, columns: f64| (6.0 / (rows + columns)).sqrt();
+    for (layer, which, limit) in [
+        (0, Weight::Kernel, limit(5.0, 32.0)),
+        (1, Weight::Kernel, limit(8.0, 24.0)),
+        (2, Weight::Kernel, limit(8.0, 24.0)),
+        (2, Weight::BackwardKernel, limit(8.0, 24.0)),
+    ] {
+        let most =
+            values(layer, which).iter().fold(0.0, |most: f64, &value| most.max(f64::from(value).abs()));
+        assert!((0.9 * limit..=limit).contains(&most), "layer {layer}: {most}, not {limit}");
+    }
+    for (layer, which, gates) in [
+        (0, Weight::RecurrentKernel, 4),
+        (1, Weight::RecurrentKernel, 3),
+        (2, Weight::BackwardRecurrentKernel, 3),
+    ] {
+        assert!(distance_from_orthonormal(&values(layer, which), [8, gates * 8]) < 1e-6, "layer {layer}");
+    }
+    let forget: Vec<f32> = (0..32).map(|i| f32::from(u8::from((8..16).contains(&i)))).collect();
+    assert_eq!(values(0, Weight::Bias), forget);
+    assert_eq!(values(1, Weight::Bias), [0.0; 48]);
+    assert_eq!(values(2, Weight::Bias), [0.0; 24]);
+    assert_eq!(values(3, Weight::Bias), [0.0; 12]);
+
+    // The other blocks follow the initialiser, whose ones they are not.
+    let constant = Initializer::Constant { value: 0.5 };
+    let cell = LstmCell::new(Lstm::new(2).bias_initializer(constant), 3, 1).unwrap();
+    let bias = cell.weight(Weight::Bias).unwrap().values();
+    assert_eq!(bias, [0.5, 0.5, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5]);
+    let plain = Lstm::new(2).unit_forget_bias(false).bias_initializer(constant);
+    assert_eq!(LstmCell::new(plain, 3, 1).unwrap().weight(Weight::Bias).unwrap().values(), [0.5; 8]);
+    let cell = GruCell::new(Gru::new(2).bias_initializer(constant), 3, 1).unwrap();
+    assert_eq!(cell.weight(Weight::Bias).unwrap().values(), [0.5; 12]);
 }
 
 #[test]

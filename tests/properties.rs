@@ -4,8 +4,8 @@ mod common;
 
 use common::arms;
 use common::cells::Cell;
-use common::network::{BOUNDED, CELLS, Network, Recurrent, Rnn, Spec};
-use common::numbers::{assert_same_bits, distance};
+use common::network::{BOUNDED, CELLS, GATED, Network, Recurrent, Rnn, Spec};
+use common::numbers::{assert_same_bits, distance, values};
 use common::questions::{Question, config, onnx_question, question};
 use common::reference::{self, Call, Input};
 use common::vectors::{TOLERANCE, run_elman};
@@ -220,6 +220,29 @@ fn a_fading_state_ends_at_zero() {
             };
             let expected: Vec<f32> = (0..steps * units).map(halved).collect();
             assert_same_bits(&format!("{layer:?}"), &y, &expected);
+        }
+    }
+}
+
+/// A gate that lets nothing in keeps what is there, however much smaller it is than what would come: to the bit, step after
+/// step.
+#[test]
+fn a_closed_gate_keeps_the_state() {
+    for (units, cell) in [1, 7, 20, 64, 129].into_iter().flat_map(|units| GATED.map(|cell| (units, cell))) {
+        let layer = cell(hard(units, Activation::Linear));
+        let mut network = identity(layer, OPEN);
+        if let Recurrent::Lstm(_) = layer {
+            let bias = network.weights[0].iter_mut().find(|array| array.which == Weight::Bias);
+            bias.expect("there is one").values[..units].fill(-OPEN);
+        }
+        for batch in [1, 9] {
+            let x = values(2, batch * 5 * units, 1.0);
+            let small: Vec<f32> = values(1, batch * units, 1.0).iter().map(|h| 1e-6 * h * h * h).collect();
+            let initial = small.repeat(layer.states());
+            let call = Call { initial_state: Some(&initial), ..Call::new(Input::Floats(&x), batch, 5) };
+            let (y, state) = run_elman(&network.elman(), call);
+            assert_same_bits(&format!("{layer:?}, batch {batch}"), &y, &small);
+            assert_same_bits(&format!("{layer:?}, batch {batch}"), &state, &initial);
         }
     }
 }

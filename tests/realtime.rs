@@ -143,21 +143,40 @@ fn a_running_stream_allocates_nothing() {
     report(&format!("realtime: {runs} shapes on {}, no allocation", elman::isa().expect("an arm").name()));
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Cell {
+    SimpleRnn,
+    Lstm,
+    Gru,
+}
+
 /// Memory of a C host, at multiples of 64.
 #[repr(align(64))]
 #[derive(Clone, Copy)]
 struct Line([u8; 64]);
 
-fn c_network(sequence: bool) -> *mut elman_sequential {
-    let mut config = std::mem::MaybeUninit::uninit();
+/// A layer of 20 units and a dense one.
+fn c_network(cell: Cell, sequence: bool) -> *mut elman_sequential {
     let mut network = null_mut();
-    // SAFETY: places for the handle and the struct, which is filled on success; a live handle.
+    macro_rules! add {
+        ($config:ident, $init:ident, $add:ident) => {{
+            let mut config = std::mem::MaybeUninit::uninit();
+            ok($init(config.as_mut_ptr(), size_of::<$config>(), 20));
+            let mut config: $config = config.assume_init();
+            config.return_sequences = u8::from(sequence);
+            ok($add(network, &config));
+        }};
+    }
+    // SAFETY: places for the handle and the structs, which are filled on success; a live handle.
     unsafe {
         ok(elman_sequential_new(2, &mut network));
-        ok(elman_simple_rnn_config_init(config.as_mut_ptr(), size_of::<elman_simple_rnn_config>(), 20));
-        let mut config: elman_simple_rnn_config = config.assume_init();
-        config.return_sequences = u8::from(sequence);
-        ok(elman_sequential_add_simple_rnn(network, &config));
+        match cell {
+            Cell::SimpleRnn => {
+                add!(elman_simple_rnn_config, elman_simple_rnn_config_init, elman_sequential_add_simple_rnn)
+            }
+            Cell::Lstm => add!(elman_lstm_config, elman_lstm_config_init, elman_sequential_add_lstm),
+            Cell::Gru => add!(elman_gru_config, elman_gru_config_init, elman_sequential_add_gru),
+        }
         ok(elman_sequential_add_dense(network, 3, ELMAN_ACTIVATION_TANH));
         ok(elman_sequential_build(network, 1));
     }
@@ -166,8 +185,9 @@ fn c_network(sequence: bool) -> *mut elman_sequential {
 
 #[test]
 fn a_stream_in_the_hosts_memory_needs_no_heap() {
-    for batch in [1, 5, 50] {
-        let network = c_network(true);
+    let cells = [(Cell::SimpleRnn, 20), (Cell::Lstm, 2 * 20), (Cell::Gru, 20)];
+    for (batch, (cell, states)) in [1, 5, 50].into_iter().flat_map(|batch| cells.map(|cell| (batch, cell))) {
+        let network = c_network(cell, true);
         let steps = 70;
         let x = values(9, batch * steps * 2, 1.0);
         let mut expected = vec![0.0; batch * steps * 3];
@@ -191,7 +211,7 @@ fn a_stream_in_the_hosts_memory_needs_no_heap() {
             let mut memory = vec![Line([0xAB; 64]); lines + 2];
             let start = (&raw mut memory[1]).cast::<std::ffi::c_void>();
             let mut stream = null_mut();
-            let mut state = vec![0.0; batch * 20];
+            let mut state = vec![0.0; batch * states];
             let asked = asked(|| {
                 ok(elman_stream_new_in(network, batch, start, bytes, &mut stream));
                 for _ in 0..2 {
@@ -219,7 +239,7 @@ fn a_stream_in_the_hosts_memory_needs_no_heap() {
 
 #[test]
 fn wrong_calls_through_the_c_abi() {
-    let network = c_network(false);
+    let network = c_network(Cell::SimpleRnn, false);
     let mut stream = null_mut();
     let (mut bytes, mut alignment, mut len) = (0, 0, 0);
     let mut memory = vec![Line([0; 64]); 400];

@@ -444,24 +444,27 @@ fn decays(layer: Recurrent) {
     let sound = values(1, 2000, 1.0);
     let silence = vec![0.0; 2000];
     let mut y = vec![0.0; 2000 * 64];
-    let mut live = new(&model, 1);
-    let live = fastest(9, || live.run(&sound, 2000, &mut y).expect("fine"));
-    let mut stream = new(&model, 1);
-    // Through everything that lies between a state and nothing.
-    let mut fading = Duration::MAX;
-    for _ in 0..9 {
-        stream.run(&sound, 2000, &mut y).expect("fine");
+    let (mut stream, mut faded_stream) = (new(&model, 1), new(&model, 1));
+    // Taken in turns and the fastest of each, in as many rounds as it takes: other work on the machine only ever adds.
+    let [mut live, mut fading, mut faded] = [Duration::MAX; 3];
+    for round in 1.. {
+        live = live.min(fastest(1, || stream.run(&sound, 2000, &mut y).expect("fine")));
+        // Through everything that lies between a state and nothing.
         fading = fading.min(fastest(1, || stream.run(&silence, 2000, &mut y).expect("fine")));
+        let mut subnormal = y.iter().filter(|y| y.is_subnormal());
+        assert_eq!(subnormal.next(), None);
+        assert!(state(&stream).iter().all(|&h| h == 0.0), "it has not faded");
+        faded = faded.min(fastest(1, || faded_stream.run(&silence, 2000, &mut y).expect("fine")));
+        let slow = faded.max(fading) >= 3 * live;
+        if round >= 9 && !slow {
+            break;
+        }
+        assert!(round < 100, "fading {fading:?}, faded {faded:?}, live {live:?}");
     }
-    let mut subnormal = y.iter().filter(|y| y.is_subnormal());
-    assert_eq!(subnormal.next(), None);
-    assert!(state(&stream).iter().all(|&h| h == 0.0), "it has not faded");
-    let faded = fastest(9, || stream.run(&silence, 2000, &mut y).expect("fine"));
     report(&format!(
         "streams: {}: 2000 steps live {live:?}, fading {fading:?}, faded {faded:?}",
         layer.elman().type_name()
     ));
-    assert!(faded.max(fading) < 3 * live, "fading {fading:?}, faded {faded:?}, live {live:?}");
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// A tensor to be written. The shape is a weight's, where a bias has one row.
+/// A tensor to be written. The shape is a weight's, where a bias has a row, or two.
 pub(super) struct Tensor<'a> {
     pub(super) name: Name,
     pub(super) shape: [usize; 2],

@@ -322,6 +322,8 @@ impl Pass {
         let (prediction, gradient) = (&mut self.prediction[..len], &mut self.gradient[..len]);
         let call = model.checked_call(input, batch, steps, options, prediction)?;
         let tape = fitting(&mut self.tape, (network, model.threads()), [batch, steps])?;
+        // Here rather than before the way back: dropout by gate multiplies by matrices of the tape's own on the way forward too.
+        tape.repack(network)?;
         tape.forward(network, call, mode)?;
         Ok(Passed { tape, prediction, gradient })
     }
@@ -736,7 +738,6 @@ impl Trainer {
         let rows = rows.weighed(loss, class_weights, weighed)?;
         let mut value = loss.evaluate_in(rows, gradient, row)?;
         tally.count_answers(loss, rows);
-        tape.repack(network)?;
         tape.backward(network, gradient, None, None)?;
         let gradients = tape.gradients_mut()?;
         let penalties = (self.config.l1, self.config.l2);
