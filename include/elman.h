@@ -359,6 +359,28 @@ typedef struct {
     size_t final_state_len;
 } elman_run_options;
 
+/// What the topmost recurrent layer of a state dict hands on: one of the ELMAN_OUTPUT_ constants.
+typedef uint32_t elman_output;
+
+/// What PyTorch's state dicts do not say; files of other kinds say everything themselves. Fill it by
+/// elman_load_options_init, then set what you use. It is only read during a call.
+typedef struct {
+    /// Bytes of this struct that are filled; set by elman_load_options_init.
+    size_t struct_size;
+    /// Only the tensors whose names begin so are read, without that beginning: nul-terminated UTF-8. NULL: all tensors.
+    const char *prefix;
+    /// What the topmost recurrent layer hands on; ELMAN_OUTPUT_LAST_STEP by default.
+    elman_output output;
+    /// The function of nn.RNN; ELMAN_ACTIVATION_TANH by default.
+    elman_activation activation;
+    /// What stands between two linear layers, where has_between is 1.
+    elman_activation between;
+    /// What stands behind the last layer; ELMAN_ACTIVATION_LINEAR by default.
+    elman_activation last;
+    /// 1 where between is set. Otherwise a file with one linear layer behind another is UNSUPPORTED.
+    uint8_t has_between;
+} elman_load_options;
+
 /// What moves the weights: one of the ELMAN_OPTIMIZER_ constants. Formulas and defaults are Keras's.
 typedef uint32_t elman_optimizer;
 
@@ -679,6 +701,17 @@ enum {
     ELMAN_INITIALIZER_ORTHOGONAL = 11,
     /// The identity matrix times a (the gain; Keras's default is 1). Not for a bias.
     ELMAN_INITIALIZER_IDENTITY = 12,
+};
+
+/// The values of elman_output.
+enum {
+    /// Every step's output.
+    ELMAN_OUTPUT_SEQUENCE = 0,
+    /// The output of the last step, out[:, -1] in PyTorch. Of a bidirectional layer that is the last state of the forward half
+    /// and the first output of the backward one, which is UNSUPPORTED.
+    ELMAN_OUTPUT_LAST_STEP = 1,
+    /// The last state of each direction, h_n in PyTorch.
+    ELMAN_OUTPUT_LAST_STATE = 2,
 };
 
 /// The values of elman_optimizer.
@@ -1457,17 +1490,31 @@ elman_status elman_sequential_save_bytes(const elman_sequential *network,
                                          size_t capacity,
                                          size_t *needed);
 
-/// Reads a built network from a file in elman's safetensors layout. path is as in elman_sequential_save.
+/// Reads a built network from a file, which may be one of another framework's: the content says what it is, not the name.
+/// path is as in elman_sequential_save. Read are
+///
+/// - what elman_sequential_save wrote;
+/// - Keras's .keras files, and .h5 files with layers, of Keras 1 to 3;
+/// - PyTorch's state dicts, in safetensors files and as torch.save writes them; elman_sequential_load_with says what they
+///   do not say;
+/// - ONNX models of recurrent and dense layers, as the exporters of PyTorch and TensorFlow write them;
+/// - what audio plug-ins load: RTNeural's JSON, and LSTMs of Neural Amp Modeler (.nam), which are stateful.
+///
+/// A model of another framework computes what it computes there, to 1e-5, and reads [batch, steps, features] whatever
+/// order of axes it has at home. A graph's states are those of elman_run_options, and rows with lengths in an ONNX model
+/// go with ELMAN_PADDING_ONNX. What cannot be carried out is UNSUPPORTED, and elman_last_error names the layer or node,
+/// the attribute and its value; nothing is passed over, and no code in a file is run.
 ///
 /// Files may come from strangers: every size in one is compared with the file before it is allocated. Reading takes at
-/// most six times the file's bytes. The network that comes of it takes its weights once plain and once packed, where
-/// columns are padded to a multiple of up to 16, and 2 KB a layer, of which there are at most 65,536.
+/// most six times the bytes of a file of elman's own, and some twenty times those of others. The network that comes of it
+/// takes its weights once plain and once packed, where columns are padded to a multiple of up to 16, and 2 KB a layer, of
+/// which there are at most 65,536.
 ///
 /// On success *out is the new network, and yours to free.
 ///
 /// Fails with IO (also for what is no regular file), BAD_FORMAT (something missing, left over, there twice, of another
-/// shape or unknown), UNSUPPORTED (ELMAN_ISA names something unknown or not available here), OUT_OF_MEMORY,
-/// INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
+/// shape or unknown), UNSUPPORTED (see above; also where ELMAN_ISA names something unknown or not available here, and for
+/// the files of a framework that the library was built without), OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
 ///
 /// Threads: any. pthread_cancel acts after the call, not in it.
 ELMAN_API
@@ -1485,6 +1532,56 @@ ELMAN_API
 elman_status elman_sequential_load_bytes(const uint8_t *bytes,
                                          size_t len,
                                          elman_sequential **out);
+
+/// Fills `options` with defaults: all tensors, the last step, tanh, and nothing said about what stands between.
+///
+/// struct_size is `sizeof *options` as your compiler sees it: no more bytes than that are written.
+///
+/// Fails with INVALID_ARGUMENT where struct_size does not even hold the prefix.
+///
+/// Threads: any.
+ELMAN_API
+elman_status elman_load_options_init(elman_load_options *options,
+                                     size_t struct_size);
+
+/// elman_sequential_load with what a state dict does not say. options may be NULL.
+///
+/// On success *out is the new network, and yours to free.
+///
+/// Fails as elman_sequential_load does, and with INVALID_ARGUMENT for a value of an option that is none.
+///
+/// Threads: any. pthread_cancel acts after the call, not in it.
+ELMAN_API
+elman_status elman_sequential_load_with(const char *path,
+                                        const elman_load_options *options,
+                                        elman_sequential **out);
+
+/// elman_sequential_load_with from memory: the `len` bytes of such a file, at any alignment. They are not needed
+/// afterwards. options may be NULL.
+///
+/// On success *out is the new network, and yours to free.
+///
+/// Fails as elman_sequential_load_with does, but for IO.
+///
+/// Threads: any.
+ELMAN_API
+elman_status elman_sequential_load_bytes_with(const uint8_t *bytes,
+                                              size_t len,
+                                              const elman_load_options *options,
+                                              elman_sequential **out);
+
+/// Reads the weights of a `.weights.h5` file of Keras 3 into a built network, whose layers must be those of the file: all
+/// of them, or none. path is as in elman_sequential_save.
+///
+/// Fails with NOT_BUILT, IO, BAD_FORMAT (also a weight that is missing or left over), INVALID_ARGUMENT (a weight of
+/// another shape; a path that is not UTF-8 where it must be), UNSUPPORTED (weights in chunks or compressed;
+/// elman_sequential_drop_weights has freed the network's; a library built without Keras's files), OUT_OF_MEMORY. The
+/// network is unchanged then.
+///
+/// Threads: not while another thread uses the network. pthread_cancel acts after the call, not in it.
+ELMAN_API
+elman_status elman_sequential_load_weights(elman_sequential *network,
+                                           const char *path);
 
 /// Makes a stream of `batch` rows at their beginning, their states zeros.
 ///

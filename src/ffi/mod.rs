@@ -4,7 +4,7 @@
 //! into a status. The rooms: `status` has the codes and each thread's last failure; `boundary` stops panics;
 //! `raw` looks at C's pointers, `arrays` at the input and the output of a pass, `sized` at structs that begin with
 //! their size; `cancellation` puts off what would unwind a thread; `enums`, `config` and `options` read what C wrote
-//! into memory; `library` says what runs; `cell`, `sequential`, `stream`, `tape` and `trainer` are the functions,
+//! into memory; `library` says what runs; `cell`, `sequential`, `import`, `stream`, `tape` and `trainer` are the functions,
 //! each beside its handle; `examples` and `fit` are the trainer's on rows as one struct.
 //!
 //! The documentation of every public item is the header's: cbindgen copies it, so it is written for readers of C.
@@ -33,6 +33,8 @@ mod files;
 #[cfg(feature = "training")]
 mod fit;
 mod gated;
+#[cfg(feature = "files")]
+mod import;
 mod library;
 mod options;
 mod raw;
@@ -57,6 +59,8 @@ pub use files::*;
 #[cfg(feature = "training")]
 pub use fit::*;
 pub use gated::*;
+#[cfg(feature = "files")]
+pub use import::*;
 pub use library::*;
 pub use options::*;
 pub use sequential::*;
