@@ -58,8 +58,16 @@
 
 // What only a left-out feature uses, the linker leaves out. The build with all of them, which is linted, has no dead code.
 #![cfg_attr(
-    not(all(feature = "training", feature = "threads", feature = "files", feature = "capi")),
-    allow(dead_code, unused_imports)
+    not(all(
+        feature = "training",
+        feature = "threads",
+        feature = "files",
+        feature = "capi",
+        feature = "keras",
+        feature = "torch",
+        feature = "onnx"
+    )),
+    allow(dead_code, unused_imports, unused_variables)
 )]
 
 mod cell;
@@ -71,6 +79,8 @@ pub mod ffi;
 #[cfg(feature = "files")]
 mod formats;
 mod gemm;
+#[cfg(feature = "files")]
+mod import;
 mod kernels;
 mod layers;
 mod memory;
@@ -87,6 +97,8 @@ mod training;
 pub use cell::{GruCell, LstmCell, SimpleRnnCell};
 pub use dispatch::{Isa, isa};
 pub use error::{Error, Result};
+#[cfg(feature = "files")]
+pub use import::{LoadOptions, Output};
 pub use layers::{
     Activation, Bidirectional, Dense, Dropout, Embedding, Gru, Initializer, Layer, Lstm, Masking, MergeMode,
     Recurrent, SimpleRnn, Unroll, Variable, Weight,
