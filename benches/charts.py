@@ -3,8 +3,11 @@
 
 Beside the record then stand, as far as it has the rows,
 
-  <date>-peers.svg     other libraries' times to elman's, forward
+  <date>-peers.svg     other libraries' times to elman's, forward: SimpleRNN
   <date>-training.svg  the same of a forward and a backward pass
+  <date>-peers-lstm.svg, <date>-training-lstm.svg, <date>-peers-gru.svg, <date>-training-gru.svg
+                       both of the other cells
+  <date>-streams.svg   other libraries' times to elman's, a sample a call
   <date>-shares.svg    elman's share of the peak of multiply-adds
   <date>-scaling.svg   time against units, rows, steps and threads, beside what the processor would allow
 
@@ -19,9 +22,11 @@ import records
 
 HERE = pathlib.Path(__file__).resolve().parent
 COLOURS = {
-    "OpenVINO": "#4477aa", "oneDNN": "#66bbdd", "ONNX Runtime": "#ee7733", "PyTorch": "#228833", "TensorFlow XLA": "#aa3377"}
+    "OpenVINO": "#4477aa", "oneDNN": "#66bbdd", "ONNX Runtime": "#ee7733", "PyTorch": "#228833", "TensorFlow XLA": "#aa3377",
+    "RTNeural Eigen": "#997700", "RTNeural XSIMD": "#cc3311", "RTNeural STL": "#bbbbbb"}
 # Of libraries that have none, and of curves.
-OTHER_COLOURS = ["#4477aa", "#ee7733", "#228833", "#aa3377", "#997700", "#66bbdd"]
+OTHER_COLOURS = [
+    "#4477aa", "#ee7733", "#228833", "#aa3377", "#997700", "#66bbdd", "#cc3311", "#222222", "#999999"]
 SCALING_AXES = {"units": "units (and features)", "batch": "rows of the batch", "steps": "steps", "threads": "threads"}
 TICKS = [0.5, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 2000]
 
@@ -76,7 +81,7 @@ def draw_ratios(rows, path, what):
         places.append(top + (len(rivals) - 1) / 2)
         labels.append(f"{any_row['case']}{threads_of(any_row)}{time}")
     ratios = [row["ratio"] for row in rows if row["ratio"]]
-    low, high = min(0.8, *ratios), max(2.0, *ratios) * 1.35
+    low, high = min(0.8, 0.95 * min(ratios)), max(2.0, *ratios) * 1.35
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -172,12 +177,18 @@ def main():
     of = lambda bench, *passes: [row for row in rows if row["bench"] == bench and row["pass"] in passes]
     path = lambda name: folder / f"{options.record.stem}-{name}.svg"
     for name, file, what in (
-            ("forward", "peers", "Other libraries beside elman: forward pass"),
-            ("training", "training", "Other libraries beside elman: forward and backward pass")):
+            ("forward", "peers", "forward pass"), ("training", "training", "forward and backward pass"),
+            ("stream", "streams", "a sample a call")):
         # The instruction set that elman chooses comes first; forced ones are in the tables.
         chosen = [row for row in of("peers", name) if row["isa"] == of("peers", name)[0]["isa"]]
-        if chosen:
-            draw_ratios(chosen, path(file), what)
+        # Streams are few, so both cells' are in one picture.
+        for cell in [None] if name == "stream" else records.GATES:
+            shown = [row for row in chosen if cell in (None, records.cell_of(row))]
+            if shown:
+                # The first cell's pictures have had their names since there was no other.
+                suffix = "" if cell in (None, "SimpleRNN") else f"-{cell.lower()}"
+                head = "Other libraries beside elman" + (f"'s {cell}" if cell else "")
+                draw_ratios(shown, path(f"{file}{suffix}"), f"{head}: {what}")
     shares = [row for row in of("kernels", "forward", "training") if row["share"] and row["library"] == records.ELMAN]
     if shares:
         draw_shares(shares, path("shares"))

@@ -6,7 +6,8 @@
 //!
 //! The cases are small on purpose: what is timed beside the products is the way into the library and out again. `audio`
 //! is one sample of a 48 kHz stream through the network of `ffi-examples/audio.c` and its like, and the same in blocks as an
-//! audio host hands them over; `words` is one token of a stream whose embedding masks.
+//! audio host hands them over; `stream` is one sample through a layer alone, LSTM or GRU, at the sizes of
+//! `benches/peers/compare.py --rtneural` and one smaller; `words` is one token of a stream whose embedding masks.
 
 #![expect(clippy::print_stdout, reason = "a bench prints")]
 
@@ -16,7 +17,7 @@ mod rows;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use elman::{Activation, Dense, Embedding, Sequential, SimpleRnn, Stream};
+use elman::{Activation, Dense, Embedding, Gru, Layer, Lstm, Sequential, SimpleRnn, Stream};
 use rows::Row;
 
 /// How long the calls of a case are timed one by one, and as long again together.
@@ -98,6 +99,16 @@ fn cases() -> Vec<Case> {
         };
         cases.push((format!("audio/1-{units}-1/{block}"), Box::new(make)));
     }
+    for (name, layer) in gated_layers() {
+        for units in [20, 40] {
+            let make = move || floats(Sequential::new(1).add(layer(units)).add(Dense::new(1)), 1, 1);
+            cases.push((format!("audio/{name} 1-{units}-1/1"), Box::new(make)));
+        }
+        for (features, units) in [(1, 8), (1, 20), (1, 40), (40, 40)] {
+            let make = move || floats(Sequential::new(features).add(layer(units)), 1, 1);
+            cases.push((format!("stream/{name} {features}-{units}"), Box::new(make)));
+        }
+    }
     for batch in [1, 32] {
         let make = move || {
             let layer = SimpleRnn::new(64).return_sequences(true);
@@ -109,6 +120,14 @@ fn cases() -> Vec<Case> {
         cases.push((name.to_owned(), Box::new(move || words(id))));
     }
     cases
+}
+
+/// The cells with gates by name, each of which makes a layer of so many units.
+fn gated_layers() -> [(&'static str, fn(usize) -> Layer); 2] {
+    [
+        ("LSTM", |units| Lstm::new(units).return_sequences(true).into()),
+        ("GRU", |units| Gru::new(units).return_sequences(true).into()),
+    ]
 }
 
 fn stream(model: Sequential, batch: usize) -> Stream {

@@ -33,6 +33,8 @@ FRACTIONS = {"seconds", "ratio", "share", "difference"}
 # Rows that agree in these are measurements of the same thing.
 KEY = ("date", "cpu", "isa", "bench", "pass", "case", *SHAPE, "threads", "library")
 ELMAN = "elman"
+# Gates of a cell, each of which has two products a step. Names of cases begin with the cell, unless it is the first.
+GATES = {"SimpleRNN": 1, "LSTM": 4, "GRU": 3}
 
 
 # --- The machine -----------------------------------------------------------------------------------------------------
@@ -87,11 +89,20 @@ def shaped(shape):
     return dict(zip(SHAPE, shape))
 
 
-def flops(shape, training=False):
-    """Operations of the two products of a step, of all steps of all SimpleRNN layers; the backward pass has two more for
+def flops(shape, training=False, gates=1):
+    """Operations of the two products of a step, of all steps of all recurrent layers; the backward pass has two more for
     each."""
     batch, steps, features, units, layers = shape
-    return (6 if training else 2) * batch * steps * units * (features + (2 * layers - 1) * units)
+    return (6 if training else 2) * batch * steps * gates * units * (features + (2 * layers - 1) * units)
+
+
+def name_of_case(cell, name):
+    return name if cell == "SimpleRNN" else f"{cell} {name}"
+
+
+def cell_of(row):
+    first, _, rest = row["case"].partition(" ")
+    return first if rest and first in GATES else "SimpleRNN"
 
 
 def text(name, value):
@@ -194,11 +205,13 @@ def table(rows):
 
 
 def tables(rows):
-    """Every table of a record, each under a heading."""
-    kinds = dict.fromkeys((row["bench"], row["pass"]) for row in rows)
+    """Every table of a record, each under a heading; where other libraries stand beside elman, one for each cell."""
+    def kind(row):
+        return row["bench"], row["pass"], cell_of(row) if row["bench"] == "peers" else ""
+
     parts = []
-    for bench, which in kinds:
-        own = [row for row in rows if (row["bench"], row["pass"]) == (bench, which)]
+    for bench, which, cell in dict.fromkeys(map(kind, rows)):
+        own = [row for row in rows if kind(row) == (bench, which, cell)]
         versions = dict.fromkeys(
             f"{row['library']} {row['version']}" for row in own if row["library"] != ELMAN and row["version"])
         # What is said of every row is said once.
@@ -206,7 +219,8 @@ def tables(rows):
         said = notes.pop() if len(notes) == 1 else ""
         own = [row | {"note": "" if said else row["note"]} for row in own]
         below = "; ".join(filter(None, (describe(own[0]), *versions, said)))
-        parts.append(f"### {bench}: {which}\n\n{table(own)}\n{below}.\n")
+        heading = f"### {bench}: {', '.join(filter(None, (which, cell)))}"
+        parts.append(f"{heading}\n\n{table(own)}\n{below}.\n")
     return "\n".join(parts)
 
 

@@ -2,7 +2,8 @@
 """How elman's time grows with units, batch, steps and threads, beside what the processor would allow; and
 what a model costs before it earns: to build, to load, the first call, memory, the library's size.
 
-usage: scaling.py [--record DIR] [--sweeps units,batch,steps,threads] [--no-gains] [--no-costs] [--rounds N] ...
+usage: scaling.py [--record DIR] [--sweeps units,batch,steps,threads] [--cells LSTM,GRU] [--no-gains] [--no-costs]
+                  [--rounds N] ...
 
 It builds elman's shared library and calls it through ctypes; nothing but Python, cargo and a C compiler is
 needed. Tables go to standard output, every figure into the record of this CPU and day (records.py), from
@@ -11,7 +12,8 @@ which charts.py draws; there the expected time is a library of its own, "limit".
 The expected time is that of the inputs' products, all steps of which go together, and of the recurrence after
 it. The first is its operations at the multiply-add rate; the second the larger of its operations and of the
 recurrent kernel read once a step at the rate at which an array of its size can be read. Both rates are
-measured (peak.c) between the calls. The sum leaves out the activation, the wait of one step for the one
+measured (peak.c) between the calls. LSTM and GRU have such products and such a kernel for each gate; they have curves
+of their own where units or threads grow. The sum leaves out the activation, the wait of one step for the one
 before, and the call itself, which is why small layers cannot reach it; it knows nothing of a cache that keeps
 a part of a too large array, which is how a large one can beat it.
 """
@@ -45,16 +47,20 @@ NAMED = {
 }
 
 
-def curves(sweep):
-    """(name, [(value, shape, threads)]) of the sweep's curves."""
+def curves(sweep, cells):
+    """(cell, name, [(value, shape, threads)]) of the sweep's curves."""
     if sweep == "units":
-        return [(f"batch {b}", [(u, (b, 100, u, u, 1), 1) for u in UNITS]) for b in (1, 8)]
+        return [(cell, f"batch {b}", [(u, (b, 100, u, u, 1), 1) for u in UNITS]) for cell in cells for b in (1, 8)]
+    if sweep == "threads":
+        counts = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= (os.cpu_count() or 1)]
+        return [
+            (cell, name, [(n, NAMED[name], n) for n in counts])
+            for cell in cells for name in (NAMED if cell == "SimpleRNN" else ("seed", "mid"))]
+    if "SimpleRNN" not in cells:
+        return []
     if sweep == "batch":
-        return [(f"{u} units", [(b, (b, 50, u, u, 1), 1) for b in BATCHES]) for u in (64, 256)]
-    if sweep == "steps":
-        return [(f"{u} units", [(t, (8, t, u, u, 1), 1) for t in STEPS]) for u in (64, 256)]
-    counts = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= (os.cpu_count() or 1)]
-    return [(name, [(n, shape, n) for n in counts]) for name, shape in NAMED.items()]
+        return [("SimpleRNN", f"{u} units", [(b, (b, 50, u, u, 1), 1) for b in BATCHES]) for u in (64, 256)]
+    return [("SimpleRNN", f"{u} units", [(t, (8, t, u, u, 1), 1) for t in STEPS]) for u in (64, 256)]
 
 
 SWEEPS = {"units": "units", "batch": "rows", "steps": "steps", "threads": "threads"}
@@ -73,10 +79,9 @@ def numbers(count):
 class Model:
     """A network and what it is called with."""
 
-    def __init__(self, library, shape, threads, quick=True):
+    def __init__(self, library, shape, threads, *, cell="SimpleRNN", quick=True):
         batch, steps, features, units, layers = shape
-        self.shape = shape
-        self.net = elman_c.Network(library, features, [units] * layers, threads=threads, quick=quick)
+        self.net = elman_c.Network(library, features, [units] * layers, cell=cell, threads=threads, quick=quick)
         self.x, self.y = numbers(batch * steps * features), array.array("f", bytes(4 * batch * units))
         self.call = self.net.predict(self.x, batch, steps, self.y)
 
@@ -98,28 +103,30 @@ class Model:
 
 def measure(library, peak, sweep, options):
     rows = []
-    for name, points in curves(sweep):
+    for cell, name, points in curves(sweep, options.cells):
+        gates, curve = records.GATES[cell], records.name_of_case(cell, name)
         for value, shape, threads in points:
             batch, steps, features, units, layers = shape
-            model = Model(library, shape, threads)
-            kernel = 4 * units * units
+            model = Model(library, shape, threads, cell=cell)
+            kernel = 4 * gates * units * units
             times, operations, reads = [], [], []
             for _ in range(options.rounds):
                 times.append(model.time(options.turn))
                 operations.append(peak.ask("flops"))
                 reads.append(peak.ask(f"read {kernel}"))
             seconds = statistics.median(times)
-            recurrent = 2 * batch * steps * units * units * layers
+            recurrent = 2 * batch * steps * gates * units * units * layers
+            flops = records.flops(shape, gates=gates)
             rate = statistics.median(operations) * threads
-            inputs, compute = (records.flops(shape) - recurrent) / rate, recurrent / rate
+            inputs, compute = (flops - recurrent) / rate, recurrent / rate
             # With threads each core reads its part.
             traffic = layers * steps * kernel / statistics.median(reads) / threads
             rows.append({
-                "sweep": sweep, "curve": name, "value": value, "shape": shape, "threads": threads, "seconds": seconds,
-                "gflops": records.flops(shape) / seconds / 1e9, "expected": inputs + max(compute, traffic),
+                "sweep": sweep, "curve": curve, "value": value, "shape": shape, "threads": threads, "seconds": seconds,
+                "flops": flops, "gflops": flops / seconds / 1e9, "expected": inputs + max(compute, traffic),
                 "bound": "products" if compute >= traffic else "reading",
                 "peak_gflops": statistics.median(operations) / 1e9, "read_gbytes": statistics.median(reads) / 1e9})
-            print(f"{sweep}: {name}, {value}: {seconds * 1e6:.1f} us", file=sys.stderr)
+            print(f"{sweep}: {curve}, {value}: {seconds * 1e6:.1f} us", file=sys.stderr)
     return rows
 
 
@@ -141,7 +148,7 @@ def scaling_records(rows):
     for row in rows:
         common = {
             "bench": "scaling", "pass": "forward", "case": f"{row['sweep']}: {row['curve']}",
-            **records.shaped(row["shape"]), "threads": row["threads"], "flops": records.flops(row["shape"])}
+            **records.shaped(row["shape"]), "threads": row["threads"], "flops": row["flops"]}
         share = row["gflops"] / row["peak_gflops"] / row["threads"]
         recorded.append(common | {"library": records.ELMAN, "seconds": row["seconds"], "ratio": 1.0, "share": share})
         recorded.append(common | {
@@ -303,6 +310,7 @@ def cost_records(rows):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sweeps", default=",".join(SWEEPS), help="default units,batch,steps,threads")
+    parser.add_argument("--cells", default=",".join(records.GATES), help="default SimpleRNN,LSTM,GRU")
     parser.add_argument("--no-gains", action="store_true", help="without what a second thread brings, shape by shape")
     parser.add_argument("--no-costs", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
@@ -318,10 +326,12 @@ def main():
         part, case, model = options.cost
         cost(part, case, options.library, model)
         return
-    sweeps = [sweep for sweep in options.sweeps.split(",") if sweep]
-    unknown = set(sweeps) - set(SWEEPS)
-    if unknown:
-        parser.error(f"{unknown.pop()} is none of {', '.join(SWEEPS)}")
+    split = lambda text: [part for part in text.split(",") if part]
+    sweeps, options.cells = split(options.sweeps), split(options.cells)
+    for given, known in ((sweeps, SWEEPS), (options.cells, records.GATES)):
+        unknown = set(given) - set(known)
+        if unknown:
+            parser.error(f"{unknown.pop()} is none of {', '.join(known)}")
 
     options.output.mkdir(parents=True, exist_ok=True)
     folder = options.output.resolve()

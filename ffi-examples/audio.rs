@@ -1,18 +1,17 @@
-//! Sound, sample by sample: `cargo run --release --example audio [calls]`.
+//! Sound, sample by sample: `cargo run --release --example audio [calls [simple_rnn|lstm|gru [units]]]`.
 //!
-//! A network of 1 feature, 20 units and a Dense of 1 (the size of a guitar amplifier's model) runs at 48 kHz, one call a
-//! sample, as on an audio thread. Prints how the time of a call is distributed, and how many such streams one core runs
-//! in real time.
+//! A network of 1 feature, a recurrent layer (a SimpleRNN of 20 units unless said) and a Dense of 1, the size
+//! of a guitar amplifier's model, runs at 48 kHz, one call a sample, as on an audio thread. Prints how the time
+//! of a call is distributed, and how many such streams one core runs in real time.
 
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
 use std::error::Error;
 use std::time::Instant;
 
-use elman::{Dense, Sequential, SimpleRnn, Stream};
+use elman::{Dense, Gru, Layer, Lstm, Sequential, SimpleRnn, Stream};
 
 const RATE: usize = 48_000;
-const UNITS: usize = 20;
 const BLOCK: usize = 64;
 
 /// A plucked string, struck once a second: Karplus and Strong's noise that goes round and is averaged.
@@ -43,14 +42,21 @@ fn run_in_blocks(stream: &mut Stream, sound: &[f32], block: usize, heard: &mut [
     Ok(start.elapsed().as_secs_f64() / sound.len() as f64)
 }
 
-fn run(calls: usize) -> Result<(), Box<dyn Error>> {
-    if calls == 0 {
-        return Err("usage: audio [calls]".into());
-    }
-    let network =
-        Sequential::new(1).add(SimpleRnn::new(UNITS).return_sequences(true)).add(Dense::new(1)).build(1)?;
+fn recurrent(cell: &str, units: usize) -> Option<Layer> {
+    Some(match cell {
+        "simple_rnn" => SimpleRnn::new(units).return_sequences(true).into(),
+        "lstm" => Lstm::new(units).return_sequences(true).into(),
+        "gru" => Gru::new(units).return_sequences(true).into(),
+        _ => return None,
+    })
+}
+
+fn run(calls: usize, cell: &str, units: usize) -> Result<(), Box<dyn Error>> {
+    let layer = recurrent(cell, units).filter(|_| calls > 0);
+    let layer = layer.ok_or("usage: audio [calls [simple_rnn|lstm|gru [units]]]")?;
+    let network = Sequential::new(1).add(layer).add(Dense::new(1)).build(1)?;
     let mut stream = Stream::new(&network, 1)?;
-    println!("elman {} on {}: 1 -> {UNITS} -> 1", env!("CARGO_PKG_VERSION"), elman::isa()?.name());
+    println!("elman {} on {}: 1 -> {units} -> 1 ({cell})", env!("CARGO_PKG_VERSION"), elman::isa()?.name());
     let sound = pluck(calls);
     // Written once, so that the system has handed out every page before the clock runs.
     let (mut heard, mut at_once, mut times) = (vec![1.0; calls], vec![1.0; calls], vec![1; calls]);
@@ -85,10 +91,16 @@ fn run(calls: usize) -> Result<(), Box<dyn Error>> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    run(std::env::args().nth(1).map_or(Ok(1_000_000), |calls| calls.parse())?)
+    let argument = |index| std::env::args().nth(index);
+    let calls = argument(1).map_or(Ok(1_000_000), |calls| calls.parse())?;
+    let units = argument(3).map_or(Ok(20), |units| units.parse())?;
+    run(calls, argument(2).as_deref().unwrap_or("simple_rnn"), units)
 }
 
 #[test]
 fn samples_and_blocks_are_equal() {
-    run(5000).expect("it runs");
+    for (cell, units) in [("simple_rnn", 20), ("lstm", 40), ("gru", 40)] {
+        run(5000, cell, units).expect("it runs");
+    }
+    assert!(run(5000, "elman", 20).is_err());
 }

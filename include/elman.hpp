@@ -152,6 +152,16 @@ inline outcome<elman_simple_rnn_config> simple_rnn_config(std::size_t units) {
     const elman_status status = elman_simple_rnn_config_init(&value, sizeof value, units);
     return check(status, value);
 }
+inline outcome<elman_lstm_config> lstm_config(std::size_t units) {
+    elman_lstm_config value{};
+    const elman_status status = elman_lstm_config_init(&value, sizeof value, units);
+    return check(status, value);
+}
+inline outcome<elman_gru_config> gru_config(std::size_t units) {
+    elman_gru_config value{};
+    const elman_status status = elman_gru_config_init(&value, sizeof value, units);
+    return check(status, value);
+}
 
 /// Keras's defaults for a fully connected layer of `units` outputs; change the fields you want.
 inline outcome<elman_dense_config> dense_config(std::size_t units) {
@@ -215,7 +225,7 @@ inline outcome<elman_fit_config> fit_config() {
     return check(status, value);
 }
 
-/// One recurrent step by hand. A const cell may be shared by threads.
+/// One step of a SimpleRNN by hand. A const cell may be shared by threads.
 class simple_rnn_cell {
 public:
     static outcome<simple_rnn_cell> make(const elman_simple_rnn_config &config, std::size_t input_size,
@@ -252,6 +262,83 @@ private:
         void operator()(elman_simple_rnn_cell *cell) const noexcept { elman_simple_rnn_cell_free(cell); }
     };
     std::unique_ptr<elman_simple_rnn_cell, deleter> handle_;
+};
+
+/// One step of an LSTM by hand. A const cell may be shared by threads.
+class lstm_cell {
+public:
+    static outcome<lstm_cell> make(const elman_lstm_config &config, std::size_t input_size, std::uint64_t seed) {
+        elman_lstm_cell *cell = nullptr;
+        const elman_status status = elman_lstm_cell_new(&config, input_size, seed, &cell);
+        return check(status, lstm_cell(cell));
+    }
+#ifndef ELMAN_NO_EXCEPTIONS
+    lstm_cell(const elman_lstm_config &config, std::size_t input_size, std::uint64_t seed)
+        : lstm_cell(make(config, input_size, seed)) {}
+#endif
+
+    /// h_next may be h, and c_next may be c.
+    outcome<void> step(view<const float> x, view<const float> h, view<const float> c, std::size_t batch,
+                       view<float> h_next, view<float> c_next) const {
+        return check(elman_lstm_cell_step(get(), x.data(), x.size(), h.data(), h.size(), c.data(), c.size(), batch,
+                                          h_next.data(), h_next.size(), c_next.data(), c_next.size()));
+    }
+    outcome<void> get_weight(elman_weight which, view<float> values) const {
+        return check(elman_lstm_cell_get_weight(get(), which, values.data(), values.size()));
+    }
+    outcome<void> set_weight(elman_weight which, view<const float> values) {
+        return check(elman_lstm_cell_set_weight(get(), which, values.data(), values.size()));
+    }
+
+    /// The handle, for functions of elman.h; it stays this object's. NULL after a move.
+    elman_lstm_cell *get() noexcept { return handle_.get(); }
+    const elman_lstm_cell *get() const noexcept { return handle_.get(); }
+
+private:
+    explicit lstm_cell(elman_lstm_cell *cell) noexcept : handle_(cell) {}
+
+    struct deleter {
+        void operator()(elman_lstm_cell *cell) const noexcept { elman_lstm_cell_free(cell); }
+    };
+    std::unique_ptr<elman_lstm_cell, deleter> handle_;
+};
+
+/// One step of a GRU by hand. A const cell may be shared by threads.
+class gru_cell {
+public:
+    static outcome<gru_cell> make(const elman_gru_config &config, std::size_t input_size, std::uint64_t seed) {
+        elman_gru_cell *cell = nullptr;
+        const elman_status status = elman_gru_cell_new(&config, input_size, seed, &cell);
+        return check(status, gru_cell(cell));
+    }
+#ifndef ELMAN_NO_EXCEPTIONS
+    gru_cell(const elman_gru_config &config, std::size_t input_size, std::uint64_t seed)
+        : gru_cell(make(config, input_size, seed)) {}
+#endif
+
+    /// h_next may be h.
+    outcome<void> step(view<const float> x, view<const float> h, std::size_t batch, view<float> h_next) const {
+        return check(elman_gru_cell_step(get(), x.data(), x.size(), h.data(), h.size(), batch, h_next.data(),
+                                         h_next.size()));
+    }
+    outcome<void> get_weight(elman_weight which, view<float> values) const {
+        return check(elman_gru_cell_get_weight(get(), which, values.data(), values.size()));
+    }
+    outcome<void> set_weight(elman_weight which, view<const float> values) {
+        return check(elman_gru_cell_set_weight(get(), which, values.data(), values.size()));
+    }
+
+    /// The handle, for functions of elman.h; it stays this object's. NULL after a move.
+    elman_gru_cell *get() noexcept { return handle_.get(); }
+    const elman_gru_cell *get() const noexcept { return handle_.get(); }
+
+private:
+    explicit gru_cell(elman_gru_cell *cell) noexcept : handle_(cell) {}
+
+    struct deleter {
+        void operator()(elman_gru_cell *cell) const noexcept { elman_gru_cell_free(cell); }
+    };
+    std::unique_ptr<elman_gru_cell, deleter> handle_;
 };
 
 /// A network: add layers, build, then set weights or predict. A const network may be shared by threads.
@@ -299,6 +386,18 @@ public:
     }
     chained<sequential> add_bidirectional(const elman_simple_rnn_config &config, elman_merge_mode merge_mode) {
         return check_chained(elman_sequential_add_bidirectional(get(), &config, merge_mode), *this);
+    }
+    chained<sequential> add_lstm(const elman_lstm_config &config) {
+        return check_chained(elman_sequential_add_lstm(get(), &config), *this);
+    }
+    chained<sequential> add_bidirectional_lstm(const elman_lstm_config &config, elman_merge_mode merge_mode) {
+        return check_chained(elman_sequential_add_bidirectional_lstm(get(), &config, merge_mode), *this);
+    }
+    chained<sequential> add_gru(const elman_gru_config &config) {
+        return check_chained(elman_sequential_add_gru(get(), &config), *this);
+    }
+    chained<sequential> add_bidirectional_gru(const elman_gru_config &config, elman_merge_mode merge_mode) {
+        return check_chained(elman_sequential_add_bidirectional_gru(get(), &config, merge_mode), *this);
     }
     chained<sequential> add_dense(std::size_t units, elman_activation activation) {
         return check_chained(elman_sequential_add_dense(get(), units, activation), *this);

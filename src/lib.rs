@@ -1,5 +1,5 @@
-//! SIMD-optimised CPU kernels for recurrent neural networks: Keras's SimpleRNN (the Elman network), as a Rust crate
-//! and as a C library.
+//! SIMD-optimised CPU kernels for recurrent neural networks: Keras's SimpleRNN (the Elman network), LSTM and GRU, as a
+//! Rust crate and as a C library.
 //!
 //! ```
 //! use elman::{Activation, Dense, Examples, Fit, Loss, Optimizer, Sequential, SimpleRnn, Trainer, TrainerConfig};
@@ -26,9 +26,9 @@
 //! ```
 //!
 //! # What there is
-//! - **Models**: [`Sequential`], a stack of [`SimpleRnn`], [`Bidirectional`], [`Dense`], [`Embedding`], [`Masking`] and
-//!   [`Dropout`], run as a pipeline over chunks of steps. [`RunOptions`] are masks, lengths and states.
-//!   [`SimpleRnnCell`] is one step by hand.
+//! - **Models**: [`Sequential`], a stack of [`SimpleRnn`], [`Lstm`], [`Gru`], [`Bidirectional`], [`Dense`],
+//!   [`Embedding`], [`Masking`] and [`Dropout`], run as a pipeline over chunks of steps. [`RunOptions`] are masks,
+//!   lengths and states. [`SimpleRnnCell`], [`LstmCell`] and [`GruCell`] are one step by hand.
 //! - **Streams**: [`Stream`] keeps its states between calls, and is real-time safe.
 //! - **Training**: [`Sequential::fit`] with a [`Trainer`] does it all; [`Fitting`] is its loop in your own hands,
 //!   [`Trainer::step`] one step of it, and a [`Tape`] gives the gradients for a training of your own.

@@ -19,7 +19,7 @@ pub use crate::sequence::{Input, Padding};
 ///
 /// Layers are added, then [`build`](Self::build) gives them weights; from then on the model predicts. A built model is
 /// read-only while it predicts and may be shared by any number of threads; changing it needs `&mut`. A model with
-/// [stateful](SimpleRnn::stateful) layers keeps their last states, so its calls run one at a time, each from where the one
+/// [stateful](crate::Lstm::stateful) layers keeps their last states, so its calls run one at a time, each from where the one
 /// before ended unless it is given an initial state, until [`reset_states`](Self::reset_states).
 ///
 /// ```
@@ -121,8 +121,8 @@ pub struct RunOptions<'a> {
     /// What masked steps emit, and where walking backwards begins.
     pub padding: Padding,
     /// The states before the first step: for each recurrent layer in order (a Bidirectional layer's forward half
-    /// before its backward half) `[batch, units]`, one array behind the other. Where not given, zeros, and for stateful
-    /// layers what they keep.
+    /// before its backward half) h `[batch, units]`, and of an LSTM then c `[batch, units]`, one array behind the
+    /// other. Where not given, zeros, and for stateful layers what they keep.
     pub initial_state: Option<&'a [f32]>,
     /// Receives the states after the last step, laid out in the same way.
     pub final_state: Option<&'a mut [f32]>,
@@ -355,7 +355,8 @@ impl Sequential {
         checked_product("output", &[arrays, batch, steps, network.output.features])
     }
 
-    /// Floats of state for `batch` rows: the sum of `batch · units` over all recurrent layers.
+    /// Floats of state for `batch` rows: the sum of `batch · units` over all states. A SimpleRNN or a GRU has one, h,
+    /// an LSTM has two, h and c, and a Bidirectional layer has twice as many.
     ///
     /// # Errors
     /// [`Error::NotBuilt`]; [`Error::InvalidArgument`] for an overflowing size.
@@ -666,7 +667,7 @@ impl Sequential {
         self.variables(layer)?.get(which)?.kept("get_weight")
     }
 
-    /// `[rows, columns]` of one weight array, dropped or not; a bias is `[1, units]`.
+    /// `[rows, columns]` of one weight array, dropped or not, as [`Weight`] says.
     ///
     /// # Errors
     /// [`Error::NotBuilt`]; [`Error::InvalidArgument`] when there is no such layer or it has no such weight.

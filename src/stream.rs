@@ -81,7 +81,7 @@ impl Stream {
         self.streaming.output_len(positive(steps)?)
     }
 
-    /// Floats of state: the sum of `batch · units` over all recurrent layers.
+    /// Floats of state: the sum of `batch · units` over all states, of which an LSTM has two, h and c.
     pub fn state_len(&self) -> usize {
         self.batch() * self.network.state_width()
     }
@@ -164,8 +164,9 @@ impl Stream {
         Ok(())
     }
 
-    /// Copies the states to `state`: for each recurrent layer in order `[batch, units]`, one array behind the other. They
-    /// are all that a stream keeps: another stream that is given them goes on with the same bits.
+    /// Copies the states to `state`: for each recurrent layer in order h `[batch, units]`, and of an LSTM then c
+    /// `[batch, units]`, one array behind the other. They are all that a stream keeps: another stream that is given them
+    /// goes on with the same bits.
     ///
     /// # Errors
     /// [`Error::LengthMismatch`] when `state` has another length than [`state_len`](Self::state_len).

@@ -34,8 +34,9 @@ use crate::sequential::{Input, RunOptions, Sequential};
 /// # Memory
 /// With S the rows that are not masked (at most batch · steps) and `stride` a layer's width rounded up to 16 floats, a
 /// recurrent layer takes `(batch + S) · stride` floats for its states and as many for their gradients; a sequence
-/// that the caller or a layer running the other way reads takes `batch · steps · stride` twice. Besides: the input once,
-/// the weights' gradients once, and scratch as large as one layer.
+/// that the caller or a layer running the other way reads takes `batch · steps · stride` twice. For its gates an LSTM
+/// takes `9 · S · stride` floats more, and a GRU `10 · S · stride`, without `reset_after` `7 · S · stride`. Besides: the
+/// input once, the weights' gradients once, and scratch as large as one layer.
 #[derive(Debug)]
 pub struct Tape {
     model: Sequential,
@@ -154,8 +155,8 @@ impl Tape {
         self.tape.initial_state_gradient()
     }
 
-    /// The L2 norm, over batch and units, of the loss's gradient by the states of a recurrent layer after each step: how
-    /// it fades or explodes on its way back. A Bidirectional layer's directions count together.
+    /// The L2 norm, over batch and units, of the loss's gradient by a recurrent layer's state h after each step: how it
+    /// fades or explodes on its way back. An LSTM's c does not count. A Bidirectional layer's directions count together.
     ///
     /// # Errors
     /// [`Error::LengthMismatch`] unless there is a place for each step of the last forward pass;

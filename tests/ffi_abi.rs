@@ -393,7 +393,7 @@ fn unknown_values_are_refused() {
             assert_eq!(elman_sequential_layer_count(network.0), 0);
         }
     };
-    refused(|wrong| wrong.activation = elman_activation(5), &["5", "activation"]);
+    refused(|wrong| wrong.activation = elman_activation(10), &["10", "activation"]);
     refused(|wrong| wrong.activation = ELMAN_ACTIVATION_SOFTMAX, &["softmax"]);
     refused(|wrong| wrong.unroll = elman_unroll(u32::MAX), &["4294967295", "unroll"]);
     refused(|wrong| wrong.use_bias = 2, &["use_bias", "2"]);

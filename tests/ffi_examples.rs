@@ -42,9 +42,13 @@ fn check_streams(run: impl Fn(&str, &[&str]) -> String) {
     assert!(padded.contains("each row is equal bit for bit to itself alone"), "{padded}");
     let tagger = run("tagger", &[]);
     assert!(tagger.contains("every word has its label"), "{tagger}");
-    let audio = run("audio", &["5000"]);
-    assert!(audio.contains("samples and blocks are equal bit for bit"), "{audio}");
-    assert!(figure(&audio, "median ns") > 0.0, "{audio}");
+    for arguments in [&["5000"][..], &["5000", "lstm", "40"], &["5000", "gru", "40"]] {
+        let audio = run("audio", arguments);
+        assert!(audio.contains("samples and blocks are equal bit for bit"), "{audio}");
+        assert!(figure(&audio, "median ns") > 0.0, "{audio}");
+    }
+    let amplifier = run("amplifier", &["5000"]);
+    assert!(amplifier.contains("the states of the stream and of the cell are equal"), "{amplifier}");
     let server = run("server", &["5"]);
     assert!(server.contains("11 of 11 conversations are equal bit for bit"), "{server}");
 }
@@ -200,6 +204,8 @@ static_assert(!std::is_convertible_v<std::vector<double> &, floats>);
 static_assert(!std::is_convertible_v<std::vector<int> &, const_floats>);
 static_assert(!std::is_copy_constructible_v<elman::sequential> && std::is_nothrow_move_constructible_v<elman::sequential>);
 static_assert(!std::is_copy_constructible_v<elman::simple_rnn_cell>);
+static_assert(!std::is_copy_constructible_v<elman::lstm_cell> && std::is_nothrow_move_constructible_v<elman::lstm_cell>);
+static_assert(!std::is_copy_constructible_v<elman::gru_cell> && std::is_nothrow_move_constructible_v<elman::gru_cell>);
 static_assert(!std::is_copy_constructible_v<elman::stream> && std::is_nothrow_move_constructible_v<elman::stream>);
 static_assert(!std::is_copy_constructible_v<elman::tape> && std::is_nothrow_move_constructible_v<elman::tape>);
 static_assert(!std::is_copy_constructible_v<elman::trainer> && std::is_nothrow_move_constructible_v<elman::trainer>);
@@ -291,6 +297,13 @@ fn outcomes_from_cpp_without_exceptions() {
             let mut compile = Command::new(cpp);
             compile.args(WARNINGS).args(STRICT).args(flags).args(["-std=c++17", "-c"]).arg(&source);
             run(compile.arg("-I").arg(root().join("include")).arg("-o").arg(object(name)));
+        }
+        if is_here("nm") {
+            let called = symbols(&["-u"], &object("without.o"));
+            let gated = |name: &String| name.contains("_lstm") || name.contains("_gru");
+            let missing: Vec<_> =
+                declared().into_iter().filter(gated).filter(|name| !called.contains(name)).collect();
+            assert!(missing.is_empty(), "outcomes.cpp calls no wrapper of {missing:?}");
         }
         let mut link = Command::new(cpp);
         link.arg(object("without.o")).arg(object("with.o")).arg("-o").arg(object("outcomes"));

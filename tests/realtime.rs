@@ -386,11 +386,11 @@ fn no_system_call_of_a_c_program() {
             compile.arg(format!("-Wl,-rpath,{}", library_dir().display()));
             compile.args(["-lutil", "-lrt", "-lpthread", "-ldl", "-lm", "-o"]).arg(&program);
             run(&mut compile);
-            // Four networks, three batches, four numbers of steps.
-            assert_eq!(quiet_sections(&program, &[]), 48, "{c}, {link}");
+            // Six networks, three batches, four numbers of steps.
+            assert_eq!(quiet_sections(&program, &[]), 72, "{c}, {link}");
         }
         report(&format!(
-            "realtime: a program by {c}: 48 sections of 100 rounds under strace, no system call"
+            "realtime: a program by {c}: 72 sections of 100 rounds under strace, no system call"
         ));
     }
 }

@@ -52,20 +52,44 @@ class _Initializer(ctypes.Structure):
     _fields_ = [("kind", ctypes.c_uint32), ("a", ctypes.c_float), ("b", ctypes.c_float)]
 
 
-class _Config(ctypes.Structure):
-    _fields_ = [
-        ("struct_size", ctypes.c_size_t),
-        ("units", ctypes.c_size_t),
-        ("activation", ctypes.c_uint32),
-        *((name, ctypes.c_uint8) for name in (
-            "use_bias", "return_sequences", "go_backwards", "stateful", "zero_output_for_mask")),
-        ("unroll", ctypes.c_uint32),
-        ("dropout", ctypes.c_float),
-        ("recurrent_dropout", ctypes.c_float),
-        ("kernel_initializer", _Initializer),
-        ("recurrent_initializer", _Initializer),
-        ("bias_initializer", _Initializer),
-    ]
+# What the configurations of all cells begin with.
+_FIELDS = [
+    ("struct_size", ctypes.c_size_t),
+    ("units", ctypes.c_size_t),
+    ("activation", ctypes.c_uint32),
+    *((name, ctypes.c_uint8) for name in (
+        "use_bias", "return_sequences", "go_backwards", "stateful", "zero_output_for_mask")),
+    ("unroll", ctypes.c_uint32),
+    ("dropout", ctypes.c_float),
+    ("recurrent_dropout", ctypes.c_float),
+    ("kernel_initializer", _Initializer),
+    ("recurrent_initializer", _Initializer),
+    ("bias_initializer", _Initializer),
+]
+
+
+class _SimpleRnn(ctypes.Structure):
+    _fields_ = _FIELDS
+
+
+class _Lstm(ctypes.Structure):
+    _fields_ = [*_FIELDS, ("recurrent_activation", ctypes.c_uint32), ("unit_forget_bias", ctypes.c_uint8)]
+
+
+class _Gru(ctypes.Structure):
+    _fields_ = [*_FIELDS, ("recurrent_activation", ctypes.c_uint32), ("reset_after", ctypes.c_uint8)]
+
+
+# The cell's name in C, and its configuration.
+_CELLS = {"SimpleRNN": ("simple_rnn", _SimpleRnn), "LSTM": ("lstm", _Lstm), "GRU": ("gru", _Gru)}
+
+
+def _config(library, cell, units):
+    """(the cell's name in C, its configuration with Keras's defaults)"""
+    name, kind = _CELLS[cell]
+    config = kind()
+    library.call(f"{name}_config_init", ctypes.byref(config), ctypes.sizeof(config), units)
+    return name, config
 
 
 def _floats(values):
@@ -96,21 +120,20 @@ class Library:
 
 
 class Network:
-    """Layers of SimpleRNN; of the last one, the last step, or every one with `sequence`."""
+    """Recurrent layers of one cell; of the last one, the last step, or every one with `sequence`."""
 
-    def __init__(self, library, features, units, *, sequence=False, threads=1, seed=1, quick=False):
+    def __init__(
+            self, library, features, units, *, cell="SimpleRNN", sequence=False, threads=1, seed=1, quick=False):
         """With `quick`, recurrent kernels start uniform with an orthogonal one's variance, which is soon made."""
         self._library, self._handle = library, ctypes.c_void_p()
         library.call("sequential_new", features, ctypes.byref(self._handle))
         for layer, count in enumerate(units):
-            config = _Config()
-            size = ctypes.sizeof(config)
-            library.call("simple_rnn_config_init", ctypes.byref(config), size, count)
+            name, config = _config(library, cell, count)
             config.return_sequences = sequence or layer < len(units) - 1
             if quick:
                 bound = (3 / count) ** 0.5
                 config.recurrent_initializer = _Initializer(RANDOM_UNIFORM, -bound, bound)
-            library.call("sequential_add_simple_rnn", self._handle, ctypes.byref(config))
+            library.call(f"sequential_add_{name}", self._handle, ctypes.byref(config))
         self.build(seed)
         self.set_threads(threads)
 
@@ -182,8 +205,7 @@ class Cell:
 
     def __init__(self, library, features, units, weights):
         self._library, self._handle = library, ctypes.c_void_p()
-        config = _Config()
-        library.call("simple_rnn_config_init", ctypes.byref(config), ctypes.sizeof(config), units)
+        _, config = _config(library, "SimpleRNN", units)
         seed = ctypes.c_uint64(1)
         library.call("simple_rnn_cell_new", ctypes.byref(config), features, seed, ctypes.byref(self._handle))
         for which, values in enumerate(weights):

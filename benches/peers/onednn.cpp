@@ -1,18 +1,19 @@
-// Times oneDNN's vanilla RNN in a process of its own, as compare.py asks for it:
+// Times oneDNN's vanilla RNN, LSTM or linear-before-reset GRU in a process of its own, as compare.py asks for it:
 //
-//   onednn DATA RESULT BATCH STEPS FEATURES UNITS LAYERS forward|state|training
+//   onednn DATA RESULT SimpleRNN|LSTM|GRU BATCH STEPS FEATURES UNITS LAYERS forward|state|training
 //
 // DATA holds, as float32, each layer's kernel, recurrent kernel and bias in Keras's layout, the input with
-// the batch first, and [batch, units] values: with `state` the first state (of one layer), with `training`
-// the loss's gradient by the last state. To RESULT go the last states, or the gradients in the order of DATA:
-// of the weights, of the input. A line "ready" with oneDNN's version follows on standard output. Then every
-// line on standard input is a number of seconds: calls follow each other for so long, and the median
+// the batch first, and [batch, units] values: with `state` the first state (of one layer of SimpleRNN), with
+// `training` the loss's gradient by the last state. To RESULT go the last states, or the gradients in the order
+// of DATA: of the weights, of the input. A line "ready" with oneDNN's version follows on standard output. Then
+// every line on standard input is a number of seconds: calls follow each other for so long, and the median
 // nanoseconds of a call are answered.
 //
 // oneDNN gets what it likes best: weights in the layout that it asks for, reordered before the clock starts;
 // input and output with time first; a single primitive for all layers where it can have one (all widths
 // equal), else one a layer. Gradients stay in its layouts, too, but it adds to those of weights, so that
-// clearing them is a part of a call. It computes in float32, with as many threads as OMP_NUM_THREADS says.
+// clearing them is a part of a call. It computes in float32, with as many threads as OMP_NUM_THREADS says. Its
+// gates stand in Keras's order. GRU has one bias of z and r, and two of the candidate.
 #include <dnnl.hpp>
 
 #include <algorithm>
@@ -22,6 +23,7 @@
 #include <cstring>
 #include <fstream>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -31,13 +33,36 @@ namespace {
 using Floats = std::vector<float>;
 
 struct Case {
+    enum class Cell { simple_rnn, lstm, gru } cell;
     std::size_t batch, steps, features, units, layers;
     bool with_state, training;
 
+    std::size_t gates() const { return cell == Cell::lstm ? 4 : cell == Cell::gru ? 3 : 1; }
+    /// oneDNN's rows of biases.
+    std::size_t biases() const { return cell == Cell::gru ? 4 : gates(); }
     std::size_t width(std::size_t layer) const { return layer == 0 ? features : units; }
 };
 
-/// Weights in Keras's layout, an input with the batch first, and the first state or the last one's gradient.
+/// Keras's two rows of three biases as oneDNN's four; those of z and r are only ever added to each other.
+Floats four_biases(const Floats &two_rows, std::size_t units)
+{
+    Floats four(two_rows.begin(), two_rows.begin() + 3 * std::ptrdiff_t(units));
+    const float *recurrent = &two_rows[3 * units];
+    for (std::size_t i = 0; i < 2 * units; i++) four[i] += recurrent[i];
+    four.insert(four.end(), recurrent + 2 * units, recurrent + 3 * units);
+    return four;
+}
+
+/// The gradients of four biases as those of Keras's two rows of three.
+void append_two_rows(Floats &to, const float *four, std::size_t units)
+{
+    to.insert(to.end(), four, four + 3 * units);
+    to.insert(to.end(), four, four + 2 * units);
+    to.insert(to.end(), four + 3 * units, four + 4 * units);
+}
+
+/// Weights in Keras's layout, but for GRU's biases, an input with the batch first, and the first state or the last
+/// one's gradient.
 struct Data {
     struct Layer {
         Floats kernel, recurrent_kernel, bias;
@@ -53,10 +78,11 @@ struct Data {
             file.read(reinterpret_cast<char *>(values.data()), std::streamsize(count * sizeof(float)));
             return values;
         };
-        const std::size_t units = shape.units;
+        const std::size_t units = shape.units, columns = shape.gates() * units;
         for (std::size_t layer = 0; layer < shape.layers; layer++) {
-            Floats kernel = read(shape.width(layer) * units), recurrent_kernel = read(units * units);
-            layers.push_back({std::move(kernel), std::move(recurrent_kernel), read(units)});
+            Floats kernel = read(shape.width(layer) * columns), recurrent_kernel = read(units * columns);
+            Floats bias = shape.cell == Case::Cell::gru ? four_biases(read(2 * columns), units) : read(columns);
+            layers.push_back({std::move(kernel), std::move(recurrent_kernel), std::move(bias)});
         }
         x = read(shape.batch * shape.steps * shape.features);
         given = read(shape.batch * units);
@@ -101,10 +127,10 @@ struct Plain {
         const auto f32 = dnnl::memory::data_type::f32;
         const auto dim = [](std::size_t size) { return dnnl::memory::dim(size); };
         const auto n = dim(count), width = dim(shape.width(first)), units = dim(shape.units);
-        const auto batch = dim(shape.batch), steps = dim(shape.steps);
-        kernels = {{n, 1, width, 1, units}, f32, tag::ldigo};
-        recurrent_kernels = {{n, 1, units, 1, units}, f32, tag::ldigo};
-        biases = {{n, 1, 1, units}, f32, tag::ldgo};
+        const auto batch = dim(shape.batch), steps = dim(shape.steps), gates = dim(shape.gates());
+        kernels = {{n, 1, width, gates, units}, f32, tag::ldigo};
+        recurrent_kernels = {{n, 1, units, gates, units}, f32, tag::ldigo};
+        biases = {{n, 1, dim(shape.biases()), units}, f32, tag::ldgo};
         states = {{n, 1, batch, units}, f32, tag::ldnc};
         source = {{steps, batch, width}, f32, tag::tnc};
         destination = {{steps, batch, units}, f32, tag::tnc};
@@ -142,6 +168,66 @@ dnnl::memory zeros(const dnnl::memory::desc &description, const dnnl::engine &en
     return memory;
 }
 
+/// The primitives of some layers, and the layouts that they want.
+struct Described {
+    dnnl::primitive forward, backward;
+    dnnl::memory::desc kernels, recurrent_kernels, workspace;
+    dnnl::memory::desc back_kernels, back_recurrent_kernels, kernel_gradients, recurrent_kernel_gradients;
+};
+
+/// `leading` is what stands between the kind and the layouts; `cell_state` holds the layout of c of an LSTM. Both are
+/// tuples.
+template <typename Forward, typename Backward, typename Leading, typename CellState>
+Described describe_cell(const Plain &plain, const dnnl::engine &engine, bool training, bool starts,
+                        const Leading &leading, const CellState &cell_state)
+{
+    using desc = dnnl::memory::desc;
+    const auto or_none = [starts](const auto &...states) { return std::make_tuple((starts ? states : desc())...); };
+    const auto layouts = std::tuple_cat(
+        std::make_tuple(plain.source), or_none(plain.states), std::apply(or_none, cell_state),
+        std::make_tuple(any(plain.kernels), any(plain.recurrent_kernels), plain.biases),
+        std::make_tuple(plain.destination, plain.states), cell_state);
+    const auto kind = training ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference;
+    const auto forward = std::apply(
+        [&](const auto &...arguments) { return describe<Forward>(engine, kind, arguments...); },
+        std::tuple_cat(leading, layouts));
+    Described described;
+    described.forward = Forward(forward);
+    described.kernels = forward.weights_layer_desc();
+    described.recurrent_kernels = forward.weights_iter_desc();
+    if (!training) return described;
+
+    const auto backward = std::apply(
+        [&](const auto &...arguments) {
+            return describe_after<Backward>(forward, engine, dnnl::prop_kind::backward, arguments...);
+        },
+        std::tuple_cat(leading, layouts, layouts));
+    described.backward = Backward(backward);
+    described.workspace = forward.workspace_desc();
+    described.back_kernels = backward.weights_layer_desc();
+    described.back_recurrent_kernels = backward.weights_iter_desc();
+    described.kernel_gradients = backward.diff_weights_layer_desc();
+    described.recurrent_kernel_gradients = backward.diff_weights_iter_desc();
+    return described;
+}
+
+Described describe_layers(const Case &shape, const Plain &plain, const dnnl::engine &engine, bool starts)
+{
+    const auto direction = std::make_tuple(dnnl::rnn_direction::unidirectional_left2right);
+    switch (shape.cell) {
+    case Case::Cell::lstm:
+        return describe_cell<dnnl::lstm_forward, dnnl::lstm_backward>(
+            plain, engine, shape.training, starts, direction, std::make_tuple(plain.states));
+    case Case::Cell::gru:
+        return describe_cell<dnnl::lbr_gru_forward, dnnl::lbr_gru_backward>(
+            plain, engine, shape.training, starts, direction, std::tuple<>());
+    default:
+        const auto leading = std::tuple_cat(std::make_tuple(dnnl::algorithm::eltwise_tanh), direction);
+        return describe_cell<dnnl::vanilla_rnn_forward, dnnl::vanilla_rnn_backward>(
+            plain, engine, shape.training, starts, leading, std::tuple<>());
+    }
+}
+
 /// One primitive over `count` layers of one input width; one more for the way back.
 class OneDnnLayers {
 public:
@@ -159,26 +245,23 @@ public:
         const auto placed = [&](const dnnl::memory::desc &wanted, const dnnl::memory::desc &plain, Floats &values) {
             return reordered(wanted, dnnl::memory(plain, engine, values.data()), stream);
         };
-        const auto kind = shape.training ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference;
         // Without a first state, oneDNN 3.2 gives a wrong gradient of the recurrent kernel: then there is one
         // of zeros.
         const bool starts = shape.with_state || shape.training;
-        const dnnl::memory::desc first_state = starts ? plain_.states : dnnl::memory::desc();
-        const auto description = describe<dnnl::vanilla_rnn_forward>(
-            engine, kind, tanh_, direction_, plain_.source, first_state, any(plain_.kernels),
-            any(plain_.recurrent_kernels), plain_.biases, plain_.destination, plain_.states);
-        forward_ = dnnl::vanilla_rnn_forward(description);
+        const Described described = describe_layers(shape, plain_, engine, starts);
+        forward_ = described.forward;
         destination = dnnl::memory(plain_.destination, engine);
         last_state = dnnl::memory(plain_.states, engine);
         there_ = {
             {DNNL_ARG_SRC_LAYER, source},
-            {DNNL_ARG_WEIGHTS_LAYER, placed(description.weights_layer_desc(), plain_.kernels, kernels)},
-            {DNNL_ARG_WEIGHTS_ITER,
-             placed(description.weights_iter_desc(), plain_.recurrent_kernels, recurrent_kernels)},
+            {DNNL_ARG_WEIGHTS_LAYER, placed(described.kernels, plain_.kernels, kernels)},
+            {DNNL_ARG_WEIGHTS_ITER, placed(described.recurrent_kernels, plain_.recurrent_kernels, recurrent_kernels)},
             {DNNL_ARG_BIAS, placed(plain_.biases, plain_.biases, biases)},
             {DNNL_ARG_DST_LAYER, destination},
             {DNNL_ARG_DST_ITER, last_state},
         };
+        const bool has_cell_state = shape.cell == Case::Cell::lstm;
+        if (has_cell_state) there_.insert({DNNL_ARG_DST_ITER_C, dnnl::memory(plain_.states, engine)});
         if (shape.with_state) {
             Floats h = data.given;
             there_.insert({DNNL_ARG_SRC_ITER, placed(plain_.states, plain_.states, h)});
@@ -186,24 +269,24 @@ public:
         if (!shape.training) return;
 
         there_.insert({DNNL_ARG_SRC_ITER, zeros(plain_.states, engine)});
-        const auto back = describe_after<dnnl::vanilla_rnn_backward>(
-            description, engine, dnnl::prop_kind::backward, tanh_, direction_, plain_.source, first_state,
-            any(plain_.kernels), any(plain_.recurrent_kernels), plain_.biases, plain_.destination, plain_.states,
-            plain_.source, first_state, any(plain_.kernels), any(plain_.recurrent_kernels), plain_.biases,
-            plain_.destination, plain_.states);
-        backward_ = dnnl::vanilla_rnn_backward(back);
-        there_.insert({DNNL_ARG_WORKSPACE, dnnl::memory(description.workspace_desc(), engine)});
+        if (has_cell_state) there_.insert({DNNL_ARG_SRC_ITER_C, zeros(plain_.states, engine)});
+        backward_ = described.backward;
+        there_.insert({DNNL_ARG_WORKSPACE, dnnl::memory(described.workspace, engine)});
         back_ = there_;
-        back_[DNNL_ARG_WEIGHTS_LAYER] = placed(back.weights_layer_desc(), plain_.kernels, kernels);
-        back_[DNNL_ARG_WEIGHTS_ITER] = placed(back.weights_iter_desc(), plain_.recurrent_kernels, recurrent_kernels);
-        back_[DNNL_ARG_DIFF_WEIGHTS_LAYER] = dnnl::memory(back.diff_weights_layer_desc(), engine);
-        back_[DNNL_ARG_DIFF_WEIGHTS_ITER] = dnnl::memory(back.diff_weights_iter_desc(), engine);
+        back_[DNNL_ARG_WEIGHTS_LAYER] = placed(described.back_kernels, plain_.kernels, kernels);
+        back_[DNNL_ARG_WEIGHTS_ITER]
+            = placed(described.back_recurrent_kernels, plain_.recurrent_kernels, recurrent_kernels);
+        back_[DNNL_ARG_DIFF_WEIGHTS_LAYER] = dnnl::memory(described.kernel_gradients, engine);
+        back_[DNNL_ARG_DIFF_WEIGHTS_ITER] = dnnl::memory(described.recurrent_kernel_gradients, engine);
         back_[DNNL_ARG_DIFF_BIAS] = dnnl::memory(plain_.biases, engine);
         back_[DNNL_ARG_DIFF_SRC_ITER] = dnnl::memory(plain_.states, engine);
         back_[DNNL_ARG_DIFF_SRC_LAYER] = dnnl::memory(plain_.source, engine);
         // Where nobody says otherwise, the loss knows the sequence and the last states not.
         back_[DNNL_ARG_DIFF_DST_LAYER] = zeros(plain_.destination, engine);
         back_[DNNL_ARG_DIFF_DST_ITER] = zeros(plain_.states, engine);
+        if (!has_cell_state) return;
+        back_[DNNL_ARG_DIFF_SRC_ITER_C] = dnnl::memory(plain_.states, engine);
+        back_[DNNL_ARG_DIFF_DST_ITER_C] = zeros(plain_.states, engine);
     }
 
     void run(dnnl::stream &stream) const { forward_.execute(stream, there_); }
@@ -235,7 +318,7 @@ public:
     }
 
     /// Each layer's gradients as the weights are laid out.
-    void append_gradients(Floats &to, dnnl::stream &stream) const
+    void append_gradients(Floats &to, const Case &shape, dnnl::stream &stream) const
     {
         const std::pair<int, dnnl::memory::desc> wanted[] = {{DNNL_ARG_DIFF_WEIGHTS_LAYER, plain_.kernels},
                                                              {DNNL_ARG_DIFF_WEIGHTS_ITER, plain_.recurrent_kernels},
@@ -246,7 +329,10 @@ public:
             for (const auto &memory : all) {
                 const std::size_t size = memory.get_desc().get_size() / sizeof(float) / layers();
                 const float *values = static_cast<const float *>(memory.get_data_handle()) + layer * size;
-                to.insert(to.end(), values, values + size);
+                if (shape.cell == Case::Cell::gru && &memory == &all.back())
+                    append_two_rows(to, values, shape.units);
+                else
+                    to.insert(to.end(), values, values + size);
             }
     }
 
@@ -267,8 +353,6 @@ private:
 #endif
     }
 
-    static constexpr auto tanh_ = dnnl::algorithm::eltwise_tanh;
-    static constexpr auto direction_ = dnnl::rnn_direction::unidirectional_left2right;
     Plain plain_;
     dnnl::primitive forward_, backward_;
     Arguments there_, back_;
@@ -311,7 +395,7 @@ public:
             return Floats(states, states + shape_.batch * shape_.units);
         }
         Floats gradients;
-        for (const auto &layers : stack_) layers.append_gradients(gradients, stream_);
+        for (const auto &layers : stack_) layers.append_gradients(gradients, shape_, stream_);
         const float *dx = stack_.front().source_gradient();
         for (std::size_t row = 0; row < shape_.batch; row++)
             for (std::size_t step = 0; step < shape_.steps; step++) {
@@ -338,8 +422,10 @@ double time_turn(OneDnn &net, double turn)
 {
     double begun = seconds_now();
     net.run();
+    const double once = seconds_now() - begun;
+    if (once >= turn) return once;
     // Calls that are timed together, so that the clock's own cost does not show.
-    const int together = std::max(1, int(2e-5 / (seconds_now() - begun)));
+    const int together = std::max(1, int(2e-5 / once));
     std::vector<double> times;
     const double end = seconds_now() + turn;
     begun = seconds_now();
@@ -357,13 +443,17 @@ double time_turn(OneDnn &net, double turn)
 
 int main(int count, char **arguments)
 {
-    if (count != 9) {
-        std::fprintf(stderr, "usage: onednn DATA RESULT BATCH STEPS FEATURES UNITS LAYERS forward|state|training\n");
+    if (count != 10) {
+        std::fprintf(stderr, "usage: onednn DATA RESULT SimpleRNN|LSTM|GRU BATCH STEPS FEATURES UNITS LAYERS "
+                             "forward|state|training\n");
         return 2;
     }
     const auto size = [arguments](int at) { return std::size_t(std::strtoull(arguments[at], nullptr, 10)); };
-    const std::string what = arguments[8];
-    const Case shape = {size(3), size(4), size(5), size(6), size(7), what == "state", what == "training"};
+    const std::string cell = arguments[3], what = arguments[9];
+    const Case shape = {cell == "LSTM"  ? Case::Cell::lstm
+                        : cell == "GRU" ? Case::Cell::gru
+                                        : Case::Cell::simple_rnn,
+                        size(4), size(5), size(6), size(7), size(8), what == "state", what == "training"};
     const Data data(shape, arguments[1]);
     OneDnn net(shape, data);
     net.run();

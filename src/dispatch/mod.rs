@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use crate::error::{Error, Result};
 pub(crate) use crate::kernels::activation::Function;
 pub(crate) use crate::kernels::cells::gru::RESET_GATES;
-pub(crate) use crate::kernels::cells::{gate_column, gate_columns, gru, lstm};
+pub(crate) use crate::kernels::cells::{gate_column, gate_columns, gru, lone, lstm};
 #[cfg(feature = "training")]
 pub(crate) use crate::kernels::gradient::{LIFT, Outer, SQUARE_LANES, even_split};
 pub(crate) use crate::kernels::tile::{Block, Finish};
@@ -63,6 +63,8 @@ pub(crate) type StepsFn = unsafe fn(&Block, &[usize]);
 /// (function, values, rows, columns, stride); the safety contract is `kernels::elementwise::apply`'s.
 pub(crate) type ApplyFn = unsafe fn(Function, *mut f32, usize, usize, usize);
 
+/// Carries out steps of one row, of an LSTM or a GRU with reset after; the safety contract is `kernels::cells::lone::steps`'s.
+pub(crate) type LoneFn = unsafe fn(&lone::Steps);
 /// Carries out a step of an LSTM; the safety contract is `kernels::cells::lstm::step`'s.
 pub(crate) type LstmFn = unsafe fn(&lstm::Step);
 #[cfg(feature = "training")]
@@ -95,10 +97,14 @@ pub(crate) struct KernelSet {
     pub(crate) terms_in_cache: usize,
     /// For several rows and for one, by vectors in the panel, less one; see [`KernelSet::steps_of`].
     steps: [[Option<StepsFn>; MAX_WIDTH]; 2],
+    /// The same for a panel that is a block of gates, by their number less one; see [`KernelSet::block_steps_of`].
+    block_steps: [[Option<StepsFn>; MAX_WIDTH]; 2],
     /// Over `abreast` full panels, for lone rows.
     pub(crate) steps_abreast: StepsFn,
     pub(crate) apply: ApplyFn,
     pub(crate) apply_state: ApplyFn,
+    /// Of an LSTM, and of a GRU with reset after, for matrices whose panels are their blocks.
+    pub(crate) lone: &'static [LoneFn],
     pub(crate) lstm: LstmFn,
     #[cfg(feature = "training")]
     pub(crate) lstm_back: LstmBackFn,
@@ -134,6 +140,22 @@ impl KernelSet {
         match self.steps[usize::from(rows == 1)][(width >> self.lanes.trailing_zeros()) - 1] {
             Some(steps) => steps,
             None => unreachable!("a panel of {width} floats"),
+        }
+    }
+}
+
+impl KernelSet {
+    /// Whether there are kernels for blocks of `gates` gates as panels: where a tile of them has rows enough.
+    pub(crate) fn has_blocks_of(&self, gates: usize) -> bool {
+        self.block_steps[0].get(gates - 1).is_some_and(Option::is_some)
+    }
+
+    /// As [`steps_of`](Self::steps_of), for a block of `gates` gates.
+    #[inline(always)]
+    pub(crate) fn block_steps_of(&self, gates: usize, rows: usize) -> StepsFn {
+        match self.block_steps[usize::from(rows == 1)][gates - 1] {
+            Some(steps) => steps,
+            None => unreachable!("a block of {gates} gates"),
         }
     }
 }

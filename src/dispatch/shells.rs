@@ -25,14 +25,14 @@ macro_rules! shells {
     (
         $(#[$features:meta])?
         $module:ident: $isa:ident, token $token:expr, $simd:ty, panels of $width:literal [$($nv:literal)*],
-        abreast $abreast:literal
+        blocks of [$($gates:literal)*], lone [$($cell:ident)*], abreast $abreast:literal
     ) => {
         mod $module {
             use super::*;
             #[cfg(feature = "training")]
             use crate::dispatch::Outer;
             use crate::dispatch::{Block, Function, MAX_WIDTH, StepsFn};
-            use crate::kernels::cells::{gru, lstm};
+            use crate::kernels::cells::{gru, lone, lstm};
             #[cfg(feature = "training")]
             use crate::kernels::gradient;
             use crate::kernels::{elementwise, tile};
@@ -62,6 +62,15 @@ macro_rules! shells {
             ) {
                 // SAFETY: the features, which the token stands for, and the arrays: the caller's promise.
                 unsafe { elementwise::apply::<_, STATE>($token, function, values, rows, columns, stride) }
+            }
+
+            #[allow(dead_code, reason = "an arm may have no blocks")]
+            /// # Safety
+            /// The CPU must have the features of the shell; otherwise as `lone::steps`.
+            $(#[$features])?
+            unsafe fn lone<C: lone::Cell>(steps: &lone::Steps) {
+                // SAFETY: the caller's promise.
+                unsafe { lone::steps::<_, C>($token, steps) }
             }
 
             /// # Safety
@@ -149,6 +158,22 @@ macro_rules! shells {
                 unsafe { gradient::through($token, function, gradient, h, rows, columns, stride, squares) }
             }
 
+            /// As `steps`, for whole blocks of as many gates.
+            ///
+            /// # Safety
+            /// As `steps`.
+            $(#[$features])?
+            unsafe fn block_steps<const GATES: usize, const LONE: bool>(block: &Block, counts: &[usize]) {
+                // SAFETY: as above.
+                unsafe { tile::steps::<_, GATES, GATES, LONE>($token, block, counts) }
+            }
+
+            const fn by_gates<const LONE: bool>() -> [Option<StepsFn>; MAX_WIDTH] {
+                let mut by_gates: [Option<StepsFn>; MAX_WIDTH] = [None; MAX_WIDTH];
+                $(by_gates[$gates - 1] = Some(block_steps::<$gates, LONE>);)*
+                by_gates
+            }
+
             const fn by_vectors<const LONE: bool>() -> [Option<StepsFn>; MAX_WIDTH] {
                 let mut by_vectors: [Option<StepsFn>; MAX_WIDTH] = [None; MAX_WIDTH];
                 $(by_vectors[$nv - 1] = Some(steps::<$nv, LONE>);)*
@@ -169,9 +194,11 @@ macro_rules! shells {
                 abreast: $abreast,
                 terms_in_cache: TERMS_IN_CACHE,
                 steps: [by_vectors::<false>(), by_vectors::<true>()],
+                block_steps: [by_gates::<false>(), by_gates::<true>()],
                 steps_abreast: steps::<{ WIDTH * $abreast }, true>,
                 apply: apply::<false>,
                 apply_state: apply::<true>,
+                lone: &[$(lone::<lone::$cell>),*],
                 lstm,
                 #[cfg(feature = "training")]
                 lstm_back,
@@ -195,17 +222,17 @@ macro_rules! shells {
     };
 }
 
-shells!(portable: Portable, token Portable, Portable, panels of 2 [1 2], abreast 4);
+shells!(portable: Portable, token Portable, Portable, panels of 2 [1 2], blocks of [2], lone [], abreast 4);
 
 // SAFETY of the tokens: a shell of these modules is only reached through its table, and `kernel_set` gives that away
 // only where the token could be made.
 #[cfg(target_arch = "x86_64")]
 shells!(
     #[target_feature(enable = "avx2,fma")]
-    avx2: Avx2, token Avx2::assume(), Avx2, panels of 2 [1 2], abreast 4
+    avx2: Avx2, token Avx2::assume(), Avx2, panels of 2 [1 2], blocks of [3 4], lone [Lstm Gru], abreast 4
 );
 #[cfg(target_arch = "x86_64")]
 shells!(
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
-    avx512: Avx512, token Avx512::assume(), Avx512, panels of 4 [1 2 3 4], abreast 2
+    avx512: Avx512, token Avx512::assume(), Avx512, panels of 4 [1 2 3 4], blocks of [3 4], lone [Lstm Gru], abreast 2
 );

@@ -1,8 +1,9 @@
 //! Where a panic stops.
 //!
-//! Unwinding into C is not allowed, so every function that runs library code runs it in here. The panic hook would print
-//! to the host's standard error, and this library never prints; so the first call puts a hook in front of the host's
-//! (a Rust host may have one) that keeps quiet on threads inside a call and keeps the message for the last error.
+//! Unwinding into C is not allowed, so every function that runs library code runs it in here. The panic hook
+//! would print to the host's standard error, and this library never prints; so the first call puts a hook in
+//! front of the host's (a Rust host may have one) that keeps quiet on threads inside a call and keeps the
+//! message for the last error.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};

@@ -11,14 +11,15 @@ use super::status::elman_status;
 use super::trainer::elman_trainer;
 use crate::training::Trainer;
 
-/// Writes the training's state, and its network's layers and weights, to a file, from which elman_trainer_load goes on to
-/// the same bits: with the learning rate, the frozen layers, the weights without decay and the states of stateful layers
-/// as they are now. Save between two steps: what elman_trainer_backward has left to elman_trainer_apply is not kept. The
-/// file is replaced as elman_sequential_save does it; path is as there.
+/// Writes the training's state, and its network's layers and weights, to a file, from which
+/// elman_trainer_load goes on to the same bits: with the learning rate, the frozen layers, the weights
+/// without decay and the states of stateful layers as they are now. Save between two steps: what
+/// elman_trainer_backward has left to elman_trainer_apply is not kept. The file is replaced as
+/// elman_sequential_save does it; path is as there.
 ///
 /// Fails with IO, OUT_OF_MEMORY, NOT_FINITE (the states of stateful layers are not: reset or set them first),
-/// INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED (elman_sequential_drop_weights has freed the
-/// weights).
+/// INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED (elman_sequential_drop_weights
+/// has freed the weights).
 ///
 /// Threads: any number at once on one trainer. pthread_cancel acts after the call, not in it.
 #[unsafe(no_mangle)]
@@ -37,11 +38,11 @@ pub unsafe extern "C" fn elman_trainer_save(
     })
 }
 
-/// The bytes of the file that elman_trainer_save writes; elman_trainer_load_bytes reads them. bytes, capacity and needed
-/// are as in elman_sequential_save_bytes.
+/// The bytes of the file that elman_trainer_save writes; elman_trainer_load_bytes reads them. bytes, capacity
+/// and needed are as in elman_sequential_save_bytes.
 ///
-/// Fails with OUT_OF_MEMORY, NOT_FINITE and UNSUPPORTED as elman_trainer_save does, and with LENGTH_MISMATCH where the file
-/// needs more than capacity bytes: *needed is then set all the same, and bytes is not touched.
+/// Fails with OUT_OF_MEMORY, NOT_FINITE and UNSUPPORTED as elman_trainer_save does, and with LENGTH_MISMATCH
+/// where the file needs more than capacity bytes: *needed is then set all the same, and bytes is not touched.
 ///
 /// Threads: any number at once on one trainer.
 #[unsafe(no_mangle)]
@@ -60,15 +61,16 @@ pub unsafe extern "C" fn elman_trainer_save_bytes(
     })
 }
 
-/// Reads what elman_trainer_save wrote: gives the network the weights and the states of stateful layers (none where none
-/// were kept), and makes the trainer to go on with. The network must be built and have the layers of the one that was
-/// trained, in all that a result depends on: sizes, activations, directions, rates, everything but initialisers and unroll.
+/// Reads what elman_trainer_save wrote: gives the network the weights and the states of stateful layers (none
+/// where none were kept), and makes the trainer to go on with. The network must be built and have the layers
+/// of the one that was trained, in all that a result depends on: sizes, activations, directions, rates,
+/// everything but initialisers and unroll.
 ///
 /// On success *out is the new trainer, and yours to free.
 ///
-/// Fails with IO (also for what is no regular file), BAD_FORMAT (of another network too: elman_last_error says what
-/// differs), NOT_BUILT, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
-/// (elman_sequential_drop_weights has freed the weights); the network is unchanged then.
+/// Fails with IO (also for what is no regular file), BAD_FORMAT (of another network too: elman_last_error
+/// says what differs), NOT_BUILT, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must
+/// be), UNSUPPORTED (elman_sequential_drop_weights has freed the weights); the network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread. pthread_cancel acts after the call, not in it.
 #[unsafe(no_mangle)]
@@ -92,11 +94,13 @@ pub unsafe extern "C" fn elman_trainer_load(
     })
 }
 
-/// elman_trainer_load from memory: the `len` bytes of such a file, at any alignment. They are not needed afterwards.
+/// elman_trainer_load from memory: the `len` bytes of such a file, at any alignment. They are not needed
+/// afterwards.
 ///
 /// On success *out is the new trainer, and yours to free.
 ///
-/// Fails with BAD_FORMAT, NOT_BUILT, OUT_OF_MEMORY, UNSUPPORTED as elman_trainer_load does; the network is unchanged then.
+/// Fails with BAD_FORMAT, NOT_BUILT, OUT_OF_MEMORY, UNSUPPORTED as elman_trainer_load does; the network is
+/// unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]

@@ -1,4 +1,4 @@
-//! The configuration of a recurrent layer or cell.
+//! The configuration of a layer or cell, and what those of all recurrent layers share.
 
 use std::mem::offset_of;
 
@@ -36,7 +36,8 @@ pub const ELMAN_INITIALIZER_LECUN_NORMAL: elman_initializer_kind = elman_initial
 pub const ELMAN_INITIALIZER_RANDOM_NORMAL: elman_initializer_kind = elman_initializer_kind(9);
 /// Uniform from a (low) to b (high), which is not below it.
 pub const ELMAN_INITIALIZER_RANDOM_UNIFORM: elman_initializer_kind = elman_initializer_kind(10);
-/// A random orthogonal matrix times a (the gain; Keras's default is 1). Not for a bias.
+/// A random orthogonal matrix times a (the gain; Keras's default is 1), with orthonormal rows where there are
+/// more columns. Not for a bias.
 pub const ELMAN_INITIALIZER_ORTHOGONAL: elman_initializer_kind = elman_initializer_kind(11);
 /// The identity matrix times a (the gain; Keras's default is 1). Not for a bias.
 pub const ELMAN_INITIALIZER_IDENTITY: elman_initializer_kind = elman_initializer_kind(12);
@@ -53,8 +54,9 @@ pub struct elman_initializer {
     pub b: f32,
 }
 
-/// What a recurrent layer or cell is. Fill it by elman_simple_rnn_config_init, then change what you want; setting every
-/// field by hand leaves fields of later versions unset. It is only read during a call; keep or discard it afterwards.
+/// What a SimpleRNN layer or cell is: h_t = activation(x_t W + b + h_{t-1} U). Fill it by
+/// elman_simple_rnn_config_init, then change what you want; setting every field by hand leaves fields of
+/// later versions unset. It is only read during a call; keep or discard it afterwards.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct elman_simple_rnn_config {
@@ -62,18 +64,18 @@ pub struct elman_simple_rnn_config {
     pub struct_size: usize,
     /// Outputs a step, at least 1.
     pub units: usize,
-    /// Linear, tanh (the default), relu or sigmoid.
+    /// Tanh (the default) or any other but softmax.
     pub activation: elman_activation,
     /// 1: a bias is added (the default).
     pub use_bias: u8,
     /// 1: the layer gives every step's output; 0: the last one's (the default). A cell ignores it.
     pub return_sequences: u8,
-    /// 1: the layer walks the time axis from its end, padding included, and its outputs stay in processing order;
-    /// default 0. A cell ignores it.
+    /// 1: the layer walks the time axis from its end, padding included, and its outputs stay in processing
+    /// order; default 0. A cell ignores it.
     pub go_backwards: u8,
-    /// 1: as in Keras, each predict, run, training step and evaluation begins with the states that the last one
-    /// left, unless it is given others or elman_sequential_reset_states has come between; default 0. A cell and
-    /// a tape ignore it.
+    /// 1: as in Keras, each predict, run, training step and evaluation begins with the states that the last
+    /// one left, unless it is given others or elman_sequential_reset_states has come between; default 0. A
+    /// cell and a tape ignore it.
     pub stateful: u8,
     /// 1: a masked step gives zeros; 0: it repeats the previous output (the default). A cell ignores it, and
     /// so does a Bidirectional layer, whose masked steps give zeros.
@@ -94,8 +96,8 @@ pub struct elman_simple_rnn_config {
 
 /// Fills `config` with Keras's defaults for a layer of `units` outputs.
 ///
-/// struct_size is `sizeof *config` as your compiler sees it: no more bytes than that are written, so programs compiled
-/// against an older header meet a newer library safely, and the other way round.
+/// struct_size is `sizeof *config` as your compiler sees it: no more bytes than that are written, so programs
+/// compiled against an older header meet a newer library safely, and the other way round.
 ///
 /// Fails with INVALID_ARGUMENT where units is 0 or struct_size does not even hold struct_size and units.
 ///
@@ -119,24 +121,65 @@ pub unsafe extern "C" fn elman_simple_rnn_config_init(
     })
 }
 
+/// Keras's defaults for the fields that the configurations of all recurrent layers have, and `$name: $value`
+/// for a configuration's own.
+macro_rules! recurrent_defaults {
+    ($config:ident, $units:expr $(, $name:ident: $value:expr)*) => {{
+        let initializer = |kind, a| elman_initializer { kind, a, b: 0.0 };
+        $config {
+            struct_size: size_of::<$config>(),
+            units: $units,
+            activation: ELMAN_ACTIVATION_TANH,
+            use_bias: 1,
+            return_sequences: 0,
+            go_backwards: 0,
+            stateful: 0,
+            zero_output_for_mask: 0,
+            unroll: ELMAN_UNROLL_AUTO,
+            dropout: 0.0,
+            recurrent_dropout: 0.0,
+            kernel_initializer: initializer(ELMAN_INITIALIZER_GLOROT_UNIFORM, 0.0),
+            recurrent_initializer: initializer(ELMAN_INITIALIZER_ORTHOGONAL, 1.0),
+            bias_initializer: initializer(ELMAN_INITIALIZER_ZEROS, 0.0),
+            $($name: $value,)*
+        }
+    }};
+}
+pub(super) use recurrent_defaults;
+
+/// Reads a recurrent layer's configuration over its `$defaults`: the fields, and the layer with those that
+/// all recurrent layers have. `$own` are the configuration's own fields.
+///
+/// `$place` must be NULL or point to as many readable bytes as its first field says.
+macro_rules! read_recurrent {
+    ($place:expr, $config:ident { $($own:ident),* }, $defaults:expr, $layer:ty) => {{
+        // SAFETY: NULL, or readable for the size that stands first: the caller's duty.
+        let struct_size = unsafe { size_of_given("config", $place, offset_of!($config, activation)) }?;
+        let mut given = $defaults;
+        read_fields!($place, struct_size, given: $config {
+            units, activation, use_bias, return_sequences, go_backwards, stateful, zero_output_for_mask, unroll,
+            dropout, recurrent_dropout, kernel_initializer, recurrent_initializer, bias_initializer, $($own),*
+        });
+        let layer = <$layer>::new(given.units)
+            .activation(given.activation.read()?)
+            .use_bias(flag("use_bias", given.use_bias)?)
+            .return_sequences(flag("return_sequences", given.return_sequences)?)
+            .go_backwards(flag("go_backwards", given.go_backwards)?)
+            .stateful(flag("stateful", given.stateful)?)
+            .zero_output_for_mask(flag("zero_output_for_mask", given.zero_output_for_mask)?)
+            .unroll(given.unroll.read()?)
+            .dropout(given.dropout)
+            .recurrent_dropout(given.recurrent_dropout)
+            .kernel_initializer(given.kernel_initializer.read("kernel_initializer")?)
+            .recurrent_initializer(given.recurrent_initializer.read("recurrent_initializer")?)
+            .bias_initializer(given.bias_initializer.read("bias_initializer")?);
+        (given, layer)
+    }};
+}
+pub(super) use read_recurrent;
+
 fn defaults(units: usize) -> elman_simple_rnn_config {
-    let initializer = |kind, a| elman_initializer { kind, a, b: 0.0 };
-    elman_simple_rnn_config {
-        struct_size: size_of::<elman_simple_rnn_config>(),
-        units,
-        activation: ELMAN_ACTIVATION_TANH,
-        use_bias: 1,
-        return_sequences: 0,
-        go_backwards: 0,
-        stateful: 0,
-        zero_output_for_mask: 0,
-        unroll: ELMAN_UNROLL_AUTO,
-        dropout: 0.0,
-        recurrent_dropout: 0.0,
-        kernel_initializer: initializer(ELMAN_INITIALIZER_GLOROT_UNIFORM, 0.0),
-        recurrent_initializer: initializer(ELMAN_INITIALIZER_ORTHOGONAL, 1.0),
-        bias_initializer: initializer(ELMAN_INITIALIZER_ZEROS, 0.0),
-    }
+    recurrent_defaults!(elman_simple_rnn_config, units)
 }
 
 /// The configuration that C wrote.
@@ -144,31 +187,12 @@ fn defaults(units: usize) -> elman_simple_rnn_config {
 /// # Safety
 /// `config` is NULL or points to as many readable bytes as its first field says.
 pub(super) unsafe fn read_config(config: *const elman_simple_rnn_config) -> Result<SimpleRnn, Failure> {
-    // SAFETY: the caller's duty is the same.
-    let struct_size =
-        unsafe { size_of_given("config", config, offset_of!(elman_simple_rnn_config, activation)) }?;
-    let mut given = defaults(0);
-    read_fields!(config, struct_size, given: elman_simple_rnn_config {
-        units, activation, use_bias, return_sequences, go_backwards, stateful, zero_output_for_mask, unroll, dropout,
-        recurrent_dropout, kernel_initializer, recurrent_initializer, bias_initializer,
-    });
-    Ok(SimpleRnn::new(given.units)
-        .activation(given.activation.read()?)
-        .use_bias(flag("use_bias", given.use_bias)?)
-        .return_sequences(flag("return_sequences", given.return_sequences)?)
-        .go_backwards(flag("go_backwards", given.go_backwards)?)
-        .stateful(flag("stateful", given.stateful)?)
-        .zero_output_for_mask(flag("zero_output_for_mask", given.zero_output_for_mask)?)
-        .unroll(given.unroll.read()?)
-        .dropout(given.dropout)
-        .recurrent_dropout(given.recurrent_dropout)
-        .kernel_initializer(given.kernel_initializer.read("kernel_initializer")?)
-        .recurrent_initializer(given.recurrent_initializer.read("recurrent_initializer")?)
-        .bias_initializer(given.bias_initializer.read("bias_initializer")?))
+    let (_, layer) = read_recurrent!(config, elman_simple_rnn_config {}, defaults(0), SimpleRnn);
+    Ok(layer)
 }
 
-/// What a fully connected layer is. Fill it by elman_dense_config_init, then change what you want. It is only read during a
-/// call.
+/// What a fully connected layer is. Fill it by elman_dense_config_init, then change what you want. It is only
+/// read during a call.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct elman_dense_config {
@@ -186,8 +210,8 @@ pub struct elman_dense_config {
     pub bias_initializer: elman_initializer,
 }
 
-/// Fills `config` with Keras's defaults for a fully connected layer of `units` outputs. struct_size is `sizeof *config` as
-/// your compiler sees it: no more bytes than that are written.
+/// Fills `config` with Keras's defaults for a fully connected layer of `units` outputs. struct_size is
+/// `sizeof *config` as your compiler sees it: no more bytes than that are written.
 ///
 /// Fails with INVALID_ARGUMENT where units is 0 or struct_size does not even hold struct_size and units.
 ///
@@ -236,7 +260,8 @@ pub(super) unsafe fn read_dense(config: *const elman_dense_config) -> Result<Den
         .bias_initializer(given.bias_initializer.read("bias_initializer")?))
 }
 
-/// What an embedding is. Fill it by elman_embedding_config_init, then change what you want. It is only read during a call.
+/// What an embedding is. Fill it by elman_embedding_config_init, then change what you want. It is only read
+/// during a call.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct elman_embedding_config {
@@ -252,10 +277,11 @@ pub struct elman_embedding_config {
     pub embeddings_initializer: elman_initializer,
 }
 
-/// Fills `config` with Keras's defaults for an embedding of `vocabulary` tokens in `size` features. struct_size is
-/// `sizeof *config` as your compiler sees it: no more bytes than that are written.
+/// Fills `config` with Keras's defaults for an embedding of `vocabulary` tokens in `size` features.
+/// struct_size is `sizeof *config` as your compiler sees it: no more bytes than that are written.
 ///
-/// Fails with INVALID_ARGUMENT where a size is 0 or struct_size does not even hold struct_size, vocabulary and size.
+/// Fails with INVALID_ARGUMENT where a size is 0 or struct_size does not even hold struct_size, vocabulary
+/// and size.
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]

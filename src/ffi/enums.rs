@@ -17,7 +17,7 @@ pub const ELMAN_ACTIVATION_LINEAR: elman_activation = elman_activation(0);
 pub const ELMAN_ACTIVATION_TANH: elman_activation = elman_activation(1);
 /// max(x, 0).
 pub const ELMAN_ACTIVATION_RELU: elman_activation = elman_activation(2);
-/// 1 / (1 + exp(-x)), at most 4 ULP from the exact value.
+/// 1 / (1 + exp(-x)), at most 4 ULP from the exact value; Keras's default for the gates of LSTM and GRU.
 pub const ELMAN_ACTIVATION_SIGMOID: elman_activation = elman_activation(3);
 /// exp(x_i) / (the sum of exp(x_j) over the row); dense layers only.
 pub const ELMAN_ACTIVATION_SOFTMAX: elman_activation = elman_activation(4);
@@ -32,8 +32,8 @@ pub const ELMAN_ACTIVATION_ELU: elman_activation = elman_activation(8);
 /// x where it is not negative, x/5 elsewhere: Keras's leaky_relu.
 pub const ELMAN_ACTIVATION_LEAKY_RELU: elman_activation = elman_activation(9);
 
-/// Which driver walks the steps of a recurrent layer: one of the ELMAN_UNROLL_ constants. The results have the same
-/// bits.
+/// Which driver walks the steps of a recurrent layer: one of the ELMAN_UNROLL_ constants. The results have
+/// the same bits.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct elman_unroll(pub u32);
@@ -46,23 +46,28 @@ pub const ELMAN_UNROLL_LOOPED: elman_unroll = elman_unroll(1);
 pub const ELMAN_UNROLL_UNROLLED: elman_unroll = elman_unroll(2);
 
 /// Which weight of a layer: one of the ELMAN_WEIGHT_ constants. All arrays are in Keras's layout, row by row.
+///
+/// Columns are the units of a dense or SimpleRNN layer. An LSTM has 4 x units of them, those of its gates i,
+/// f, the candidate and o one after another, and a GRU 3 x units, those of z, r and the candidate.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct elman_weight(pub u32);
 
-/// [input, units]: of recurrent and dense layers, and of the forward half of a Bidirectional layer.
+/// [input, columns]: of recurrent and dense layers, and of the forward half of a Bidirectional layer.
 pub const ELMAN_WEIGHT_KERNEL: elman_weight = elman_weight(0);
-/// [units, units]: of recurrent layers, and of the forward half of a Bidirectional layer.
+/// [units, columns]: of recurrent layers, and of the forward half of a Bidirectional layer.
 pub const ELMAN_WEIGHT_RECURRENT_KERNEL: elman_weight = elman_weight(1);
-/// [1, units]: of recurrent and dense layers that use a bias, and of the forward half of a Bidirectional layer.
+/// [1, columns]: of recurrent and dense layers that use a bias, and of the forward half of a Bidirectional
+/// layer. A GRU with reset_after has [2, columns], the input's row and the recurrent one.
 pub const ELMAN_WEIGHT_BIAS: elman_weight = elman_weight(2);
 /// [vocabulary, size]: of an embedding.
 pub const ELMAN_WEIGHT_EMBEDDING: elman_weight = elman_weight(3);
-/// [input, units]: of the backward half of a Bidirectional layer.
+/// [input, columns]: of the backward half of a Bidirectional layer.
 pub const ELMAN_WEIGHT_BACKWARD_KERNEL: elman_weight = elman_weight(4);
-/// [units, units]: of the backward half of a Bidirectional layer.
+/// [units, columns]: of the backward half of a Bidirectional layer.
 pub const ELMAN_WEIGHT_BACKWARD_RECURRENT_KERNEL: elman_weight = elman_weight(5);
-/// [1, units]: of the backward half of a Bidirectional layer that uses a bias.
+/// [1, columns], of a GRU with reset_after [2, columns]: of the backward half of a Bidirectional layer that
+/// uses a bias.
 pub const ELMAN_WEIGHT_BACKWARD_BIAS: elman_weight = elman_weight(6);
 
 /// How a Bidirectional layer joins its two halves: one of the ELMAN_MERGE_MODE_ constants.
@@ -70,7 +75,7 @@ pub const ELMAN_WEIGHT_BACKWARD_BIAS: elman_weight = elman_weight(6);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct elman_merge_mode(pub u32);
 
-/// Side by side, forward first: twice the units. Keras's default.
+/// Side by side, forward first: twice the features. Keras's default.
 pub const ELMAN_MERGE_MODE_CONCAT: elman_merge_mode = elman_merge_mode(0);
 /// Element-wise sum.
 pub const ELMAN_MERGE_MODE_SUM: elman_merge_mode = elman_merge_mode(1);
@@ -90,7 +95,7 @@ pub struct elman_padding(pub u32);
 /// (zero_output_for_mask).
 pub const ELMAN_PADDING_KERAS: elman_padding = elman_padding(0);
 /// As in ONNX: recurrent layers' outputs past a row's length are zero, a reversed layer starts at the row's
-/// last step, and the final state of a row of length 0 is zero.
+/// last step, and the final states of a row of length 0 are zeros.
 pub const ELMAN_PADDING_ONNX: elman_padding = elman_padding(1);
 
 /// `bool` in a signature. A Rust `bool` must be 0 or 1, and C can be talked into passing anything.

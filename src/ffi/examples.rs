@@ -117,9 +117,9 @@ pub unsafe extern "C" fn elman_trainer_step_examples(
     })
 }
 
-/// How good the network is on everything that `examples` says. *loss receives what a step's would be, over any
-/// number of rows, without dropout and with no weight moved; stateful layers go on from where the last call
-/// ended, and leave their states to the next.
+/// How good the network is on everything that `examples` says. *loss receives what a step's would be, over
+/// any number of rows, without dropout and with no weight moved; stateful layers go on from where the last
+/// call ended, and leave their states to the next.
 ///
 /// *accuracy receives the share of right answers: the class of the largest prediction (the first of several),
 /// or a probability on the right side of one half. What is masked or has weight 0 does not count.

@@ -20,7 +20,8 @@ pub(super) struct Bytes {
 }
 
 impl Bytes {
-    /// NULL and 0 for `bytes` and `capacity` ask for the size alone; only where they are an array may `needed` be NULL.
+    /// NULL and 0 for `bytes` and `capacity` ask for the size alone; only where they are an array may
+    /// `needed` be NULL.
     pub(super) fn new(bytes: *mut u8, capacity: usize, needed: *mut usize) -> Result<Self, Failure> {
         let asks_for_size = bytes.is_null() && capacity == 0;
         if asks_for_size || !needed.is_null() {
@@ -35,8 +36,8 @@ impl Bytes {
     /// Writes a file, or only its size.
     ///
     /// # Safety
-    /// `bytes` points to `capacity` bytes that nobody else reads or writes during the call, initialised or not, and
-    /// `needed`, unless it is NULL, is valid for a write.
+    /// `bytes` points to `capacity` bytes that nobody else reads or writes during the call, initialised or
+    /// not, and `needed`, unless it is NULL, is valid for a write.
     pub(super) unsafe fn put(self, file: &Image<'_>) -> Result<(), Failure> {
         let len = file.len();
         if !self.needed.is_null() {
@@ -77,20 +78,22 @@ impl io::Write for Room<'_> {
     }
 }
 
-/// Writes layers and weights to a file in elman's safetensors layout. path is nul-terminated: on Unix any bytes,
-/// elsewhere UTF-8.
+/// Writes layers and weights to a file in elman's safetensors layout. path is nul-terminated: on Unix any
+/// bytes, elsewhere UTF-8.
 ///
-/// The file is there complete or not at all: it is written beside path under another name (.elman-*.tmp), flushed to the
-/// disk and renamed. A file that was there before stays whole if anything fails; its mode and owner are kept, but not its
-/// hard links, access lists and extended attributes. Symbolic links are followed. What is there and no regular file (a
-/// directory, a FIFO, a device), or may not be written, is left alone: IO.
+/// The file is there complete or not at all: it is written beside path under another name (.elman-*.tmp),
+/// flushed to the disk and renamed. A file that was there before stays whole if anything fails; its mode and
+/// owner are kept, but not its hard links, access lists and extended attributes. Symbolic links are followed.
+/// What is there and no regular file (a directory, a FIFO, a device), or may not be written, is left alone:
+/// IO.
 ///
-/// A file that can be written and not be replaced (a mount point, in a directory that takes no new files, of another
-/// owner) is written in place. That is not atomic: a failure leaves it damaged, and elman_last_error says so. A process
-/// that is killed while it saves leaves its unfinished file; the next save into the same directory removes it.
+/// A file that can be written and not be replaced (a mount point, in a directory that takes no new files, of
+/// another owner) is written in place. That is not atomic: a failure leaves it damaged, and elman_last_error
+/// says so. A process that is killed while it saves leaves its unfinished file; the next save into the same
+/// directory removes it.
 ///
-/// Fails with NOT_BUILT, IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be), UNSUPPORTED
-/// (elman_sequential_drop_weights has freed the weights).
+/// Fails with NOT_BUILT, IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be),
+/// UNSUPPORTED (elman_sequential_drop_weights has freed the weights).
 ///
 /// Threads: any number at once on one network. pthread_cancel acts after the call, not in it.
 #[unsafe(no_mangle)]
@@ -108,15 +111,15 @@ pub unsafe extern "C" fn elman_sequential_save(
     })
 }
 
-/// The bytes of the file that elman_sequential_save writes, for hosts without files; elman_sequential_load_bytes reads
-/// them.
+/// The bytes of the file that elman_sequential_save writes, for hosts without files;
+/// elman_sequential_load_bytes reads them.
 ///
-/// bytes has room for `capacity` bytes; *needed is the number of bytes. To ask for the size alone, pass NULL and 0 for
-/// bytes and capacity. needed may be NULL where bytes is not.
+/// bytes has room for `capacity` bytes; *needed is the number of bytes. To ask for the size alone, pass NULL
+/// and 0 for bytes and capacity. needed may be NULL where bytes is not.
 ///
-/// Fails with NOT_BUILT, OUT_OF_MEMORY, UNSUPPORTED (elman_sequential_drop_weights has freed the weights), and with
-/// LENGTH_MISMATCH where the file needs more than capacity bytes: *needed is then set all the same, and bytes is not
-/// touched.
+/// Fails with NOT_BUILT, OUT_OF_MEMORY, UNSUPPORTED (elman_sequential_drop_weights has freed the weights),
+/// and with LENGTH_MISMATCH where the file needs more than capacity bytes: *needed is then set all the same,
+/// and bytes is not touched.
 ///
 /// Threads: any number at once on one network.
 #[unsafe(no_mangle)]
@@ -137,15 +140,16 @@ pub unsafe extern "C" fn elman_sequential_save_bytes(
 
 /// Reads a built network from a file in elman's safetensors layout. path is as in elman_sequential_save.
 ///
-/// Files may come from strangers: every size in one is compared with the file before it is allocated. Reading takes at
-/// most six times the file's bytes. The network that comes of it takes its weights once plain and once packed, where
-/// columns are padded to a multiple of up to 16, and 2 KB a layer, of which there are at most 65,536.
+/// Files may come from strangers: every size in one is compared with the file before it is allocated. Reading
+/// takes at most six times the file's bytes. The network that comes of it takes its weights once plain and
+/// once packed, where columns are padded to a multiple of up to 16, and 2 KB a layer, of which there are at
+/// most 65,536.
 ///
 /// On success *out is the new network, and yours to free.
 ///
-/// Fails with IO (also for what is no regular file), BAD_FORMAT (something missing, left over, there twice, of another
-/// shape or unknown), UNSUPPORTED (ELMAN_ISA names something unknown or not available here), OUT_OF_MEMORY,
-/// INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
+/// Fails with IO (also for what is no regular file), BAD_FORMAT (something missing, left over, there twice,
+/// of another shape or unknown), UNSUPPORTED (ELMAN_ISA names something unknown or not available here),
+/// OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
 ///
 /// Threads: any. pthread_cancel acts after the call, not in it.
 #[unsafe(no_mangle)]
@@ -164,7 +168,8 @@ pub unsafe extern "C" fn elman_sequential_load(
     })
 }
 
-/// elman_sequential_load from memory: the `len` bytes of such a file, at any alignment. They are not needed afterwards.
+/// elman_sequential_load from memory: the `len` bytes of such a file, at any alignment. They are not needed
+/// afterwards.
 ///
 /// On success *out is the new network, and yours to free.
 ///

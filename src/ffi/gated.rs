@@ -3,6 +3,7 @@
 use std::mem::offset_of;
 
 use super::boundary::boundary;
+use super::cell::Step;
 use super::config::*;
 use super::enums::*;
 use super::raw::{Input, Output, Place, at_least_one, flag, free, shared, unshared};
@@ -12,9 +13,12 @@ use super::status::{Failure, elman_status};
 use crate::cell::{GruCell, LstmCell};
 use crate::layers::{Bidirectional, Gru, Lstm};
 
-/// What an LSTM layer or cell is: i, f, o = s(x W + b + h U), each
-/// with its columns, g = a(...), c' = f c + i g, h' = o a(c'). Gates stand in Keras's order i f c o. Fill it by elman_lstm_config_init, then change what you want; setting every field
-/// by hand leaves fields of later versions unset. It is only read during a call; keep or discard it afterwards.
+/// What an LSTM layer or cell is: i, f, o = s(x W + b + h U), each with columns of its own, g =
+/// a(x W + b + h U) with the candidate's, c_t = f c_{t-1} + i g, h_t = o a(c_t). The columns stand in Keras's
+/// order: those of i, f, the candidate, o.
+///
+/// Fill it by elman_lstm_config_init, then change what you want; setting every field by hand leaves fields of
+/// later versions unset. It is only read during a call; keep or discard it afterwards.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct elman_lstm_config {
@@ -28,36 +32,42 @@ pub struct elman_lstm_config {
     pub use_bias: u8,
     /// 1: the layer gives every step's output; 0: the last one's (the default). A cell ignores it.
     pub return_sequences: u8,
-    /// 1: the layer walks the time axis from its end, padding included, and its outputs stay in processing order;
-    /// default 0. A cell ignores it.
+    /// 1: the layer walks the time axis from its end, padding included, and its outputs stay in processing
+    /// order; default 0. A cell ignores it.
     pub go_backwards: u8,
-    /// 1: the last states are the next call's first ones, until elman_sequential_reset_states; default 0. A cell ignores
-    /// it.
+    /// 1: as in Keras, each predict, run, training step and evaluation begins with the states that the last
+    /// one left, unless it is given others or elman_sequential_reset_states has come between; default 0. A
+    /// cell and a tape ignore it.
     pub stateful: u8,
-    /// 1: a masked step gives zeros; 0: it repeats the previous output (the default). A cell ignores it.
+    /// 1: a masked step gives zeros; 0: it repeats the previous output (the default). A cell ignores it, and
+    /// so does a Bidirectional layer, whose masked steps give zeros.
     pub zero_output_for_mask: u8,
     /// Which driver walks the steps; the results have the same bits. A cell ignores it.
     pub unroll: elman_unroll,
-    /// Share of the inputs dropped in training, 0 to 1; default 0.
+    /// Share of the inputs dropped in training, 0 to 1; default 0. One mask for all gates, and one for each
+    /// gate where recurrent_dropout is not 0. A share of 1 drops everything, where Keras's LSTM and GRU would
+    /// drop nothing. A cell ignores it.
     pub dropout: f32,
-    /// Share of the state dropped in training, 0 to 1; default 0.
+    /// Share of h dropped in training on its way into the gates, 0 to 1; default 0. One mask for each gate. A
+    /// share of 1 drops everything here too. A cell ignores it.
     pub recurrent_dropout: f32,
-    /// How the kernel [input, 4 units] starts; default glorot-uniform.
+    /// How the kernel [input, 4 x units] starts; default glorot-uniform.
     pub kernel_initializer: elman_initializer,
-    /// How the recurrent kernel [units, 4 units] starts; default orthogonal with gain 1.
+    /// How the recurrent kernel [units, 4 x units] starts; default orthogonal with gain 1.
     pub recurrent_initializer: elman_initializer,
-    /// How the bias [1, 4 units] starts; default zeros.
+    /// How the bias [4 x units] starts, but for the forget gate's part where unit_forget_bias is 1; default
+    /// zeros.
     pub bias_initializer: elman_initializer,
     /// The function s of the gates: sigmoid (the default) or any other but softmax.
     pub recurrent_activation: elman_activation,
-    /// 1: the bias of the forget gate starts at one (the default).
+    /// 1: the bias of the forget gate starts at one, whatever bias_initializer says (the default).
     pub unit_forget_bias: u8,
 }
 
 /// Fills `config` with Keras's defaults for a layer of `units` outputs.
 ///
-/// struct_size is `sizeof *config` as your compiler sees it: no more bytes than that are written, so programs compiled
-/// against an older header meet a newer library safely, and the other way round.
+/// struct_size is `sizeof *config` as your compiler sees it: no more bytes than that are written, so programs
+/// compiled against an older header meet a newer library safely, and the other way round.
 ///
 /// Fails with INVALID_ARGUMENT where units is 0 or struct_size does not even hold struct_size and units.
 ///
@@ -82,25 +92,12 @@ pub unsafe extern "C" fn elman_lstm_config_init(
 }
 
 fn lstm_defaults(units: usize) -> elman_lstm_config {
-    let initializer = |kind, a| elman_initializer { kind, a, b: 0.0 };
-    elman_lstm_config {
-        struct_size: size_of::<elman_lstm_config>(),
+    recurrent_defaults!(
+        elman_lstm_config,
         units,
-        activation: ELMAN_ACTIVATION_TANH,
-        use_bias: 1,
-        return_sequences: 0,
-        go_backwards: 0,
-        stateful: 0,
-        zero_output_for_mask: 0,
-        unroll: ELMAN_UNROLL_AUTO,
-        dropout: 0.0,
-        recurrent_dropout: 0.0,
-        kernel_initializer: initializer(ELMAN_INITIALIZER_GLOROT_UNIFORM, 0.0),
-        recurrent_initializer: initializer(ELMAN_INITIALIZER_ORTHOGONAL, 1.0),
-        bias_initializer: initializer(ELMAN_INITIALIZER_ZEROS, 0.0),
         recurrent_activation: ELMAN_ACTIVATION_SIGMOID,
-        unit_forget_bias: 1,
-    }
+        unit_forget_bias: 1
+    )
 }
 
 /// The configuration that C wrote.
@@ -108,34 +105,23 @@ fn lstm_defaults(units: usize) -> elman_lstm_config {
 /// # Safety
 /// `config` is NULL or points to as many readable bytes as its first field says.
 unsafe fn read_lstm(config: *const elman_lstm_config) -> Result<Lstm, Failure> {
-    // SAFETY: the caller's duty is the same.
-    let struct_size = unsafe { size_of_given("config", config, offset_of!(elman_lstm_config, activation)) }?;
-    let mut given = lstm_defaults(0);
-    read_fields!(config, struct_size, given: elman_lstm_config {
-        units, activation, use_bias, return_sequences, go_backwards, stateful, zero_output_for_mask, unroll, dropout,
-        recurrent_dropout, kernel_initializer, recurrent_initializer, bias_initializer, recurrent_activation, unit_forget_bias,
-    });
-    Ok(Lstm::new(given.units)
-        .activation(given.activation.read()?)
-        .use_bias(flag("use_bias", given.use_bias)?)
-        .return_sequences(flag("return_sequences", given.return_sequences)?)
-        .go_backwards(flag("go_backwards", given.go_backwards)?)
-        .stateful(flag("stateful", given.stateful)?)
-        .zero_output_for_mask(flag("zero_output_for_mask", given.zero_output_for_mask)?)
-        .unroll(given.unroll.read()?)
-        .dropout(given.dropout)
-        .recurrent_dropout(given.recurrent_dropout)
-        .kernel_initializer(given.kernel_initializer.read("kernel_initializer")?)
-        .recurrent_initializer(given.recurrent_initializer.read("recurrent_initializer")?)
-        .bias_initializer(given.bias_initializer.read("bias_initializer")?)
+    let (given, layer) = read_recurrent!(
+        config,
+        elman_lstm_config { recurrent_activation, unit_forget_bias },
+        lstm_defaults(0),
+        Lstm
+    );
+    Ok(layer
         .recurrent_activation(given.recurrent_activation.read()?)
         .unit_forget_bias(flag("unit_forget_bias", given.unit_forget_bias)?))
 }
 
-/// Adds an LSTM layer; its input must be a sequence, so the recurrent layer below must have return_sequences set.
-/// Its states are h [batch, units], then c [batch, units], wherever states of layers stand one after another.
+/// Adds an LSTM layer; its input must be a sequence, so the recurrent layer below must have return_sequences
+/// set. Wherever states of layers stand one after another it has two, h [batch, units] and then c
+/// [batch, units].
 ///
-/// Fails like elman_sequential_add_simple_rnn; the network is unchanged then.
+/// Fails like elman_sequential_add_simple_rnn, softmax being no function for its gates either; the network is
+/// unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -147,8 +133,9 @@ pub unsafe extern "C" fn elman_sequential_add_lstm(
     unsafe { add(network, || Ok(read_lstm(config)?.into())) }
 }
 
-/// Adds an LSTM layer that runs in both directions, each with weights of its own, and joins the two outputs; the
-/// configuration is both halves'. The forward half's states stand before the backward half's.
+/// Adds an LSTM layer that runs in both directions, each with weights of its own, and joins the two outputs;
+/// the configuration is both halves'. The forward half's states h and c stand before the backward half's. As
+/// in Keras its masked steps give zeros, whatever zero_output_for_mask says.
 ///
 /// Fails like elman_sequential_add_bidirectional.
 ///
@@ -173,12 +160,12 @@ pub unsafe extern "C" fn elman_sequential_add_bidirectional_lstm(
 /// Threads: functions that take it const may run on any number of threads at once; the others need it alone.
 pub struct elman_lstm_cell(LstmCell);
 
-/// Makes a cell for rows of `input_size` features, with initial weights that depend on nothing but the configuration,
-/// input_size and seed: the same ones on every machine.
+/// Makes a cell for rows of `input_size` features, with initial weights that depend on nothing but the
+/// configuration, input_size and seed: the same ones on every machine.
 ///
 /// On success *out is the new cell, and yours to free.
 ///
-/// Fails like elman_simple_rnn_cell_new.
+/// Fails like elman_simple_rnn_cell_new, softmax being no function for its gates either.
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]
@@ -199,11 +186,13 @@ pub unsafe extern "C" fn elman_lstm_cell_new(
     })
 }
 
-/// One step for `batch` rows: i, f, o = s(x W + b + h U), g = a(...), c_next = f c + i g, h_next = o a(c_next).
+/// One step for `batch` rows: i, f, o = s(x W + b + h U), g = a(x W + b + h U), c_next = f c + i g,
+/// h_next = o a(c_next), as in elman_lstm_config.
 ///
-/// x is [batch, input_size]; h, c, h_next and c_next are [batch, units]. h_next may be the very same array as h, and c_next
-/// as c, which steps in place; any other overlap of an output is an error. It allocates nothing that outlives the call, and
-/// the bits of a row are those of the same row in a network's LSTM layer, whatever the batch.
+/// x is [batch, input_size]; h, c, h_next and c_next are [batch, units]. h_next may be the very same array as
+/// h, and c_next as c, which steps in place; any other overlap of h_next or c_next with another array is an
+/// error. The bits of a row are those of the same row in a network's LSTM layer, whatever the batch. What a
+/// large step needs beside its arrays the cell keeps for the next, which then allocates nothing.
 ///
 /// Fails with INVALID_ARGUMENT (batch is 0, an overflowed product), LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
 ///
@@ -227,44 +216,19 @@ pub unsafe extern "C" fn elman_lstm_cell_step(
         // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
         let elman_lstm_cell(cell) = unsafe { shared("cell", cell) }?;
         let x = Input::new("x", x, x_len)?;
-        let h = Input::new("h", h, h_len)?;
-        let c = Input::new("c", c, c_len)?;
-        let h_next = Output::new("h_next", h_next, h_next_len)?;
-        let c_next = Output::new("c_next", c_next, c_next_len)?;
-        at_least_one("batch", batch)?;
-        let units = [batch, cell.units()];
-        let x = x.expect("batch x input_size", &[batch, cell.input_size()])?;
-        let h = h.expect("batch x units", &units)?;
-        let c = c.expect("batch x units", &units)?;
-        let h_next = h_next.expect("batch x units", &units)?;
-        let c_next = c_next.expect("batch x units", &units)?;
-        for output in [&h_next, &c_next] {
-            output.apart_from(x.span())?;
-        }
-        h_next.apart_from(c_next.span())?;
-        h_next.apart_from(c.span())?;
-        c_next.apart_from(h.span())?;
-        let (h_in_place, c_in_place) = (h_next.is(&h), c_next.is(&c));
-        if !h_in_place {
-            h_next.apart_from(h.span())?;
-        }
-        if !c_in_place {
-            c_next.apart_from(c.span())?;
-        }
-        // SAFETY: as long as C says: the contract at the top of the header. What is stepped in place is not made a slice of
-        // inputs beside it.
-        unsafe {
-            let h = if h_in_place { None } else { Some(h.slice()) };
-            let c = if c_in_place { None } else { Some(c.slice()) };
-            cell.step_from(x.slice(), [h, c], batch, [h_next.slice(), c_next.slice()])?;
-        }
+        let before = [Input::new("h", h, h_len)?, Input::new("c", c, c_len)?];
+        let next = [Output::new("h_next", h_next, h_next_len)?, Output::new("c_next", c_next, c_next_len)?];
+        let step = Step::new(x, before, next, [batch, cell.input_size(), cell.units()])?;
+        // SAFETY: as long as C says: the contract at the top of the header.
+        let (x, before, next) = unsafe { step.slices() };
+        cell.step_from(x, before, batch, next)?;
         Ok(())
     })
 }
 
-/// Copies a weight of the cell to `values`: ELMAN_WEIGHT_KERNEL [input_size, 4 units], ELMAN_WEIGHT_RECURRENT_KERNEL
-/// [units, 4 units] or ELMAN_WEIGHT_BIAS [4 units], in Keras's layout and order of gates. len is the number of
-/// elements of that shape.
+/// Copies a weight of the cell to `values`: ELMAN_WEIGHT_KERNEL [input_size, 4 x units],
+/// ELMAN_WEIGHT_RECURRENT_KERNEL [units, 4 x units] or ELMAN_WEIGHT_BIAS [4 x units], in Keras's layout and
+/// order of gates. len is the number of elements of that shape.
 ///
 /// Fails with INVALID_ARGUMENT (an unknown weight, or one that the cell does not have), LENGTH_MISMATCH.
 ///
@@ -288,8 +252,8 @@ pub unsafe extern "C" fn elman_lstm_cell_get_weight(
 
 /// Replaces a weight of the cell by a copy of `values`; shapes as in elman_lstm_cell_get_weight.
 ///
-/// Fails with INVALID_ARGUMENT (an unknown weight, or one that the cell does not have), LENGTH_MISMATCH, OUT_OF_MEMORY;
-/// the cell is unchanged then.
+/// Fails with INVALID_ARGUMENT (an unknown weight, or one that the cell does not have), LENGTH_MISMATCH,
+/// OUT_OF_MEMORY; the cell is unchanged then.
 ///
 /// Threads: the cell must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -320,10 +284,13 @@ pub unsafe extern "C" fn elman_lstm_cell_free(cell: *mut elman_lstm_cell) {
     unsafe { free(cell) }
 }
 
-/// What a GRU layer or cell is: z, r = s(x W + b + h U), each with its
-/// columns, n = a(x Wn + bn + r (h Un + brn)) or, with reset_after 0, a(x Wn + bn + (r h) Un), h' = z h + (1 - z) n. Gates
-/// stand in Keras's order z r h. Fill it by elman_gru_config_init, then change what you want; setting every field
-/// by hand leaves fields of later versions unset. It is only read during a call; keep or discard it afterwards.
+/// What a GRU layer or cell is: z, r = s(x W + b + h U), each with columns of its own, h_t = z h_{t-1} +
+/// (1 - z) n. The candidate is n = a(x Wn + bn + r (h Un + brn)), where the bias has a row for the input and
+/// a recurrent one; with reset_after 0 it is n = a(x Wn + bn + (r h) Un), and the bias has one row. The
+/// columns stand in Keras's order: those of z, r, the candidate.
+///
+/// Fill it by elman_gru_config_init, then change what you want; setting every field by hand leaves fields of
+/// later versions unset. It is only read during a call; keep or discard it afterwards.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct elman_gru_config {
@@ -337,37 +304,43 @@ pub struct elman_gru_config {
     pub use_bias: u8,
     /// 1: the layer gives every step's output; 0: the last one's (the default). A cell ignores it.
     pub return_sequences: u8,
-    /// 1: the layer walks the time axis from its end, padding included, and its outputs stay in processing order;
-    /// default 0. A cell ignores it.
+    /// 1: the layer walks the time axis from its end, padding included, and its outputs stay in processing
+    /// order; default 0. A cell ignores it.
     pub go_backwards: u8,
-    /// 1: the last states are the next call's first ones, until elman_sequential_reset_states; default 0. A cell ignores
-    /// it.
+    /// 1: as in Keras, each predict, run, training step and evaluation begins with the states that the last
+    /// one left, unless it is given others or elman_sequential_reset_states has come between; default 0. A
+    /// cell and a tape ignore it.
     pub stateful: u8,
-    /// 1: a masked step gives zeros; 0: it repeats the previous output (the default). A cell ignores it.
+    /// 1: a masked step gives zeros; 0: it repeats the previous output (the default). A cell ignores it, and
+    /// so does a Bidirectional layer, whose masked steps give zeros.
     pub zero_output_for_mask: u8,
     /// Which driver walks the steps; the results have the same bits. A cell ignores it.
     pub unroll: elman_unroll,
-    /// Share of the inputs dropped in training, 0 to 1; default 0.
+    /// Share of the inputs dropped in training, 0 to 1; default 0. One mask for all gates, and one for each
+    /// gate where recurrent_dropout is not 0. A share of 1 drops everything, where Keras's LSTM and GRU would
+    /// drop nothing. A cell ignores it.
     pub dropout: f32,
-    /// Share of the state dropped in training, 0 to 1; default 0.
+    /// Share of h dropped in training on its way into the gates, 0 to 1; default 0. One mask for each gate. A
+    /// share of 1 drops everything here too. A cell ignores it.
     pub recurrent_dropout: f32,
-    /// How the kernel [input, 3 units] starts; default glorot-uniform.
+    /// How the kernel [input, 3 x units] starts; default glorot-uniform.
     pub kernel_initializer: elman_initializer,
-    /// How the recurrent kernel [units, 3 units] starts; default orthogonal with gain 1.
+    /// How the recurrent kernel [units, 3 x units] starts; default orthogonal with gain 1.
     pub recurrent_initializer: elman_initializer,
-    /// How the bias [1, 3 units], with reset_after [2, 3 units] (the
-    /// input's row, then the recurrent one), starts; default zeros.
+    /// How the bias starts, [2, 3 x units] with reset_after (the input's row, then the recurrent one), else
+    /// [3 x units]; default zeros.
     pub bias_initializer: elman_initializer,
     /// The function s of the gates: sigmoid (the default) or any other but softmax.
     pub recurrent_activation: elman_activation,
-    /// 1: the reset gate works after the recurrent product (the default); 0: before it.
+    /// 1: the reset gate works after the recurrent product, as in Keras 2.3 and later and in PyTorch (the
+    /// default); 0: before it.
     pub reset_after: u8,
 }
 
 /// Fills `config` with Keras's defaults for a layer of `units` outputs.
 ///
-/// struct_size is `sizeof *config` as your compiler sees it: no more bytes than that are written, so programs compiled
-/// against an older header meet a newer library safely, and the other way round.
+/// struct_size is `sizeof *config` as your compiler sees it: no more bytes than that are written, so programs
+/// compiled against an older header meet a newer library safely, and the other way round.
 ///
 /// Fails with INVALID_ARGUMENT where units is 0 or struct_size does not even hold struct_size and units.
 ///
@@ -392,25 +365,12 @@ pub unsafe extern "C" fn elman_gru_config_init(
 }
 
 fn gru_defaults(units: usize) -> elman_gru_config {
-    let initializer = |kind, a| elman_initializer { kind, a, b: 0.0 };
-    elman_gru_config {
-        struct_size: size_of::<elman_gru_config>(),
+    recurrent_defaults!(
+        elman_gru_config,
         units,
-        activation: ELMAN_ACTIVATION_TANH,
-        use_bias: 1,
-        return_sequences: 0,
-        go_backwards: 0,
-        stateful: 0,
-        zero_output_for_mask: 0,
-        unroll: ELMAN_UNROLL_AUTO,
-        dropout: 0.0,
-        recurrent_dropout: 0.0,
-        kernel_initializer: initializer(ELMAN_INITIALIZER_GLOROT_UNIFORM, 0.0),
-        recurrent_initializer: initializer(ELMAN_INITIALIZER_ORTHOGONAL, 1.0),
-        bias_initializer: initializer(ELMAN_INITIALIZER_ZEROS, 0.0),
         recurrent_activation: ELMAN_ACTIVATION_SIGMOID,
-        reset_after: 1,
-    }
+        reset_after: 1
+    )
 }
 
 /// The configuration that C wrote.
@@ -418,34 +378,18 @@ fn gru_defaults(units: usize) -> elman_gru_config {
 /// # Safety
 /// `config` is NULL or points to as many readable bytes as its first field says.
 unsafe fn read_gru(config: *const elman_gru_config) -> Result<Gru, Failure> {
-    // SAFETY: the caller's duty is the same.
-    let struct_size = unsafe { size_of_given("config", config, offset_of!(elman_gru_config, activation)) }?;
-    let mut given = gru_defaults(0);
-    read_fields!(config, struct_size, given: elman_gru_config {
-        units, activation, use_bias, return_sequences, go_backwards, stateful, zero_output_for_mask, unroll, dropout,
-        recurrent_dropout, kernel_initializer, recurrent_initializer, bias_initializer, recurrent_activation, reset_after,
-    });
-    Ok(Gru::new(given.units)
-        .activation(given.activation.read()?)
-        .use_bias(flag("use_bias", given.use_bias)?)
-        .return_sequences(flag("return_sequences", given.return_sequences)?)
-        .go_backwards(flag("go_backwards", given.go_backwards)?)
-        .stateful(flag("stateful", given.stateful)?)
-        .zero_output_for_mask(flag("zero_output_for_mask", given.zero_output_for_mask)?)
-        .unroll(given.unroll.read()?)
-        .dropout(given.dropout)
-        .recurrent_dropout(given.recurrent_dropout)
-        .kernel_initializer(given.kernel_initializer.read("kernel_initializer")?)
-        .recurrent_initializer(given.recurrent_initializer.read("recurrent_initializer")?)
-        .bias_initializer(given.bias_initializer.read("bias_initializer")?)
+    let (given, layer) =
+        read_recurrent!(config, elman_gru_config { recurrent_activation, reset_after }, gru_defaults(0), Gru);
+    Ok(layer
         .recurrent_activation(given.recurrent_activation.read()?)
         .reset_after(flag("reset_after", given.reset_after)?))
 }
 
-/// Adds a GRU layer; its input must be a sequence, so the recurrent layer below must have return_sequences set.
-/// Its state is h [batch, units].
+/// Adds a GRU layer; its input must be a sequence, so the recurrent layer below must have return_sequences
+/// set. Its state is h [batch, units].
 ///
-/// Fails like elman_sequential_add_simple_rnn; the network is unchanged then.
+/// Fails like elman_sequential_add_simple_rnn, softmax being no function for its gates either; the network is
+/// unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -457,8 +401,9 @@ pub unsafe extern "C" fn elman_sequential_add_gru(
     unsafe { add(network, || Ok(read_gru(config)?.into())) }
 }
 
-/// Adds a GRU layer that runs in both directions, each with weights of its own, and joins the two outputs; the
-/// configuration is both halves'. The forward half's states stand before the backward half's.
+/// Adds a GRU layer that runs in both directions, each with weights of its own, and joins the two outputs;
+/// the configuration is both halves'. The forward half's state stands before the backward half's. As in Keras
+/// its masked steps give zeros, whatever zero_output_for_mask says.
 ///
 /// Fails like elman_sequential_add_bidirectional.
 ///
@@ -483,12 +428,12 @@ pub unsafe extern "C" fn elman_sequential_add_bidirectional_gru(
 /// Threads: functions that take it const may run on any number of threads at once; the others need it alone.
 pub struct elman_gru_cell(GruCell);
 
-/// Makes a cell for rows of `input_size` features, with initial weights that depend on nothing but the configuration,
-/// input_size and seed: the same ones on every machine.
+/// Makes a cell for rows of `input_size` features, with initial weights that depend on nothing but the
+/// configuration, input_size and seed: the same ones on every machine.
 ///
 /// On success *out is the new cell, and yours to free.
 ///
-/// Fails like elman_simple_rnn_cell_new.
+/// Fails like elman_simple_rnn_cell_new, softmax being no function for its gates either.
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]
@@ -509,8 +454,13 @@ pub unsafe extern "C" fn elman_gru_cell_new(
     })
 }
 
-/// One step for `batch` rows, as elman_simple_rnn_cell_step: x is [batch, input_size], h and h_next are [batch, units], and
-/// h_next may be the very same array as h.
+/// One step for `batch` rows: z, r = s(x W + b + h U), h_next = z h + (1 - z) n with the candidate n of
+/// elman_gru_config.
+///
+/// x is [batch, input_size], h and h_next are [batch, units]. h_next may be the very same array as h, which
+/// steps in place; any other overlap of h_next with x or h is an error. The bits of a row are those of the
+/// same row in a network's GRU layer, whatever the batch. What a large step needs beside its arrays the cell
+/// keeps for the next, which then allocates nothing.
 ///
 /// Fails with INVALID_ARGUMENT (batch is 0, an overflowed product), LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
 ///
@@ -530,28 +480,21 @@ pub unsafe extern "C" fn elman_gru_cell_step(
         // SAFETY: a live handle that nobody changes meanwhile: the contract at the top of the header.
         let elman_gru_cell(cell) = unsafe { shared("cell", cell) }?;
         let x = Input::new("x", x, x_len)?;
-        let h = Input::new("h", h, h_len)?;
-        let h_next = Output::new("h_next", h_next, h_next_len)?;
-        at_least_one("batch", batch)?;
-        let x = x.expect("batch x input_size", &[batch, cell.input_size()])?;
-        let h = h.expect("batch x units", &[batch, cell.units()])?;
-        let h_next = h_next.expect("batch x units", &[batch, cell.units()])?;
-        h_next.apart_from(x.span())?;
-        if h_next.is(&h) {
-            // SAFETY: as long as C says: the contract at the top of the header. h itself is not made a slice.
-            unsafe { cell.step_in_place(x.slice(), batch, h_next.slice()) }?;
-        } else {
-            h_next.apart_from(h.span())?;
-            // SAFETY: as long as C says: the contract at the top of the header.
-            unsafe { cell.step(x.slice(), h.slice(), batch, h_next.slice()) }?;
+        let before = [Input::new("h", h, h_len)?];
+        let next = [Output::new("h_next", h_next, h_next_len)?];
+        let step = Step::new(x, before, next, [batch, cell.input_size(), cell.units()])?;
+        // SAFETY: as long as C says: the contract at the top of the header.
+        match unsafe { step.slices() } {
+            (x, [Some(h)], [h_next]) => cell.step(x, h, batch, h_next)?,
+            (x, [None], [h]) => cell.step_in_place(x, batch, h)?,
         }
         Ok(())
     })
 }
 
-/// Copies a weight of the cell to `values`: ELMAN_WEIGHT_KERNEL [input_size, 3 units], ELMAN_WEIGHT_RECURRENT_KERNEL
-/// [units, 3 units] or ELMAN_WEIGHT_BIAS [3 units, with reset_after 2 x 3 units], in Keras's layout and order of gates. len is the number of
-/// elements of that shape.
+/// Copies a weight of the cell to `values`: ELMAN_WEIGHT_KERNEL [input_size, 3 x units],
+/// ELMAN_WEIGHT_RECURRENT_KERNEL [units, 3 x units] or ELMAN_WEIGHT_BIAS, [2, 3 x units] with reset_after and
+/// else [3 x units], in Keras's layout and order of gates. len is the number of elements of that shape.
 ///
 /// Fails with INVALID_ARGUMENT (an unknown weight, or one that the cell does not have), LENGTH_MISMATCH.
 ///
@@ -575,8 +518,8 @@ pub unsafe extern "C" fn elman_gru_cell_get_weight(
 
 /// Replaces a weight of the cell by a copy of `values`; shapes as in elman_gru_cell_get_weight.
 ///
-/// Fails with INVALID_ARGUMENT (an unknown weight, or one that the cell does not have), LENGTH_MISMATCH, OUT_OF_MEMORY;
-/// the cell is unchanged then.
+/// Fails with INVALID_ARGUMENT (an unknown weight, or one that the cell does not have), LENGTH_MISMATCH,
+/// OUT_OF_MEMORY; the cell is unchanged then.
 ///
 /// Threads: the cell must not be in use by another thread.
 #[unsafe(no_mangle)]

@@ -18,10 +18,12 @@ pub extern "C" fn elman_version() -> *const c_char {
     VERSION.as_ptr()
 }
 
-/// The library's version as a number: major x 1000000 + minor x 1000 + patch. ELMAN_VERSION_NUMBER is the header's.
+/// The library's version as a number: major x 1000000 + minor x 1000 + patch. ELMAN_VERSION_NUMBER is the
+/// header's.
 ///
-/// A program fits the library where both have one ABI, which is one major version, and while that is 0 one minor version
-/// (ELMAN_VERSION_NUMBER / 1000 == elman_version_number() / 1000), and the library is not older than the header.
+/// A program fits the library where both have one ABI, which is one major version, and while that is 0 one
+/// minor version (ELMAN_VERSION_NUMBER / 1000 == elman_version_number() / 1000), and the library is not older
+/// than the header.
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]
@@ -49,9 +51,9 @@ const fn number(digits: &str) -> u32 {
 
 /// The instruction set that models use in this process: "avx512", "avx2" or "portable"; static text.
 ///
-/// It is chosen once: the best that the machine has, or the one that the environment variable ELMAN_ISA names. When
-/// ELMAN_ISA names something unknown or not available here, this is "unavailable", and whatever makes or loads a model
-/// fails with ELMAN_STATUS_UNSUPPORTED and a message that says why.
+/// It is chosen once: the best that the machine has, or the one that the environment variable ELMAN_ISA
+/// names. When ELMAN_ISA names something unknown or not available here, this is "unavailable", and whatever
+/// makes or loads a model fails with ELMAN_STATUS_UNSUPPORTED and a message that says why.
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]

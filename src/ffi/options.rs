@@ -10,8 +10,8 @@ use super::status::{Failure, elman_status};
 use crate::sequential::{Padding, RunOptions, Sequential};
 
 /// What one run does beyond predict: masked or shorter rows, initial states, final states. Fill it by
-/// elman_run_options_init, then set what you use; a NULL array is not used. The struct is only read during a call, its
-/// arrays stay yours, and they must not overlap with final_state or with the run's output.
+/// elman_run_options_init, then set what you use; a NULL array is not used. The struct is only read during a
+/// call, its arrays stay yours, and they must not overlap with final_state or with the run's output.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct elman_run_options {
@@ -23,19 +23,21 @@ pub struct elman_run_options {
     pub mask: *const u8,
     /// Elements of mask: batch x steps.
     pub mask_len: usize,
-    /// [batch]: how many steps of each row count, 0 to steps; the others are at its end. Not together with mask.
+    /// [batch]: how many steps of each row count, 0 to steps; the others are at its end. Not together with
+    /// mask.
     pub lengths: *const usize,
     /// Elements of lengths: batch.
     pub lengths_len: usize,
     /// What skipped steps leave behind: ELMAN_PADDING_KERAS (the default) or ELMAN_PADDING_ONNX, which goes
     /// with lengths and not with a mask.
     pub padding: elman_padding,
-    /// The states before the first step, as in elman_sequential_state_len; NULL: zeros, and for stateful
-    /// layers the states that they keep.
+    /// The states before the first step, laid out as elman_sequential_state_len says; NULL: zeros, and for
+    /// stateful layers the states that they keep.
     pub initial_state: *const f32,
     /// Elements of initial_state: elman_sequential_state_len.
     pub initial_state_len: usize,
-    /// Output: the states after the last step, as in elman_sequential_state_len. Written only on success.
+    /// Output: the states after the last step, laid out as elman_sequential_state_len says. Written only on
+    /// success.
     pub final_state: *mut f32,
     /// Elements of final_state: elman_sequential_state_len.
     pub final_state_len: usize,
@@ -126,7 +128,8 @@ impl Options {
         })
     }
 
-    /// Checks that the outputs, `y` and the final state, share no memory with `x`, with each other or with an array here.
+    /// Checks that the outputs, `y` and the final state, share no memory with `x`, with each other or with an
+    /// array here.
     pub(super) fn check_overlap(&self, x: Span, y: &Output<f32>) -> Result<(), Failure> {
         let inputs = [
             Some(x),
@@ -148,8 +151,8 @@ impl Options {
     }
 
     /// # Safety
-    /// The arrays are as long as C said, nobody writes the inputs and nobody else uses the final state during the call;
-    /// and [`Options::check_overlap`] found nothing.
+    /// The arrays are as long as C said, nobody writes the inputs and nobody else uses the final state during
+    /// the call; and [`Options::check_overlap`] found nothing.
     pub(super) unsafe fn into_run_options<'a>(self) -> RunOptions<'a> {
         // SAFETY: the caller's duty is the same for each.
         unsafe {

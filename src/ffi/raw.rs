@@ -1,7 +1,8 @@
-//! C's pointers, looked at in the order that is safe: NULL, alignment, length, overlap, and only then a slice.
+//! C's pointers, looked at in the order that is safe: NULL, alignment, length, overlap, and only then a
+//! slice.
 //!
-//! No slice is made of an array whose length is not the one its shape asks for, so a wrong length never counts as an
-//! overlap with what lies behind the array, and never reads or writes it.
+//! No slice is made of an array whose length is not the one its shape asks for, so a wrong length never
+//! counts as an overlap with what lies behind the array, and never reads or writes it.
 
 use std::ffi::{CStr, c_char};
 use std::path::PathBuf;
@@ -49,8 +50,14 @@ impl<T> Input<T> {
 
     /// `names` says in words what `dims` are.
     #[inline(always)]
+    pub(super) fn check(&self, names: &str, dims: &[usize]) -> Result<(), Failure> {
+        Ok(memory::check_len(self.span.what, self.len, names, dims)?)
+    }
+
+    /// The array, if [`check`](Self::check) finds no fault.
+    #[inline(always)]
     pub(super) fn expect(self, names: &str, dims: &[usize]) -> Result<Self, Failure> {
-        memory::check_len(self.span.what, self.len, names, dims)?;
+        self.check(names, dims)?;
         Ok(self)
     }
 
@@ -80,8 +87,14 @@ impl<T> Output<T> {
 
     /// `names` says in words what `dims` are.
     #[inline(always)]
+    pub(super) fn check(&self, names: &str, dims: &[usize]) -> Result<(), Failure> {
+        Ok(memory::check_len(self.span.what, self.len, names, dims)?)
+    }
+
+    /// The array, if [`check`](Self::check) finds no fault.
+    #[inline(always)]
     pub(super) fn expect(self, names: &str, dims: &[usize]) -> Result<Self, Failure> {
-        memory::check_len(self.span.what, self.len, names, dims)?;
+        self.check(names, dims)?;
         Ok(self)
     }
 
@@ -220,7 +233,8 @@ fn no_flag(what: &str, value: u8) -> Failure {
 /// A handle that is read.
 ///
 /// # Safety
-/// `handle` is NULL or came from the library's `_new` or `_load`, is not freed, and nobody changes it during the call.
+/// `handle` is NULL or came from the library's `_new` or `_load`, is not freed, and nobody changes it during
+/// the call.
 pub(super) unsafe fn shared<'a, T>(what: &str, handle: *const T) -> Result<&'a T, Failure> {
     check_pointer(what, handle)?;
     // SAFETY: not NULL and aligned, checked above; alive and not changed: the caller's duty.
@@ -230,7 +244,8 @@ pub(super) unsafe fn shared<'a, T>(what: &str, handle: *const T) -> Result<&'a T
 /// A handle that is changed.
 ///
 /// # Safety
-/// `handle` is NULL or came from the library's `_new` or `_load`, is not freed, and nobody else uses it during the call.
+/// `handle` is NULL or came from the library's `_new` or `_load`, is not freed, and nobody else uses it
+/// during the call.
 pub(super) unsafe fn unshared<'a, T>(what: &str, handle: *mut T) -> Result<&'a mut T, Failure> {
     check_pointer(what, handle)?;
     // SAFETY: not NULL and aligned, checked above; alive and used by this call alone: the caller's duty.
@@ -381,6 +396,15 @@ mod tests {
                 elman_simple_rnn_cell_step(cell, xs, BATCH, h.as_ptr(), h.len(), BATCH, next, h.len())
             });
             elman_simple_rnn_cell_free(cell);
+
+            let (mut lstm, mut cell, len) = (MaybeUninit::uninit(), null_mut(), h.len());
+            done(elman_lstm_config_init(lstm.as_mut_ptr(), size_of::<elman_lstm_config>(), 2));
+            done(elman_lstm_cell_new(lstm.as_ptr(), 1, 7, &raw mut cell));
+            run(2 * len, &mut |h_next| {
+                let (h, c_next) = (h.as_ptr(), h_next.add(len));
+                elman_lstm_cell_step(cell, xs, BATCH, h, len, h, len, BATCH, h_next, len, c_next, len)
+            });
+            elman_lstm_cell_free(cell);
         }
         written
     }

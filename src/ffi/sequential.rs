@@ -19,17 +19,18 @@ use crate::layers::{Bidirectional, Dense, Dropout, Embedding, Layer, Masking};
 use crate::process::{ForkLock, ReadGuard, WriteGuard};
 use crate::sequential::Sequential;
 
-/// A network: layers one after another, from input to output. Made by elman_sequential_new, elman_sequential_load or
-/// elman_sequential_load_bytes, ended by elman_sequential_free. Add the layers, build, then set weights or predict.
+/// A network: layers one after another, from input to output. Made by elman_sequential_new,
+/// elman_sequential_load or elman_sequential_load_bytes, ended by elman_sequential_free. Add the layers,
+/// build, then set weights or predict.
 ///
-/// A network with stateful layers keeps their last states from one predict or run to the next, which begins with them
-/// unless it is given initial states. Such a network runs one call at a time: the others wait.
+/// A network with stateful layers keeps their last states from one predict or run to the next, which begins
+/// with them unless it is given initial states. Such a network runs one call at a time: the others wait.
 ///
-/// Threads: functions that take it const may run on any number of threads at once; the others need it alone. A trainer's
-/// step waits for those that run, and those that begin wait for it.
+/// Threads: functions that take it const may run on any number of threads at once; the others need it alone.
+/// A trainer's step waits for those that run, and those that begin wait for it.
 ///
-/// Fork: a child process may go on with a network that other threads were reading at the fork. One that another
-/// thread's trainer was changing is UNSUPPORTED there, and may be freed.
+/// Fork: a child process may go on with a network that other threads were reading at the fork. One that
+/// another thread's trainer was changing is UNSUPPORTED there, and may be freed.
 pub struct elman_sequential(Arc<ForkLock<Sequential>>);
 
 /// What a child process is told whose parent was changing the network.
@@ -83,8 +84,8 @@ pub(super) unsafe fn changing<'a>(
     unsafe { shared("network", network) }?.write()
 }
 
-/// Makes an empty network for steps of `input_size` features; 1 when an embedding comes first, which reads one token id
-/// a step.
+/// Makes an empty network for steps of `input_size` features; 1 when an embedding comes first, which reads
+/// one token id a step.
 ///
 /// On success *out is the new network, and yours to free.
 ///
@@ -105,8 +106,9 @@ pub unsafe extern "C" fn elman_sequential_new(
     })
 }
 
-/// Adds an embedding: token ids 0 to vocabulary - 1 become rows of `size` features. First layer only, and the network's
-/// input_size must be 1. With mask_zero the layers above skip the steps whose token is 0, as in Keras.
+/// Adds an embedding: token ids 0 to vocabulary - 1 become rows of `size` features. First layer only, and the
+/// network's input_size must be 1. With mask_zero the layers above skip the steps whose token is 0, as in
+/// Keras.
 ///
 /// Fails with INVALID_ARGUMENT (a zero size, not the first layer, an input_size other than 1, the network is
 /// built already); the network is unchanged then.
@@ -125,7 +127,8 @@ pub unsafe extern "C" fn elman_sequential_add_embedding(
     }
 }
 
-/// Adds a recurrent layer; its input must be a sequence, so the recurrent layer below must have return_sequences set.
+/// Adds a SimpleRNN layer; its input must be a sequence, so the recurrent layer below must have
+/// return_sequences set.
 ///
 /// Fails with INVALID_ARGUMENT (a zero size, a rate outside 0 to 1, an unknown enum value, a flag other than
 /// 0 and 1, softmax, an initializer's number outside its range or a matrix for a bias, an impossible place,
@@ -141,11 +144,12 @@ pub unsafe extern "C" fn elman_sequential_add_simple_rnn(
     unsafe { add(network, || Ok(read_config(config)?.into())) }
 }
 
-/// Adds a recurrent layer that runs in both directions, each with weights of its own, and joins the two
+/// Adds a SimpleRNN layer that runs in both directions, each with weights of its own, and joins the two
 /// outputs; the configuration is both halves'. As in Keras its masked steps give zeros, whatever
 /// zero_output_for_mask says.
 ///
-/// Fails like elman_sequential_add_simple_rnn, and with INVALID_ARGUMENT where the configuration has go_backwards set.
+/// Fails like elman_sequential_add_simple_rnn, and with INVALID_ARGUMENT where the configuration has
+/// go_backwards set.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -163,8 +167,8 @@ pub unsafe extern "C" fn elman_sequential_add_bidirectional(
     unsafe { add(network, layer) }
 }
 
-/// Adds a fully connected layer of `units` outputs with a bias: on the last output, or on every step where it is given a
-/// sequence.
+/// Adds a fully connected layer of `units` outputs with a bias: on the last output, or on every step where it
+/// is given a sequence.
 ///
 /// Fails with INVALID_ARGUMENT (units is 0, an unknown activation, an impossible place, the network is built
 /// already); the network is unchanged then.
@@ -180,9 +184,11 @@ pub unsafe extern "C" fn elman_sequential_add_dense(
     unsafe { add(network, || Ok(Dense::new(units).activation(activation.read()?).into())) }
 }
 
-/// elman_sequential_add_dense with everything that a fully connected layer has: without a bias, with other initial weights.
+/// elman_sequential_add_dense with everything that a fully connected layer has: without a bias, with other
+/// initial weights.
 ///
-/// Fails like elman_sequential_add_dense, and with INVALID_ARGUMENT for a flag other than 0 and 1 or an unknown initializer.
+/// Fails like elman_sequential_add_dense, and with INVALID_ARGUMENT for a flag other than 0 and 1 or an
+/// unknown initializer.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -196,8 +202,8 @@ pub unsafe extern "C" fn elman_sequential_add_dense_with(
 
 /// elman_sequential_add_embedding with everything that an embedding has: with other initial weights.
 ///
-/// Fails like elman_sequential_add_embedding, and with INVALID_ARGUMENT for a flag other than 0 and 1 or an unknown
-/// initializer.
+/// Fails like elman_sequential_add_embedding, and with INVALID_ARGUMENT for a flag other than 0 and 1 or an
+/// unknown initializer.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -209,8 +215,8 @@ pub unsafe extern "C" fn elman_sequential_add_embedding_with(
     unsafe { add(network, || Ok(read_embedding(config)?.into())) }
 }
 
-/// Adds dropout between layers: in training, inputs become zero with probability `rate` and the others are scaled by
-/// 1 / (1 - rate). It does nothing in predict and run.
+/// Adds dropout between layers: in training, inputs become zero with probability `rate` and the others are
+/// scaled by 1 / (1 - rate). It does nothing in predict and run.
 ///
 /// Fails with INVALID_ARGUMENT (a rate outside 0 to 1, an impossible place, the network is built already);
 /// the network is unchanged then.
@@ -255,8 +261,8 @@ pub(super) unsafe fn add(
     })
 }
 
-/// Gives every weight its initial value; no more layers can be added afterwards. The weights depend on nothing but the
-/// layers and seed: they are the same ones on every machine. Building again initialises anew.
+/// Gives every weight its initial value; no more layers can be added afterwards. The weights depend on
+/// nothing but the layers and seed: they are the same ones on every machine. Building again initialises anew.
 ///
 /// Fails with INVALID_ARGUMENT (no layers, or an initializer's number outside its range), OUT_OF_MEMORY,
 /// UNSUPPORTED (ELMAN_ISA names something unknown or not available here, or masking without a recurrent layer
@@ -283,13 +289,15 @@ pub unsafe extern "C" fn elman_sequential_layer_count(network: *const elman_sequ
     network.map_or(0, |network| network.layers().len())
 }
 
-/// Describes the network in a few lines of text: layers, shapes, numbers of parameters, and the driver chosen.
+/// Describes the network in a few lines of text: layers, shapes, numbers of parameters, and the driver
+/// chosen.
 ///
-/// text has room for `capacity` bytes, and receives UTF-8 with a nul byte at its end; *needed is the number of bytes with
-/// that nul byte. To ask for the size alone, pass NULL and 0 for text and capacity. needed may be NULL where text is not.
+/// text has room for `capacity` bytes, and receives UTF-8 with a nul byte at its end; *needed is the number
+/// of bytes with that nul byte. To ask for the size alone, pass NULL and 0 for text and capacity. needed may
+/// be NULL where text is not.
 ///
-/// Fails with LENGTH_MISMATCH where the text needs more than capacity bytes: *needed is then set all the same, and text
-/// is not touched.
+/// Fails with LENGTH_MISMATCH where the text needs more than capacity bytes: *needed is then set all the
+/// same, and text is not touched.
 ///
 /// Threads: any number at once on one network.
 #[unsafe(no_mangle)]
@@ -330,9 +338,11 @@ pub unsafe extern "C" fn elman_sequential_summary(
     })
 }
 
-/// The shape of a weight: *rows x *columns elements, row by row. A bias has one row.
+/// The shape of a weight: *rows x *columns elements, row by row. A bias has one row, that of a GRU with
+/// reset_after two.
 ///
-/// Fails with NOT_BUILT, INVALID_ARGUMENT (no such layer, an unknown weight, or one that the layer does not have).
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (no such layer, an unknown weight, or one that the layer does not
+/// have).
 ///
 /// Threads: any number at once on one network.
 #[unsafe(no_mangle)]
@@ -359,8 +369,8 @@ pub unsafe extern "C" fn elman_sequential_weight_shape(
 
 /// Copies a weight to `values`, in Keras's layout. len is rows x columns of elman_sequential_weight_shape.
 ///
-/// Fails with NOT_BUILT, INVALID_ARGUMENT (no such layer, an unknown weight, or one that the layer does not have),
-/// LENGTH_MISMATCH, UNSUPPORTED (elman_sequential_drop_weights has freed it).
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (no such layer, an unknown weight, or one that the layer does not
+/// have), LENGTH_MISMATCH, UNSUPPORTED (elman_sequential_drop_weights has freed it).
 ///
 /// Threads: any number at once on one network.
 #[unsafe(no_mangle)]
@@ -381,11 +391,12 @@ pub unsafe extern "C" fn elman_sequential_get_weight(
     })
 }
 
-/// Replaces a weight by a copy of `values`, in Keras's layout. len is rows x columns of elman_sequential_weight_shape.
+/// Replaces a weight by a copy of `values`, in Keras's layout. len is rows x columns of
+/// elman_sequential_weight_shape.
 ///
-/// Fails with NOT_BUILT, INVALID_ARGUMENT (no such layer, an unknown weight, or one that the layer does not have),
-/// LENGTH_MISMATCH, OUT_OF_MEMORY, UNSUPPORTED (elman_sequential_drop_weights has freed it); the network is unchanged
-/// then.
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (no such layer, an unknown weight, or one that the layer does not
+/// have), LENGTH_MISMATCH, OUT_OF_MEMORY, UNSUPPORTED (elman_sequential_drop_weights has freed it); the
+/// network is unchanged then.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -408,8 +419,8 @@ pub unsafe extern "C" fn elman_sequential_set_weight(
     })
 }
 
-/// How many bytes the weights of a network take: *plain those in Keras's layout, embedding tables among them, and *packed
-/// the same as a run reads them.
+/// How many bytes the weights of a network take: *plain those in Keras's layout, embedding tables among them,
+/// and *packed the same as a run reads them.
 ///
 /// Fails with NOT_BUILT.
 ///
@@ -434,13 +445,13 @@ pub unsafe extern "C" fn elman_sequential_weight_bytes(
     })
 }
 
-/// Frees the weights in Keras's layout, about half of the network's memory, where it will only run: predict, run and
-/// streams read the packed ones, and go on with the same bits. Embedding tables, which are not packed, stay. Whatever else
-/// reads or changes weights (get and set, save, tapes, trainers) fails with UNSUPPORTED from then on, until
-/// elman_sequential_build. A second time does nothing.
+/// Frees the weights in Keras's layout, about half of the network's memory, where it will only run: predict,
+/// run and streams read the packed ones, and go on with the same bits. Embedding tables, which are not
+/// packed, stay. Whatever else reads or changes weights (get and set, save, tapes, trainers) fails with
+/// UNSUPPORTED from then on, until elman_sequential_build. A second time does nothing.
 ///
-/// Streams and tapes that are there already keep all that they were made with, and then the network takes packed weights
-/// of its own: drop first.
+/// Streams and tapes that are there already keep all that they were made with, and then the network takes
+/// packed weights of its own: drop first.
 ///
 /// Fails with NOT_BUILT, OUT_OF_MEMORY (for those packed weights); the network is unchanged then.
 ///
@@ -478,8 +489,8 @@ pub unsafe extern "C" fn elman_sequential_set_threads(
     })
 }
 
-/// How many floats predict and run give for `batch` rows of `steps`: batch x steps x features where the last layer gives
-/// a sequence, else batch x features; twice as many behind ELMAN_MERGE_MODE_NONE.
+/// How many floats predict and run give for `batch` rows of `steps`: batch x steps x features where the last
+/// layer gives a sequence, else batch x features; twice as many behind ELMAN_MERGE_MODE_NONE.
 ///
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (a zero size, an overflowed product).
 ///
@@ -502,9 +513,10 @@ pub unsafe extern "C" fn elman_sequential_output_len(
     })
 }
 
-/// How many floats the states of `batch` rows are: those of all recurrent layers one after another, each [batch, units],
-/// in layer order, a Bidirectional layer's forward state before its backward one. 0 for a network without recurrent
-/// layers.
+/// How many floats the states of `batch` rows are: those of all recurrent layers one after another, in layer
+/// order, a Bidirectional layer's forward half before its backward half. Each state is an array
+/// [batch, units]: a SimpleRNN or a GRU has one, h, and an LSTM has two, h and then c. 0 for a network
+/// without recurrent layers.
 ///
 /// Fails with NOT_BUILT, INVALID_ARGUMENT (batch is 0, an overflowed product).
 ///
@@ -527,8 +539,8 @@ pub unsafe extern "C" fn elman_sequential_state_len(
     })
 }
 
-/// Forgets the states that stateful layers keep from one predict or run to the next: the next one begins with zeros, and
-/// may have another batch. Does nothing on a network without stateful layers, built or not.
+/// Forgets the states that stateful layers keep from one predict or run to the next: the next one begins with
+/// zeros, and may have another batch. Does nothing on a network without stateful layers, built or not.
 ///
 /// Fails with nothing but what all functions may.
 ///
@@ -543,12 +555,13 @@ pub unsafe extern "C" fn elman_sequential_reset_states(network: *mut elman_seque
     })
 }
 
-/// Copies the states that stateful layers keep, and says of how many rows they are: *batch is 0 where none are kept, and
-/// states is not touched then. They are laid out as elman_sequential_state_len says, zeros for layers that are not
-/// stateful; states_len is elman_sequential_state_len floats for *batch rows. To ask for *batch alone, pass NULL and 0 for
-/// states and states_len.
+/// Copies the states that stateful layers keep, and says of how many rows they are: *batch is 0 where none
+/// are kept, and states is not touched then. They are laid out as elman_sequential_state_len says, zeros for
+/// layers that are not stateful; states_len is elman_sequential_state_len floats for *batch rows. To ask for
+/// *batch alone, pass NULL and 0 for states and states_len.
 ///
-/// With elman_sequential_set_states a run can be gone on with later, or by another network of the same layers.
+/// With elman_sequential_set_states a run can be gone on with later, or by another network of the same
+/// layers.
 ///
 /// Fails with LENGTH_MISMATCH, OUT_OF_MEMORY.
 ///
@@ -577,12 +590,12 @@ pub unsafe extern "C" fn elman_sequential_get_states(
     })
 }
 
-/// Has stateful layers go on from `states` of `batch` rows, laid out as elman_sequential_get_states gives them; what is
-/// there for layers that are not stateful is ignored. states_len is elman_sequential_state_len floats for batch rows. Does
-/// nothing to a network without stateful layers.
+/// Has stateful layers go on from `states` of `batch` rows, laid out as elman_sequential_get_states gives
+/// them; what is there for layers that are not stateful is ignored. states_len is elman_sequential_state_len
+/// floats for batch rows. Does nothing to a network without stateful layers.
 ///
-/// Fails with NOT_BUILT, INVALID_ARGUMENT (batch is 0, an overflowed product), LENGTH_MISMATCH, OUT_OF_MEMORY; the states
-/// are as they were then.
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (batch is 0, an overflowed product), LENGTH_MISMATCH,
+/// OUT_OF_MEMORY; the states are as they were then.
 ///
 /// Threads: the network must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -604,13 +617,13 @@ pub unsafe extern "C" fn elman_sequential_set_states(
     })
 }
 
-/// Runs the network on floats: x is [batch, steps, input_size], y receives elman_sequential_output_len floats. States
-/// start at zero, those of stateful layers where the last run ended.
+/// Runs the network on floats: x is [batch, steps, input_size], y receives elman_sequential_output_len
+/// floats. States start at zero, those of stateful layers where the last run ended.
 ///
 /// The bits of a row depend neither on the other rows nor on the number of threads.
 ///
-/// Fails with NOT_BUILT, INVALID_ARGUMENT (a zero size, an overflowed product, a network that reads tokens, another batch
-/// than the one whose states are kept), LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (a zero size, an overflowed product, a network that reads tokens,
+/// another batch than the one whose states are kept), LENGTH_MISMATCH, OVERLAP, OUT_OF_MEMORY.
 ///
 /// Threads: any number at once on one network.
 #[unsafe(no_mangle)]
@@ -630,8 +643,8 @@ pub unsafe extern "C" fn elman_sequential_predict(
 /// Runs a network that begins with an embedding: ids is [batch, steps], each 0 to vocabulary - 1; else like
 /// elman_sequential_predict.
 ///
-/// Fails like elman_sequential_predict, and with INVALID_ARGUMENT (an id outside the vocabulary, a network that does not
-/// begin with an embedding).
+/// Fails like elman_sequential_predict, and with INVALID_ARGUMENT (an id outside the vocabulary, a network
+/// that does not begin with an embedding).
 ///
 /// Threads: any number at once on one network.
 #[unsafe(no_mangle)]
@@ -648,12 +661,13 @@ pub unsafe extern "C" fn elman_sequential_predict_tokens(
     unsafe { run(network, (ids, ids_len), (batch, steps), null(), (y, y_len)) }
 }
 
-/// elman_sequential_predict with options: masked or shorter rows, initial states, final states. NULL options are the
-/// defaults.
+/// elman_sequential_predict with options: masked or shorter rows, initial states, final states. NULL options
+/// are the defaults.
 ///
-/// Fails like elman_sequential_predict, and with NULL_POINTER (an array of the options is NULL and has a length),
-/// INVALID_ARGUMENT (both mask and lengths, a length above steps, an unknown padding, ONNX padding with a mask),
-/// LENGTH_MISMATCH and OVERLAP for the arrays of the options. initial_state and final_state may not overlap either.
+/// Fails like elman_sequential_predict, and with NULL_POINTER (an array of the options is NULL and has a
+/// length), INVALID_ARGUMENT (both mask and lengths, a length above steps, an unknown padding, ONNX padding
+/// with a mask), LENGTH_MISMATCH and OVERLAP for the arrays of the options. initial_state and final_state may
+/// not overlap either.
 ///
 /// Threads: any number at once on one network, each with a final_state of its own.
 #[unsafe(no_mangle)]

@@ -1,5 +1,6 @@
-//! Structs that begin with their size, so that programs and libraries of different versions can meet: no more bytes of
-//! them are read or written than `struct_size` says, and no reference to one is made, as its tail may not be there.
+//! Structs that begin with their size, so that programs and libraries of different versions can meet: no more
+//! bytes of them are read or written than `struct_size` says, and no reference to one is made, as its tail
+//! may not be there.
 
 use super::raw::check_pointer;
 use super::status::Failure;
@@ -14,8 +15,8 @@ fn check_size(given: usize, least: usize) -> Result<(), Failure> {
     }
 }
 
-/// Writes the defaults, which `defaults` makes for the bytes that are filled. `least` is the size of the first version's
-/// first fields.
+/// Writes the defaults, which `defaults` makes for the bytes that are filled. `least` is the size of the
+/// first version's first fields.
 ///
 /// # Safety
 /// `place` is NULL or has `struct_size` bytes to write.

@@ -5,7 +5,8 @@ use std::ffi::{CString, c_char};
 
 use crate::error::Error;
 
-/// How a call ended: one of the ELMAN_STATUS_ constants. Codes are never reused; a newer library may have more.
+/// How a call ended: one of the ELMAN_STATUS_ constants. Codes are never reused; a newer library may have
+/// more.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct elman_status(pub u32);
@@ -14,8 +15,8 @@ pub struct elman_status(pub u32);
 pub const ELMAN_STATUS_OK: elman_status = elman_status(0);
 /// A pointer that must not be NULL is NULL.
 pub const ELMAN_STATUS_NULL_POINTER: elman_status = elman_status(1);
-/// A value outside its range: a zero size, an overflowed product of sizes, an unknown enum value, a misaligned
-/// pointer, a layer in an impossible place, a weight that the layer does not have.
+/// A value outside its range: a zero size, an overflowed product of sizes, an unknown enum value, a
+/// misaligned pointer, a layer in an impossible place, a weight that the layer does not have.
 pub const ELMAN_STATUS_INVALID_ARGUMENT: elman_status = elman_status(2);
 /// An array has another length than its shape says.
 pub const ELMAN_STATUS_LENGTH_MISMATCH: elman_status = elman_status(3);
@@ -33,12 +34,12 @@ pub const ELMAN_STATUS_UNSUPPORTED: elman_status = elman_status(8);
 pub const ELMAN_STATUS_OVERLAP: elman_status = elman_status(9);
 /// A NaN or an infinity where a number is needed.
 pub const ELMAN_STATUS_NOT_FINITE: elman_status = elman_status(10);
-/// A bug in the library, stopped at its boundary. The message says where. A handle that the call could change may be
-/// half-changed: free it.
+/// A bug in the library, stopped at its boundary. The message says where. A handle that the call could change
+/// may be half-changed: free it.
 pub const ELMAN_STATUS_PANIC: elman_status = elman_status(99);
 
-/// The name of a status without its prefix, for example "LENGTH_MISMATCH"; "UNKNOWN" for a code this library does not
-/// have. Static text, never NULL.
+/// The name of a status without its prefix, for example "LENGTH_MISMATCH"; "UNKNOWN" for a code this library
+/// does not have. Static text, never NULL.
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]
@@ -65,11 +66,11 @@ thread_local! {
     static LAST_ERROR: RefCell<Option<CString>> = const { RefCell::new(None) };
 }
 
-/// This thread's last failure in words, with the numbers that were wrong; "" before the first one. Calls that succeed
-/// leave it as it is, so look at it only after a status other than ELMAN_STATUS_OK.
+/// This thread's last failure in words, with the numbers that were wrong; "" before the first one. Calls that
+/// succeed leave it as it is, so look at it only after a status other than ELMAN_STATUS_OK.
 ///
-/// The text is UTF-8, never NULL, owned by the library and valid until this thread's next failing call or its end.
-/// Copy it to keep it.
+/// The text is UTF-8, never NULL, owned by the library and valid until this thread's next failing call or its
+/// end. Copy it to keep it.
 ///
 /// Threads: any; each has its own.
 #[unsafe(no_mangle)]
@@ -79,8 +80,8 @@ pub extern "C" fn elman_last_error() -> *const c_char {
     text.ok().flatten().unwrap_or(c"".as_ptr())
 }
 
-/// A failed call: its status, and the sentence for `elman_last_error`. Boxed, because every function hands it through and
-/// none expects it: what is right stays in a register.
+/// A failed call: its status, and the sentence for `elman_last_error`. Boxed, because every function hands it
+/// through and none expects it: what is right stays in a register.
 #[derive(Debug)]
 pub(super) struct Failure(Box<(elman_status, String)>);
 

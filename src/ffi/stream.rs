@@ -9,9 +9,9 @@ use super::status::{ELMAN_STATUS_LENGTH_MISMATCH, Failure, elman_status};
 use crate::memory::{ALIGNMENT, Aligned};
 use crate::stream::{Memory, Plan, Stream};
 
-/// The states of some rows, kept from call to call, for input that arrives piece by piece. Made by elman_stream_new or
-/// elman_stream_new_in, ended by elman_stream_free. It keeps the weights that the network had when the stream was made, and
-/// keeps them alive: the network may be changed or freed before the stream.
+/// The states of some rows, kept from call to call, for input that arrives piece by piece. Made by
+/// elman_stream_new or elman_stream_new_in, ended by elman_stream_free. It keeps the weights that the network
+/// had when the stream was made, and keeps them alive: the network may be changed or freed before the stream.
 ///
 /// Threads: any number of streams of one network at once. On one stream, functions that take it const may run
 /// on any number of threads at once; the others need it alone.
@@ -28,8 +28,8 @@ enum Home {
 ///
 /// On success *out is the new stream, and yours to free.
 ///
-/// Fails with NOT_BUILT, UNSUPPORTED (a Bidirectional layer, or one with go_backwards: a stream has no end to begin from),
-/// INVALID_ARGUMENT (batch is 0, an overflowed product), OUT_OF_MEMORY.
+/// Fails with NOT_BUILT, UNSUPPORTED (a Bidirectional layer, or one with go_backwards: a stream has no end to
+/// begin from), INVALID_ARGUMENT (batch is 0, an overflowed product), OUT_OF_MEMORY.
 ///
 /// Threads: any number at once on one network.
 #[unsafe(no_mangle)]
@@ -49,8 +49,8 @@ pub unsafe extern "C" fn elman_stream_new(
     })
 }
 
-/// How much memory elman_stream_new_in needs for a stream of `batch` rows: *bytes of it, at an address that is a multiple of
-/// *alignment. It depends on the network's layers, not on its weights.
+/// How much memory elman_stream_new_in needs for a stream of `batch` rows: *bytes of it, at an address that
+/// is a multiple of *alignment. It depends on the network's layers, not on its weights.
 ///
 /// Fails with NOT_BUILT, UNSUPPORTED, INVALID_ARGUMENT as elman_stream_new does.
 ///
@@ -76,15 +76,15 @@ pub unsafe extern "C" fn elman_stream_size(
     })
 }
 
-/// elman_stream_new in memory of yours: `bytes` bytes at `memory`, at least those that elman_stream_size asks for and
-/// aligned as it says. Neither this function nor any other one on the stream takes memory from the heap, refused calls
-/// aside, whose messages are kept there.
+/// elman_stream_new in memory of yours: `bytes` bytes at `memory`, at least those that elman_stream_size asks
+/// for and aligned as it says. Neither this function nor any other one on the stream takes memory from the
+/// heap, refused calls aside, whose messages are kept there.
 ///
 /// On success *out is the new stream, which lies in `memory`. The memory must stay, and be left alone, until
 /// elman_stream_free, and is yours again then.
 ///
-/// Fails with NOT_BUILT, UNSUPPORTED, INVALID_ARGUMENT as elman_stream_new does, INVALID_ARGUMENT (memory is misaligned),
-/// LENGTH_MISMATCH (too few bytes).
+/// Fails with NOT_BUILT, UNSUPPORTED, INVALID_ARGUMENT as elman_stream_new does, INVALID_ARGUMENT (memory is
+/// misaligned), LENGTH_MISMATCH (too few bytes).
 ///
 /// Threads: any number at once on one network.
 #[unsafe(no_mangle)]
@@ -145,8 +145,8 @@ impl Layout {
     }
 }
 
-/// How many floats elman_stream_run gives for `steps` steps: batch x steps x features where the last layer gives a
-/// sequence, else batch x features.
+/// How many floats elman_stream_run gives for `steps` steps: batch x steps x features where the last layer
+/// gives a sequence, else batch x features.
 ///
 /// Fails with INVALID_ARGUMENT (steps is 0, an overflowed product).
 ///
@@ -168,14 +168,14 @@ pub unsafe extern "C" fn elman_stream_output_len(
     })
 }
 
-/// Runs the next `steps` steps: x is [batch, steps, input_size], y receives elman_stream_output_len floats: what
-/// elman_sequential_predict gives for these steps where the past is the stream's state, with the same bits however a
-/// sequence is cut into calls.
+/// Runs the next `steps` steps: x is [batch, steps, input_size], y receives elman_stream_output_len floats:
+/// what elman_sequential_predict gives for these steps where the past is the stream's state, with the same
+/// bits however a sequence is cut into calls.
 ///
 /// Real-time safe: no allocation, no lock, no system call. Only a call that fails allocates, for its message.
 ///
-/// Fails with INVALID_ARGUMENT (steps is 0, an overflowed product, a network that reads tokens), LENGTH_MISMATCH, OVERLAP;
-/// the states are unchanged then.
+/// Fails with INVALID_ARGUMENT (steps is 0, an overflowed product, a network that reads tokens),
+/// LENGTH_MISMATCH, OVERLAP; the states are unchanged then.
 ///
 /// Threads: the stream must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -200,10 +200,11 @@ pub unsafe extern "C" fn elman_stream_run(
     })
 }
 
-/// elman_stream_run for a network that begins with an embedding: ids is [batch, steps], each 0 to vocabulary - 1.
+/// elman_stream_run for a network that begins with an embedding: ids is [batch, steps], each 0 to vocabulary
+/// - 1.
 ///
-/// Fails like elman_stream_run, and with INVALID_ARGUMENT (an id outside the vocabulary, a network that does not begin
-/// with an embedding).
+/// Fails like elman_stream_run, and with INVALID_ARGUMENT (an id outside the vocabulary, a network that does
+/// not begin with an embedding).
 ///
 /// Threads: the stream must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -265,8 +266,8 @@ pub unsafe extern "C" fn elman_stream_reset_row(stream: *mut elman_stream, row: 
     })
 }
 
-/// Copies the states to `state`, laid out as elman_sequential_state_len says for the stream's batch. They are all that a
-/// stream keeps: another stream that is given them goes on with the same bits.
+/// Copies the states to `state`, laid out as elman_sequential_state_len says for the stream's batch. They are
+/// all that a stream keeps: another stream that is given them goes on with the same bits.
 ///
 /// Fails with LENGTH_MISMATCH.
 ///
@@ -290,8 +291,8 @@ pub unsafe extern "C" fn elman_stream_get_state(
     })
 }
 
-/// Goes on from `state`, laid out as by elman_stream_get_state. A masked step that comes next repeats the output that
-/// belongs to the state.
+/// Goes on from `state`, laid out as by elman_stream_get_state. A masked step that comes next repeats the
+/// output that belongs to the state.
 ///
 /// Fails with LENGTH_MISMATCH.
 ///
@@ -320,8 +321,8 @@ fn no_state(stream: &Stream, len: usize) -> bool {
     len == 0 && stream.state_len() == 0
 }
 
-/// Frees a stream; memory that was given to elman_stream_new_in is yours again. NULL is fine; a second time is not. Not
-/// real-time safe: the last stream of a network that is freed already frees the weights.
+/// Frees a stream; memory that was given to elman_stream_new_in is yours again. NULL is fine; a second time
+/// is not. Not real-time safe: the last stream of a network that is freed already frees the weights.
 ///
 /// Threads: the stream must not be in use by another thread.
 #[unsafe(no_mangle)]

@@ -9,10 +9,10 @@ use super::sequential::{changing, elman_sequential, reading};
 use super::status::elman_status;
 use crate::tape::Tape;
 
-/// A recorder of forward passes, which can then be gone back for the gradients. Made by elman_tape_new, ended by
-/// elman_tape_free. It keeps the weights that the network had when the tape was made, and keeps them alive: the network
-/// may be changed or freed before the tape. It keeps no states: a pass through stateful layers too begins with zeros, or with
-/// the states that it is given.
+/// A recorder of forward passes, which can then be gone back for the gradients. Made by elman_tape_new, ended
+/// by elman_tape_free. It keeps the weights that the network had when the tape was made, and keeps them
+/// alive: the network may be changed or freed before the tape. It keeps no states: a pass through stateful
+/// layers too begins with zeros, or with the states that it is given.
 ///
 /// Threads: any number of tapes of one network at once. On one tape, functions that take it const may run on
 /// any number of threads at once; the others need it alone.
@@ -22,8 +22,9 @@ pub struct elman_tape(Tape);
 ///
 /// On success *out is the new tape, and yours to free.
 ///
-/// Fails with NOT_BUILT, INVALID_ARGUMENT (batch or steps is 0, an overflowed product), UNSUPPORTED (a network without a
-/// layer that computes, elman_sequential_drop_weights has freed the weights), OUT_OF_MEMORY.
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (batch or steps is 0, an overflowed product), UNSUPPORTED (a
+/// network without a layer that computes, elman_sequential_drop_weights has freed the weights),
+/// OUT_OF_MEMORY.
 ///
 /// Threads: any number at once on one network.
 #[unsafe(no_mangle)]
@@ -114,11 +115,12 @@ unsafe fn forward<T: Element>(
     })
 }
 
-/// Goes back through the last forward pass: dy is the loss's gradient by its output, as long as that; dx receives the
-/// gradient by the input x and may be NULL with dx_len 0. The gradients of an earlier call are overwritten.
+/// Goes back through the last forward pass: dy is the loss's gradient by its output, as long as that; dx
+/// receives the gradient by the input x and may be NULL with dx_len 0. The gradients of an earlier call are
+/// overwritten.
 ///
-/// Fails with LENGTH_MISMATCH, OVERLAP (dx and dy), INVALID_ARGUMENT (no forward pass yet, dx for a network that reads
-/// tokens), OUT_OF_MEMORY.
+/// Fails with LENGTH_MISMATCH, OVERLAP (dx and dy), INVALID_ARGUMENT (no forward pass yet, dx for a network
+/// that reads tokens), OUT_OF_MEMORY.
 ///
 /// Threads: the tape must not be in use by another thread.
 #[unsafe(no_mangle)]
@@ -152,7 +154,8 @@ pub unsafe extern "C" fn elman_tape_backward(
 
 /// Writes the gradient of one weight, in its layout (elman_sequential_weight_shape).
 ///
-/// Fails with INVALID_ARGUMENT (no backward pass yet, no such layer, the layer has no such weight), LENGTH_MISMATCH.
+/// Fails with INVALID_ARGUMENT (no backward pass yet, no such layer, the layer has no such weight),
+/// LENGTH_MISMATCH.
 ///
 /// Threads: any number at once on one tape.
 #[unsafe(no_mangle)]
@@ -215,9 +218,9 @@ pub unsafe extern "C" fn elman_tape_get_initial_state_gradient(
     })
 }
 
-/// Writes, for each step of the last forward pass, the L2 norm of the loss's gradient by a recurrent layer's states after
-/// that step, over batch and units: how it fades or explodes on its way back. A Bidirectional layer's directions count
-/// together.
+/// Writes, for each step of the last forward pass, the L2 norm of the loss's gradient by a recurrent layer's
+/// state h after that step, over batch and units: how it fades or explodes on its way back. An LSTM's c does
+/// not count. A Bidirectional layer's directions count together.
 ///
 /// Fails with INVALID_ARGUMENT (no backward pass yet, the layer is not recurrent), LENGTH_MISMATCH.
 ///
@@ -241,8 +244,8 @@ pub unsafe extern "C" fn elman_tape_gradient_norms(
     })
 }
 
-/// Scales all gradients by one factor, so that their common L2 norm is at most max_norm; *norm_before receives the norm
-/// that they had and may be NULL.
+/// Scales all gradients by one factor, so that their common L2 norm is at most max_norm; *norm_before
+/// receives the norm that they had and may be NULL.
 ///
 /// Fails with INVALID_ARGUMENT (no backward pass yet, max_norm is not a finite number above 0), NOT_FINITE (a
 /// gradient is a NaN or an infinity); the gradients are unchanged then.
@@ -297,8 +300,8 @@ pub unsafe extern "C" fn elman_sequential_parameter_count(
     })
 }
 
-/// Writes all weights, one behind the other: layer by layer, and within a layer in the order of the ELMAN_WEIGHT_
-/// constants.
+/// Writes all weights, one behind the other: layer by layer, and within a layer in the order of the
+/// ELMAN_WEIGHT_ constants.
 ///
 /// Fails with NOT_BUILT, LENGTH_MISMATCH, UNSUPPORTED (elman_sequential_drop_weights has freed the weights).
 ///

@@ -810,8 +810,8 @@ pub unsafe extern "C" fn elman_trainer_set_weight_decay(
     })
 }
 
-/// Frees a trainer; its network stays unless it is freed already. NULL is fine; a second time is not. In a child
-/// process whose parent was in a step of it, nothing happens: its memory is half changed.
+/// Frees a trainer; its network stays unless it is freed already. NULL is fine; a second time is not. In a
+/// child process whose parent was in a step of it, nothing happens: its memory is half changed.
 ///
 /// Threads: the trainer must not be in use by another thread.
 #[unsafe(no_mangle)]

@@ -21,10 +21,10 @@
 //!
 //! The tensors, all F32, are the weights as in a model file, `layers.{i}.{name}`, and for each of them what
 //! the optimizer keeps beside it, of the same shape: `slot.0.layers.{i}.{name}`, `slot.1.layers.{i}.{name}`,
-//! .... Where states are kept, `state.{k}` is that of a direction of a stateful layer, `[state_rows, units]`, `k`
-//! counting all directions of all recurrent layers from 0, a forward half before its backward half. Dropout
-//! masks and the order of rows are functions of the seed and the steps, so that no generator has a state to be
-//! kept.
+//! .... Where states are kept, `state.{k}` is an array of states of a stateful layer, `[state_rows, units]`, `k`
+//! counting all such arrays of all recurrent layers from 0, a forward half before its backward half and an
+//! LSTM's h before its c. Dropout masks and the order of rows are functions of the seed and the steps, so that
+//! no generator has a state to be kept.
 //!
 //! Weights are taken as they are, as from a model file. Slots and states must be finite, and a mean of squares
 //! at least 0: a step leaves nothing else there, and would make NaN of it.

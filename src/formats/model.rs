@@ -12,8 +12,8 @@
 //! Other metadata keys are remarks, without effect. No key of an object is there twice.
 //!
 //! Each weight is a tensor `layers.{i}.{name}`, `i` counting all layers from 0 and the name being
-//! [`Weight::name`](crate::Weight::name): F32, in Keras's layout and shape, so a bias has one dimension, or two with the two rows of a GRU. No
-//! tensor may be missing and none may be left over.
+//! [`Weight::name`](crate::Weight::name): F32, in Keras's layout and shape, so a bias has one dimension, and
+//! two where it has two rows, as in a GRU with reset after. No tensor may be missing and none may be left over.
 //!
 //! Values are taken as they are: a NaN or an infinity among the weights loads, as it may be just what
 //! somebody wants to look at. Initialisers are not kept, since the weights they made are; a loaded layer has

@@ -32,7 +32,7 @@ pub(super) enum Name {
     Weight(usize, Weight),
     /// What the optimizer keeps beside a weight, counted from 0.
     Slot(usize, usize, Weight),
-    /// What a direction of a recurrent layer keeps, counted from 0 over all directions of all layers.
+    /// An array of states that a recurrent layer keeps, counted from 0 over all arrays of all layers.
     State(usize),
 }
 
@@ -58,7 +58,7 @@ impl fmt::Display for Name {
             Name::Slot(slot, layer, which) => {
                 write!(formatter, "slot.{slot}.layers.{layer}.{}", which.name())
             }
-            Name::State(direction) => write!(formatter, "state.{direction}"),
+            Name::State(array) => write!(formatter, "state.{array}"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Packed matrices.
 
-use crate::dispatch::{Block, Finish, KernelSet};
+use crate::dispatch::{Block, Finish, KernelSet, StepsFn};
 use crate::error::Result;
 use crate::memory::{AlignedVec, checked_product};
 
@@ -37,6 +37,10 @@ pub(crate) struct PackedMatrix {
     /// Columns rounded up to whole vectors. This and the counts are kept because a division is a third of what the rest
     /// of a call for one small row costs.
     padded: usize,
+    /// Columns of a full panel.
+    width: usize,
+    /// Whether a full panel is a block of gates.
+    blocks: bool,
     panel_count: usize,
     kernels: &'static KernelSet,
     panels: AlignedVec,
@@ -71,6 +75,21 @@ impl PackedMatrix {
         self
     }
 
+    /// Room for a matrix of zeros whose panels are blocks of `gates` gates, where there are kernels for such.
+    pub(crate) fn of_blocks(
+        kernels: &'static KernelSet,
+        terms: usize,
+        columns: usize,
+        gates: usize,
+    ) -> Result<Self> {
+        let matrix = Self::zeroed(kernels, terms, columns)?;
+        if !kernels.has_blocks_of(gates) {
+            return Ok(matrix);
+        }
+        let width = gates * kernels.lanes;
+        Ok(Self { width, blocks: true, panel_count: columns.div_ceil(width), ..matrix })
+    }
+
     /// Room for a matrix of zeros.
     pub(crate) fn zeroed(kernels: &'static KernelSet, terms: usize, columns: usize) -> Result<Self> {
         let padded = columns.next_multiple_of(kernels.lanes);
@@ -81,6 +100,8 @@ impl PackedMatrix {
             columns,
             segments: segments(terms, columns),
             padded,
+            width,
+            blocks: false,
             panel_count: columns.div_ceil(width),
             kernels,
             panels,
@@ -95,7 +116,7 @@ impl PackedMatrix {
     /// Packs some columns of `values`, as many as there are, from `from` on, in place of those here; its rows lie `all` floats
     /// apart.
     pub(crate) fn fill_part(&mut self, values: &[f32], all: usize, from: usize) {
-        let (columns, width) = (self.columns, self.kernels.panel());
+        let (columns, width) = (self.columns, self.width);
         for first in (0..columns).step_by(width) {
             let here = (columns - first).min(width);
             let stride = (self.padded - first).min(width);
@@ -114,7 +135,7 @@ impl PackedMatrix {
         stride: usize,
         runs: impl Iterator<Item = (usize, usize, usize)>,
     ) {
-        let width = self.kernels.panel();
+        let width = self.width;
         for (to, from, len) in runs {
             let first = to / width * width;
             let panel_stride = (self.padded - first).min(width);
@@ -134,7 +155,7 @@ impl PackedMatrix {
     /// Packs the transpose of some columns of `values` in place of what is here: as many as there are terms, from `from` on; its
     /// rows lie `all` floats apart.
     pub(crate) fn fill_transposed_part(&mut self, values: &[f32], all: usize, from: usize) {
-        let (columns, terms, width) = (self.columns, self.terms, self.kernels.panel());
+        let (columns, terms, width) = (self.columns, self.terms, self.width);
         for first in (0..columns).step_by(width) {
             let here = (columns - first).min(width);
             let stride = (self.padded - first).min(width);
@@ -177,7 +198,7 @@ impl PackedMatrix {
             terms: self.terms,
             segments: self.segments,
             b: self.panels.as_ptr(),
-            panel_stride: self.kernels.panel() * self.terms,
+            panel_stride: self.width * self.terms,
             ahead: std::ptr::null(),
             ahead_len: 0,
             init: std::ptr::null(),
@@ -201,14 +222,50 @@ impl PackedMatrix {
         self.bytes() <= SECOND_CACHE && (rows <= 8 || self.terms <= self.kernels.terms_in_cache)
     }
 
+    /// Columns of a full panel.
+    pub(crate) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Whether each panel is a block of gates.
+    pub(crate) fn is_of_blocks(&self) -> bool {
+        self.blocks
+    }
+
+    /// The kernel for a panel of `width` columns, and steps of one row each or of more.
+    #[inline(always)]
+    pub(super) fn steps_of(&self, width: usize, rows: usize) -> StepsFn {
+        match self.blocks && width == self.width {
+            true => self.kernels.block_steps_of(width / self.kernels.lanes, rows),
+            false => self.kernels.steps_of(width, rows),
+        }
+    }
+
+    /// Full panels that a lone row takes at once.
+    pub(super) fn abreast(&self) -> usize {
+        if self.blocks { 1 } else { self.kernels.abreast }
+    }
+
+    /// The columns of the panels that fall to one of several members: the first, and how many.
+    pub(crate) fn share(&self, (member, members): (usize, usize)) -> (usize, usize) {
+        let start = |member: usize| (member * self.panel_count / members * self.width).min(self.padded);
+        (start(member), start(member + 1) - start(member))
+    }
+
+    /// Columns that a step over its panels makes at once, at the most.
+    pub(crate) fn columns_at_once(&self, rows: usize) -> usize {
+        let panels = if rows == 1 { self.abreast() } else { 1 };
+        (panels * self.width).min(self.padded)
+    }
+
     /// Number of panels, the last of which may be narrow.
-    pub(super) fn panel_count(&self) -> usize {
+    pub(crate) fn panel_count(&self) -> usize {
         self.panel_count
     }
 
     pub(super) fn panel(&self, index: usize) -> Panel<'_> {
-        let column = index * self.kernels.panel();
-        let width = (self.padded - column).min(self.kernels.panel());
+        let column = index * self.width;
+        let width = (self.padded - column).min(self.width);
         Panel { column, width, values: &self.panels[column * self.terms..][..width * self.terms] }
     }
 }

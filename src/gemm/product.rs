@@ -216,7 +216,7 @@ pub(crate) unsafe fn walk(
         // its states are the last step's results and its sums lie behind them, both inside `c`.
         unsafe {
             if let Some(last) = counts.last() {
-                kernels.steps_of(matrix.padded_columns(), most)(&block, counts);
+                matrix.steps_of(matrix.padded_columns(), most)(&block, counts);
                 if lone.is_empty() {
                     return;
                 }
@@ -228,7 +228,7 @@ pub(crate) unsafe fn walk(
                 block.init = block.c;
                 block.init_stride = block.c_stride;
             }
-            kernels.steps_of(matrix.padded_columns(), 1)(&block, lone);
+            matrix.steps_of(matrix.padded_columns(), 1)(&block, lone);
         }
         return;
     }
@@ -282,8 +282,8 @@ pub(crate) unsafe fn walk_share(
     let kernels = matrix.kernels();
     let panel_of = |member: usize| member * matrix.panel_count() / members;
     let share = panel_of(member)..panel_of(member + 1);
-    let column = share.start * kernels.panel();
-    let columns = (share.end * kernels.panel()).min(matrix.padded_columns()).saturating_sub(column);
+    let column = share.start * matrix.width();
+    let columns = (share.end * matrix.width()).min(matrix.padded_columns()).saturating_sub(column);
     let in_registers = state == Some(Function::Tanh);
     for (step, &rows) in counts.iter().enumerate() {
         // SAFETY: the caller's promise for this step, whose rows are at `block.c`. A member writes the
@@ -311,7 +311,7 @@ pub(crate) unsafe fn walk_share(
 /// As [`walk`].
 unsafe fn walk_plainly(matrix: &PackedMatrix, block: &mut Block, counts: &[usize], state: Option<Function>) {
     let kernels = matrix.kernels();
-    let width = kernels.panel();
+    let (width, together) = (matrix.width(), matrix.abreast());
     let columns = matrix.padded_columns();
     let in_registers = state == Some(Function::Tanh);
     block.finish = if in_registers { Finish::TanhState } else { Finish::Keep };
@@ -320,13 +320,13 @@ unsafe fn walk_plainly(matrix: &PackedMatrix, block: &mut Block, counts: &[usize
         let mut column = 0;
         block.b = first_panel;
         while column < columns {
-            let abreast = rows == 1 && column + kernels.abreast * width <= columns;
+            let abreast = rows == 1 && together > 1 && column + together * width <= columns;
             let steps = if abreast {
                 kernels.steps_abreast
             } else {
-                kernels.steps_of(width.min(columns - column), rows)
+                matrix.steps_of(width.min(columns - column), rows)
             };
-            let panels = if abreast { kernels.abreast } else { 1 };
+            let panels = if abreast { together } else { 1 };
             // SAFETY: the caller's promise, for the columns of these panels: `column` is one of the matrix,
             // so `init` and `c` have it in their first row.
             unsafe {
@@ -366,12 +366,30 @@ unsafe fn panels(
     backward: bool,
     share: &Range<usize>,
 ) {
+    // SAFETY: the caller's promise.
+    unsafe { panels_to::<false>(matrix, block, rows, (tanh_state, backward), share, &mut |_, _| ()) }
+}
+
+/// [`panels`], `done` being called after each one, or after each few that a lone row takes at once, with its first column and
+/// how many there are. With `COMPACT` each writes to the first columns of `c`, where the one before wrote too.
+///
+/// # Safety
+/// As [`walk`]; with `COMPACT` for as many columns of `c` as are taken at once.
+#[inline(always)]
+unsafe fn panels_to<const COMPACT: bool>(
+    matrix: &PackedMatrix,
+    block: &Block,
+    rows: usize,
+    (tanh_state, backward): (bool, bool),
+    share: &Range<usize>,
+    done_with: &mut impl FnMut(usize, usize),
+) {
     let kernels = matrix.kernels();
     // A lone row takes several panels at once, to have enough independent sums.
-    let together = if rows == 1 { kernels.abreast } else { 1 };
+    let together = if rows == 1 { matrix.abreast() } else { 1 };
     // Blocks of terms pay when several tiles pass over them, and may be cut where there is one segment only.
     let most = if block.segments == 1 && rows > 8 { kernels.terms_in_cache } else { block.terms };
-    let full = share.end.min(matrix.padded_columns() / kernels.panel()).saturating_sub(share.start);
+    let full = share.end.min(matrix.padded_columns() / matrix.width()).saturating_sub(share.start);
     let whole = if together > 1 { full / together } else { 0 };
     let groups = whole + share.len() - whole * together;
     let at = |group: usize| {
@@ -380,7 +398,7 @@ unsafe fn panels(
             None => (share.start + group * together, kernels.steps_abreast),
             Some(single) => {
                 let index = share.start + whole * together + single;
-                (index, kernels.steps_of(matrix.panel(index).width, rows))
+                (index, matrix.steps_of(matrix.panel(index).width, rows))
             }
         }
     };
@@ -402,7 +420,7 @@ unsafe fn panels(
             // `done` floats, and the first row of output and initial values more than `column`.
             unsafe {
                 part.a = block.a.add(done);
-                part.c = block.c.add(panel.column);
+                part.c = if COMPACT { block.c } else { block.c.add(panel.column) };
                 (part.init, part.init_stride) = if done == 0 {
                     (block.init.add(panel.column), block.init_stride)
                 } else {
@@ -417,6 +435,47 @@ unsafe fn panels(
             // this process may run.
             unsafe { steps(&part, &[rows]) };
         }
+        let panels = if index < share.start + whole * together { together } else { 1 };
+        let end = (panel.column + panels * matrix.width()).min(matrix.padded_columns());
+        done_with(panel.column, end - panel.column);
+    }
+}
+
+/// The product of one step with the panels that fall to one of several members, from the last to the first when `backward`;
+/// each panel's sums go to the first columns of `c`, where the one before wrote too, and `done` is called then with its first
+/// column and how many there are.
+///
+/// # Safety
+/// As [`walk`] for one step, `c` being valid for [`PackedMatrix::columns_at_once`] columns; for all members together as
+/// [`walk_share`].
+pub(crate) unsafe fn walk_by_panels(
+    matrix: &PackedMatrix,
+    block: &mut Block,
+    rows: usize,
+    backward: bool,
+    (member, members): (usize, usize),
+    mut done: impl FnMut(usize, usize),
+) {
+    let panel_of = |member: usize| member * matrix.panel_count() / members;
+    let share = panel_of(member)..panel_of(member + 1);
+    if !matrix.is_small(rows) || matrix.abreast() > 1 && rows == 1 {
+        // SAFETY: the caller's promise.
+        unsafe { panels_to::<true>(matrix, block, rows, (false, backward), &share, &mut done) };
+        return;
+    }
+    block.finish = Finish::Keep;
+    let (first, init) = (block.b, block.init);
+    for i in 0..share.len() {
+        let index = if backward { share.end - 1 - i } else { share.start + i };
+        let column = index * matrix.width();
+        let width = matrix.width().min(matrix.padded_columns() - column);
+        block.b = first.wrapping_add(column * block.terms);
+        // SAFETY: the caller's promise, for the columns of this panel: `column` is one of the matrix.
+        unsafe {
+            block.init = init.add(column);
+            matrix.steps_of(width, rows)(block, &[rows]);
+        }
+        done(column, width);
     }
 }
 

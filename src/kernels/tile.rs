@@ -9,6 +9,8 @@
 //! in order; then they are added in order. A tile with few sums walks all segments side by side, which keeps both
 //! multiply-add ports busy; a tile with many walks them one after another. The bits are the same.
 
+use std::sync::atomic::{Ordering, compiler_fence};
+
 use super::activation::tanh_state;
 use crate::simd::Simd;
 
@@ -306,6 +308,19 @@ unsafe fn term<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize>(
     unsafe {
         // A constant, so that the terms of an unrolled loop are one address and displacements.
         let b = block.b.add(k * if NV < WIDTH { NV } else { WIDTH } * S::LANES);
+        // Of many vectors and few rows the rows are held, where registers are too few for both (an LSTM's step by AVX2 took twice
+        // as long).
+        if S::ACCUMULATORS < 16 && MR > 1 && MR < NV {
+            // No term's weights are loaded before their turn: there is no register for them.
+            compiler_fence(Ordering::SeqCst);
+            let mut rows = [s.splat(0.0); MR];
+            unroll!(r < MR, { rows[r] = s.splat(*a[r].add(k)) });
+            unroll!(v < NV, {
+                let column = s.load(b.add(v / WIDTH * block.panel_stride + v % WIDTH * S::LANES));
+                unroll!(r < MR, { sums[r][v] = s.fma(rows[r], column, sums[r][v]) });
+            });
+            return;
+        }
         let mut columns = [s.splat(0.0); NV];
         unroll!(v < NV, {
             columns[v] = s.load(b.add(v / WIDTH * block.panel_stride + v % WIDTH * S::LANES));

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 #[cfg_attr(feature = "files", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum MergeMode {
-    /// Side by side: twice the units.
+    /// Side by side: twice the features.
     #[default]
     Concat,
     /// Element-wise sum.

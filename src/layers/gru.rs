@@ -10,6 +10,9 @@ use super::{Activation, Initializer};
 /// each `units` columns of the kernel `[input, 3 · units]`, the recurrent kernel `[units, 3 · units]` and the bias, which
 /// has two rows with `reset_after`, the input's and the recurrent one, and one row without.
 ///
+/// Its state h is `[batch, units]`. As in a [`SimpleRnn`](crate::SimpleRnn) it is 0 where it would be smaller than
+/// 2^-100, and the final one is asked for by [`RunOptions::final_state`](crate::RunOptions::final_state).
+///
 /// ```
 /// use elman::{Gru, Sequential};
 ///

@@ -7,7 +7,9 @@ use super::{Activation, Initializer};
 /// `c' = f·c + i·g`, `h' = o·a(c')`.
 ///
 /// Gates stand in Keras's order i f c o, each `units` columns of the kernel `[input, 4 · units]`, the recurrent kernel
-/// `[units, 4 · units]` and the bias `[1, 4 · units]`. Its states are h, then c, each `[batch, units]`.
+/// `[units, 4 · units]` and the bias `[1, 4 · units]`. Its states are h, then c, each `[batch, units]`; as in a
+/// [`SimpleRnn`](crate::SimpleRnn) they are 0 where they would be smaller than 2^-100, and final ones are asked for by
+/// [`RunOptions::final_state`](crate::RunOptions::final_state).
 ///
 /// ```
 /// use elman::{Lstm, Sequential};

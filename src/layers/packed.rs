@@ -166,7 +166,8 @@ impl PackedRnn {
         let order = |gates| GateOrder { units, gates, lanes: kernels.lanes };
         let matrix = |terms: usize, gates: usize| -> Result<PackedMatrix> {
             let columns = order(gates).columns()?;
-            Ok(PackedMatrix::zeroed(kernels, terms, columns)?.with_segments(gated_segments(terms, units)))
+            Ok(PackedMatrix::of_blocks(kernels, terms, columns, gates)?
+                .with_segments(gated_segments(terms, units)))
         };
         let gated = |matrix: &PackedMatrix| -> Result<Gated> {
             let start = AlignedVec::zeroed(matrix.padded_columns())?;

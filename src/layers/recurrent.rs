@@ -70,7 +70,7 @@ macro_rules! shared_options {
                 return_sequences: bool,
                 /// Walk the time axis from its end; outputs stay in processing order.
                 go_backwards: bool,
-                /// Keep the last state as the next call's initial state, until
+                /// Keep the last states as the next call's initial states, until
                 /// [`reset_states`](crate::Sequential::reset_states).
                 stateful: bool,
                 /// Masked steps emit zeros rather than the previous output; in a
@@ -78,9 +78,12 @@ macro_rules! shared_options {
                 zero_output_for_mask: bool,
                 /// Which driver walks the steps.
                 unroll: Unroll,
-                /// Share of the inputs dropped in training, 0 to 1.
+                /// Share of the inputs dropped in training, 0 to 1: one mask for all gates, and one for each
+                /// gate where [`recurrent_dropout`](Self::recurrent_dropout) is not 0. 1 drops everything, where
+                /// Keras's LSTM and GRU would drop nothing.
                 dropout: f32,
-                /// Share of the state dropped in training, 0 to 1.
+                /// Share of the state h dropped in training on its way into the products, 0 to 1: one mask for
+                /// each gate. An LSTM's c, and the h that a GRU carries on, are never dropped.
                 recurrent_dropout: f32,
                 /// How the kernel `[input, gates · units]` starts.
                 kernel_initializer: Initializer,

@@ -6,6 +6,10 @@ use crate::memory::{AlignedVec, check_len, checked_product};
 
 /// Which weight of a layer. The numbers are the C ABI's.
 ///
+/// A dense or [`SimpleRnn`](crate::SimpleRnn) layer's columns are its units. An [`Lstm`](crate::Lstm) has
+/// `4 · units` of them, those of its gates i, f, the candidate and o one after another, and a
+/// [`Gru`](crate::Gru) `3 · units`, those of z, r and the candidate.
+///
 /// ```
 /// use elman::{Sequential, SimpleRnn, Weight};
 ///
@@ -21,11 +25,11 @@ use crate::memory::{AlignedVec, check_len, checked_product};
 #[repr(u32)]
 #[non_exhaustive]
 pub enum Weight {
-    /// `[input, gates · units]`.
+    /// `[input, columns]`, of recurrent and dense layers.
     Kernel = 0,
-    /// `[units, gates · units]`.
+    /// `[units, columns]`.
     RecurrentKernel = 1,
-    /// `[1, gates · units]`; a GRU with reset after has two rows.
+    /// `[1, columns]`; a GRU with `reset_after` has two rows, the input's and the recurrent one.
     Bias = 2,
     /// `[vocabulary, size]`.
     Embedding = 3,
@@ -137,7 +141,7 @@ impl Variable {
         self.which
     }
 
-    /// `[rows, columns]`; a bias is `[1, units]`.
+    /// `[rows, columns]`, as [`Weight`] says.
     pub fn shape(&self) -> [usize; 2] {
         self.shape
     }

@@ -9,11 +9,13 @@
 //! Ranks are ordered by length, so a row that has a step has every earlier one. An LSTM's cell states therefore need one
 //! row a rank, changed in place, and a row that has ended keeps its last.
 
+use std::ops::Range;
+
 use super::parallel::{self, Held};
 use super::{looped, unrolled};
-use crate::dispatch::{gru, lstm};
+use crate::dispatch::{Block, Function, RESET_GATES, gru, lone, lstm};
 use crate::error::{Error, Result};
-use crate::gemm::{Init, Rows, block_of, multiply, walk};
+use crate::gemm::{Init, PackedMatrix, Rows, multiply, walk, walk_by_panels};
 use crate::layers::{Gated, PackedCell, PackedRnn};
 use crate::memory::{checked_product, row_stride};
 
@@ -89,9 +91,20 @@ pub(super) fn carry(
     }
     let gate_stride = gate_stride(rnn);
     let (gates, scratch) = gates.split_at_mut(steps.rows() * gate_stride);
-    multiply(input, &rnn.kernel, Init::Bias(&rnn.bias), gates, gate_stride);
+    let init = Init::Bias(&rnn.bias);
+    if let Some(team) = team {
+        parallel::multiply(team, input, steps.rows(), &rnn.kernel, init, gates, gate_stride);
+        return shared_steps(rnn, team, Chunk { rows, carried, gates, cell_states }, scratch, steps);
+    }
+    multiply(input, &rnn.kernel, init, gates, gate_stride);
     let (mut previous, mut here, mut gate) = (0, carried * stride, 0);
     for (step, &count) in counts.iter().enumerate() {
+        if count == 1 && has_lone_steps(rnn) {
+            // No step has more rows than the one before.
+            let lone = LoneSteps { steps: counts.len() - step, odd: (first + step) % 2 == 1, previous, here };
+            lone_steps(rnn, lone, rows, &gates[gate..], cell_states);
+            return;
+        }
         let (before, after) = rows.split_at_mut(here);
         let state = GatedStep {
             count,
@@ -100,10 +113,148 @@ pub(super) fn carry(
             h_next: after,
             kept: None,
         };
-        let products = products(rnn, (first + step) % 2 == 1);
-        gated_step(rnn, state, cell_states, scratch, products);
+        gated_step(rnn, state, cell_states, scratch, (first + step) % 2 == 1);
         (previous, here, gate) = (here, here + count * stride, gate + count * gate_stride);
     }
+}
+
+/// The arrays of a chunk whose columns members of a team share.
+struct Shared {
+    rows: *mut f32,
+    gates: *mut f32,
+    c: *mut f32,
+    sums: (*mut f32, usize),
+    reset_states: *mut f32,
+}
+
+// SAFETY: members write the units of their own panels, and read what was written before they met; see `Arrays::multiply`.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// The arrays of a step: `gate` is where its gates begin, `previous` and `here` its states before and after.
+    ///
+    /// # Safety
+    /// These are places in the arrays, with `count` rows behind them.
+    unsafe fn step(&self, count: usize, gate: usize, [previous, here]: [usize; 2]) -> Arrays {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Arrays {
+                count,
+                gates: self.gates.add(gate),
+                h: self.rows.add(previous).cast_const(),
+                h_next: self.rows.add(here),
+                c: self.c.cast_const(),
+                c_next: self.c,
+                candidate: std::ptr::null_mut(),
+                reset_states: self.reset_states,
+                keep: false,
+            }
+        }
+    }
+}
+
+/// The steps of a chunk, whose sums of the input are made, the columns of their products shared out among a team.
+fn shared_steps(rnn: &PackedRnn, team: &mut Held, chunk: Chunk<'_>, scratch: &mut [f32], steps: Steps<'_>) {
+    let Chunk { rows, carried, gates, cell_states } = chunk;
+    let Steps { counts, first } = steps;
+    let Some(&most) = counts.first() else { return };
+    let (stride, gate_stride) = (row_stride(rnn.units()), gate_stride(rnn));
+    let all = steps.rows();
+    assert!(counts.is_sorted_by(|a, b| a >= b) && most <= carried, "rows cannot come back");
+    assert!(rows.len() >= (carried + all) * stride && gates.len() >= all * gate_stride, "rows too short");
+    let (sums, scratch) = scratch.split_at_mut(most * gate_stride.max(stride));
+    let of_reset = if rnn.resets_before() { most * stride } else { 0 };
+    let of_cells = if rnn.states() > 1 { most * stride } else { 0 };
+    let shared = Shared {
+        rows: rows.as_mut_ptr(),
+        gates: gates.as_mut_ptr(),
+        c: cell_states[..of_cells].as_mut_ptr(),
+        sums: (sums.as_mut_ptr(), sums.len()),
+        reset_states: scratch[..of_reset].as_mut_ptr(),
+    };
+    let work = most * rnn.units() * rnn.units() * rnn.gates();
+    let mut done = 0;
+    for job in counts.chunks(parallel::steps_a_job(work)) {
+        parallel::evenly(team, &|share, meet| {
+            let shared = &shared;
+            let places = (0..counts.len()).scan((0, carried * stride, 0), |(previous, here, gate), step| {
+                let now = (*gate, [*previous, *here]);
+                let count = counts[step];
+                (*previous, *here, *gate) = (*here, *here + count * stride, *gate + count * gate_stride);
+                Some((step, count, now))
+            });
+            for (step, count, (gate, places)) in places.skip(done).take(job.len()) {
+                let odd = (first + step) % 2 == 1;
+                // SAFETY: the asserts found all steps inside the arrays, which are borrowed until all members have
+                // finished; members meet behind each product.
+                unsafe {
+                    let arrays = shared.step(count, gate, places);
+                    arrays.multiply(rnn, Product::Gates, odd, shared.sums, share);
+                    meet();
+                    if rnn.resets_before() {
+                        arrays.multiply(rnn, Product::Candidate, odd, shared.sums, share);
+                        meet();
+                    }
+                }
+            }
+        });
+        done += job.len();
+    }
+}
+
+/// Whether there is a kernel for steps of one row.
+fn has_lone_steps(rnn: &PackedRnn) -> bool {
+    let usual = |gated: &Gated| gated.functions == [Function::Sigmoid, Function::Tanh];
+    match &rnn.cell {
+        PackedCell::Lstm(gated) | PackedCell::Gru(gated) => rnn.recurrent.is_of_blocks() && usual(gated),
+        PackedCell::SimpleRnn(_) | PackedCell::GruResetBefore(..) => false,
+    }
+}
+
+/// Steps of one row each, in the rows of a chunk.
+struct LoneSteps {
+    steps: usize,
+    odd: bool,
+    /// Where the state before them begins, and the first one's own.
+    previous: usize,
+    here: usize,
+}
+
+/// Carries out steps of one row, no gate of which is stored.
+fn lone_steps(rnn: &PackedRnn, lone: LoneSteps, rows: &mut [f32], gates: &[f32], cell_states: &mut [f32]) {
+    let LoneSteps { steps, odd, previous, here } = lone;
+    let (units, stride, gates_stride) = (rnn.units(), row_stride(rnn.units()), gate_stride(rnn));
+    let kernels = rnn.recurrent.kernels();
+    let (gated, kernel) = match &rnn.cell {
+        PackedCell::Lstm(gated) => (gated, kernels.lone[0]),
+        PackedCell::Gru(gated) => (gated, kernels.lone[1]),
+        PackedCell::SimpleRnn(_) | PackedCell::GruResetBefore(..) => unreachable!("its product is no pass"),
+    };
+    let block = rnn.recurrent.block();
+    let rows = &mut rows[previous..][..here - previous + steps * stride];
+    let states = rows.as_mut_ptr();
+    assert!(here - previous >= stride && gates.len() >= steps * gates_stride, "rows too short");
+    let c = if rnn.states() > 1 { cell_states[..stride].as_mut_ptr() } else { std::ptr::null_mut() };
+    assert!(gated.start.len() >= rnn.recurrent.padded_columns(), "start too short");
+    let steps = lone::Steps {
+        steps,
+        odd,
+        units,
+        panels: block.b,
+        segments: block.segments,
+        start: gated.start.as_ptr(),
+        gates: gates.as_ptr(),
+        gates_stride,
+        h: states.cast_const(),
+        // SAFETY: inside the rows, see above.
+        h_next: unsafe { states.add(here - previous) },
+        stride,
+        c,
+    };
+    // SAFETY: the matrix has a panel for each block. There is a state before the first step and one for each, of `stride`
+    // floats, which are whole cache lines and so whole blocks, and as many gates; `start` as many columns as the matrix. They
+    // are borrowed apart; what a step writes lies behind what it reads. The kernels are this process's.
+    unsafe { kernel(&steps) };
 }
 
 /// One step of a gated cell.
@@ -133,132 +284,253 @@ pub(super) enum Product {
     Candidate,
 }
 
-/// Makes a product: of these rows, into these sums, which are so many floats apart.
-pub(super) trait Multiply: FnMut(Product, Rows<'_>, &mut [f32], usize) {}
-impl<F: FnMut(Product, Rows<'_>, &mut [f32], usize)> Multiply for F {}
+/// The arrays of a step, checked: every one that the cell has is there for all rows.
+#[derive(Clone, Copy)]
+struct Arrays {
+    count: usize,
+    gates: *mut f32,
+    h: *const f32,
+    h_next: *mut f32,
+    /// Of an LSTM.
+    c: *const f32,
+    c_next: *mut f32,
+    /// Of a GRU with reset after, where the step is kept.
+    candidate: *mut f32,
+    /// Of a GRU with reset before: `r·h`.
+    reset_states: *mut f32,
+    keep: bool,
+}
 
-/// The products of a step with the layer's own matrices, the panels of large ones from the last to the first where `odd`, so
-/// that a step starts on the weights that the last one left in the cache.
-pub(super) fn products(rnn: &PackedRnn, odd: bool) -> impl Multiply {
-    move |product, rows, sums: &mut [f32], stride| {
-        let (matrix, start) = match (&rnn.cell, product) {
-            (PackedCell::Lstm(gated) | PackedCell::Gru(gated), _)
-            | (PackedCell::GruResetBefore(gated, _), Product::Gates) => (&rnn.recurrent, &gated.start),
-            (PackedCell::GruResetBefore(gated, matrix), Product::Candidate) => (matrix, &gated.start),
-            (PackedCell::SimpleRnn(_), _) => unreachable!("a simple cell has no gates"),
+impl Arrays {
+    /// Those of a step, and what is left of its scratch: room for the sums of every gate.
+    fn new<'a>(
+        rnn: &PackedRnn,
+        step: GatedStep<'_>,
+        cell_states: &mut [f32],
+        scratch: &'a mut [f32],
+    ) -> (Self, &'a mut [f32]) {
+        let GatedStep { count, gates, h, h_next, kept } = step;
+        let rows = count * row_stride(rnn.units());
+        let (sums, scratch) = scratch.split_at_mut(count * gate_stride(rnn).max(row_stride(rnn.units())));
+        let mut arrays = Self {
+            count,
+            gates: gates[..count * gate_stride(rnn)].as_mut_ptr(),
+            h: h[..rows].as_ptr(),
+            h_next: h_next[..rows].as_mut_ptr(),
+            c: std::ptr::null(),
+            c_next: std::ptr::null_mut(),
+            candidate: std::ptr::null_mut(),
+            reset_states: std::ptr::null_mut(),
+            keep: kept.is_some(),
         };
-        let count = rows.count();
-        if let Some(block) = block_of(rows, matrix, Init::Bias(start), sums, stride) {
-            // SAFETY: `block_of` checked the arrays, and `start`, which a shared reference keeps apart from `sums`. There is
-            // no step after this one.
-            unsafe { walk(matrix, block, &[count], None, usize::from(odd)) };
+        match rnn.cell {
+            PackedCell::SimpleRnn(_) => unreachable!("a simple cell has no gates"),
+            PackedCell::Lstm(_) => {
+                arrays.c_next = cell_states[..rows].as_mut_ptr();
+                arrays.c = match kept {
+                    Some(kept) => kept.cell_states[..rows].as_ptr(),
+                    None => arrays.c_next.cast_const(),
+                };
+            }
+            PackedCell::Gru(_) => {
+                if let Some(kept) = kept {
+                    arrays.candidate = kept.candidate[..rows].as_mut_ptr();
+                }
+            }
+            PackedCell::GruResetBefore(..) => arrays.reset_states = scratch[..rows].as_mut_ptr(),
+        }
+        (arrays, sums)
+    }
+
+    /// What the cell makes of the sums of `product` for some units, whole blocks but for the last; they stand
+    /// `sums_stride` apart.
+    ///
+    /// # Safety
+    /// The arrays must still be there, and `sums` valid for the gates of these units at each row. Nobody else may use these
+    /// units of what is written meanwhile.
+    unsafe fn finish(
+        &self,
+        rnn: &PackedRnn,
+        product: Product,
+        units: Range<usize>,
+        (sums, sums_stride): (*const f32, usize),
+    ) {
+        let kernels = rnn.recurrent.kernels();
+        let (stride, gates_stride) = (row_stride(rnn.units()), gate_stride(rnn));
+        let &Arrays { count: rows, keep, .. } = self;
+        let first = units.start;
+        // Those of a cell that does not have them stay null; nothing reads them.
+        let at_state = |array: *const f32| array.wrapping_add(first);
+        let at_state_mut = |array: *mut f32| array.wrapping_add(first);
+        let gates = self.gates.wrapping_add(rnn.gates() * first);
+        let gru_step = |functions, h_next| gru::Step {
+            rows,
+            units: units.len(),
+            functions,
+            gates,
+            gates_stride,
+            keep,
+            sums,
+            sums_stride,
+            h: at_state(self.h),
+            h_next,
+            candidate: at_state_mut(self.candidate),
+            stride,
+        };
+        // SAFETY: `new` found `rows` rows of every array that the cell has: gates of `gates_stride` floats, which are at
+        // least the columns of the kernel, and states of `stride` floats, which are whole cache lines and so whole blocks.
+        // Blocks of units begin where those of the ones before end. They were borrowed apart, or are `c` and `c_next`, which
+        // may be the same. The sums are the caller's promise. The kernels are this process's.
+        unsafe {
+            match &rnn.cell {
+                PackedCell::SimpleRnn(_) => unreachable!("a simple cell has no gates"),
+                PackedCell::Lstm(gated) => (kernels.lstm)(&lstm::Step {
+                    rows,
+                    units: units.len(),
+                    functions: gated.functions,
+                    gates,
+                    gates_stride,
+                    keep,
+                    sums,
+                    sums_stride,
+                    c: at_state(self.c),
+                    c_next: at_state_mut(self.c_next),
+                    h_next: at_state_mut(self.h_next),
+                    stride,
+                }),
+                PackedCell::Gru(gated) => {
+                    (kernels.gru)(&gru_step(gated.functions, at_state_mut(self.h_next)));
+                }
+                PackedCell::GruResetBefore(gated, _) if product == Product::Gates => {
+                    (kernels.gru_reset)(&gru_step(gated.functions, at_state_mut(self.reset_states)));
+                }
+                PackedCell::GruResetBefore(gated, _) => {
+                    (kernels.gru_update)(&gru_step(gated.functions, at_state_mut(self.h_next)));
+                }
+            }
+        }
+    }
+
+    /// What the product multiplies: its matrix, how many gates its columns are of, where its sums start, and its rows.
+    fn factors<'a>(
+        &self,
+        rnn: &'a PackedRnn,
+        product: Product,
+    ) -> (&'a PackedMatrix, usize, &'a [f32], *const f32) {
+        match (&rnn.cell, product) {
+            (PackedCell::SimpleRnn(_), _) => unreachable!("a simple cell has no gates"),
+            (PackedCell::GruResetBefore(gated, matrix), Product::Candidate) => {
+                (matrix, 1, &gated.start, self.reset_states.cast_const())
+            }
+            (PackedCell::GruResetBefore(gated, _), Product::Gates) => {
+                (&rnn.recurrent, RESET_GATES, &gated.start, self.h)
+            }
+            (PackedCell::Lstm(gated) | PackedCell::Gru(gated), _) => {
+                (&rnn.recurrent, rnn.gates(), &gated.start, self.h)
+            }
+        }
+    }
+
+    /// Makes a product, and of each panel's sums at once what the cell makes of them, while they are in the first-level
+    /// cache; of the panels that fall to one of several members. Large matrices are walked from the last panel to the first
+    /// where `odd`, so that a step starts on the weights that the last one left in the cache.
+    ///
+    /// # Safety
+    /// The arrays must still be there, for all members, and no member may be in another product. The sums must be valid for so
+    /// many floats; all members have the same ones.
+    unsafe fn multiply(
+        &self,
+        rnn: &PackedRnn,
+        product: Product,
+        odd: bool,
+        (sums, room): (*mut f32, usize),
+        share: (usize, usize),
+    ) {
+        let (matrix, gates, start, rows) = self.factors(rnn, product);
+        // A panel of whole blocks is used as soon as it is there.
+        let by_panels = matrix.width().is_multiple_of(gates * matrix.kernels().lanes);
+        let sums_stride =
+            if by_panels { matrix.columns_at_once(self.count) } else { matrix.padded_columns() };
+        // Members have the columns of their own panels, one behind the other.
+        let (first, columns) = matrix.share(share);
+        let (first, columns) = if by_panels { (first, columns.min(sums_stride)) } else { (0, sums_stride) };
+        let (before, stride_of_share) =
+            (self.count * first, if self.count == 1 { columns } else { sums_stride });
+        if columns == 0 {
+            return;
+        }
+        assert!(room >= before + self.count * stride_of_share, "sums: {room} floats");
+        assert!(start.len() >= matrix.padded_columns(), "start: {} floats", start.len());
+        // SAFETY: inside the sums, see above.
+        let c = unsafe { sums.add(before) };
+        let mut block = Block {
+            a: rows,
+            a_stride: row_stride(rnn.units()),
+            init: start.as_ptr(),
+            init_stride: 0,
+            c,
+            c_stride: sums_stride,
+            ..matrix.block()
+        };
+        let units_of = |columns: Range<usize>| columns.start / gates..(columns.end / gates).min(rnn.units());
+        // SAFETY: `a` has `units` floats at each row, the caller's promise; `c` and `init` the asserts' floats. A panel's sums
+        // are whole blocks where it is used by itself, and `finish` uses the units of these blocks alone; where it is not,
+        // they are all used by the one member that has any.
+        unsafe {
+            if by_panels {
+                walk_by_panels(matrix, &mut block, self.count, odd, share, |first, columns| {
+                    self.finish(rnn, product, units_of(first..first + columns), (c, sums_stride));
+                });
+            } else if share.0 == 0 {
+                walk(matrix, block, &[self.count], None, usize::from(odd));
+                self.finish(rnn, product, 0..rnn.units(), (c, sums_stride));
+            }
         }
     }
 }
 
-/// Carries out a step, whose products `multiply` makes. `cell_states` are those of an LSTM, `scratch` what [`gates_len`] has
-/// beside the rows.
+/// Carries out a step. `cell_states` are those of an LSTM, `scratch` what [`gates_len`] has beside the rows; for `odd` see
+/// [`Arrays::multiply`].
 pub(super) fn gated_step(
     rnn: &PackedRnn,
     step: GatedStep<'_>,
     cell_states: &mut [f32],
     scratch: &mut [f32],
-    mut multiply: impl Multiply,
+    odd: bool,
 ) {
-    let GatedStep { count, gates, h, h_next, kept } = step;
-    let (units, stride, gate_stride) = (rnn.units(), row_stride(rnn.units()), gate_stride(rnn));
-    let rows = count * stride;
-    let h = &h[..rows];
-    let h_next = &mut h_next[..rows];
-    let gates = &mut gates[..count * gate_stride];
-    let (sums, scratch) = scratch.split_at_mut(count * gate_stride);
-    let kernels = rnn.recurrent.kernels();
-    let states = Rows::Strided { values: h, stride, count };
-    let keep = kept.is_some();
-    multiply(Product::Gates, states, sums, gate_stride);
-    match &rnn.cell {
-        PackedCell::SimpleRnn(_) => unreachable!("a simple cell has no gates"),
-        PackedCell::Lstm(gated) => {
-            let c_next = cell_states[..rows].as_mut_ptr();
-            let c = match &kept {
-                Some(kept) => kept.cell_states[..rows].as_ptr(),
-                None => c_next.cast_const(),
-            };
-            let step = lstm::Step {
-                rows: count,
-                units,
-                functions: gated.functions,
-                gates: gates.as_mut_ptr(),
-                gates_stride: gate_stride,
-                keep,
-                sums: sums.as_ptr(),
-                sums_stride: gate_stride,
-                c,
-                c_next,
-                h_next: h_next.as_mut_ptr(),
-                stride,
-            };
-            // SAFETY: the slices above hold `count` rows each: gates of `gate_stride` floats, which are at least the
-            // columns of the kernel, and states of `stride` floats, which are whole cache lines and so whole blocks. They
-            // are borrowed apart, or are `c` and `c_next`, which may be the same. The kernels are this process's.
-            unsafe { (kernels.lstm)(&step) };
-        }
-        PackedCell::Gru(gated) => {
-            let candidate = kept.map_or(std::ptr::null_mut(), |kept| kept.candidate[..rows].as_mut_ptr());
-            let step = gru::Step {
-                gates: gates.as_mut_ptr(),
-                sums: sums.as_ptr(),
-                h: h.as_ptr(),
-                h_next: h_next.as_mut_ptr(),
-                candidate,
-                ..gru_step(rnn, gated, count, keep)
-            };
-            // SAFETY: as above; `candidate` has `count` rows where it is kept.
-            unsafe { (kernels.gru)(&step) };
-        }
-        PackedCell::GruResetBefore(gated, _) => {
-            let (reset_states, of_candidate) = scratch.split_at_mut(rows);
-            let step = gru::Step {
-                gates: gates.as_mut_ptr(),
-                sums: sums.as_ptr(),
-                h: h.as_ptr(),
-                h_next: reset_states.as_mut_ptr(),
-                ..gru_step(rnn, gated, count, keep)
-            };
-            // SAFETY: as above; the sums are those of two gates, which have fewer columns.
-            unsafe { (kernels.gru_reset)(&step) };
-            let of_candidate = &mut of_candidate[..rows];
-            let reset_rows = Rows::Strided { values: reset_states, stride, count };
-            multiply(Product::Candidate, reset_rows, of_candidate, stride);
-            let step = gru::Step {
-                gates: gates.as_mut_ptr(),
-                sums: of_candidate.as_ptr(),
-                sums_stride: stride,
-                h: h.as_ptr(),
-                h_next: h_next.as_mut_ptr(),
-                ..gru_step(rnn, gated, count, keep)
-            };
-            // SAFETY: as above.
-            unsafe { (kernels.gru_update)(&step) };
+    let (arrays, sums) = Arrays::new(rnn, step, cell_states, scratch);
+    let sums = (sums.as_mut_ptr(), sums.len());
+    // SAFETY: the arrays are borrowed until the end, and there is one member.
+    unsafe {
+        arrays.multiply(rnn, Product::Gates, odd, sums, (0, 1));
+        if rnn.resets_before() {
+            arrays.multiply(rnn, Product::Candidate, odd, sums, (0, 1));
         }
     }
 }
 
-/// A GRU's step without its arrays.
-fn gru_step(rnn: &PackedRnn, gated: &Gated, rows: usize, keep: bool) -> gru::Step {
-    gru::Step {
-        rows,
-        units: rnn.units(),
-        functions: gated.functions,
-        gates: std::ptr::null_mut(),
-        gates_stride: gate_stride(rnn),
-        keep,
-        sums: std::ptr::null(),
-        sums_stride: gate_stride(rnn),
-        h: std::ptr::null(),
-        h_next: std::ptr::null_mut(),
-        candidate: std::ptr::null_mut(),
-        stride: row_stride(rnn.units()),
+/// [`gated_step`] with products of somebody else's: `multiply` makes one of these rows into these sums, so many floats apart.
+#[cfg(feature = "training")]
+pub(super) fn gated_step_with(
+    rnn: &PackedRnn,
+    step: GatedStep<'_>,
+    cell_states: &mut [f32],
+    scratch: &mut [f32],
+    mut multiply: impl FnMut(Product, Rows<'_>, &mut [f32], usize),
+) {
+    let (count, stride) = (step.count, row_stride(rnn.units()));
+    let (arrays, sums) = Arrays::new(rnn, step, cell_states, scratch);
+    let mut one = |product, values: *const f32, sums_stride| {
+        let rows = count * stride;
+        // SAFETY: `new` found so many floats there; what is written meanwhile are the sums.
+        let values = unsafe { std::slice::from_raw_parts(values, rows) };
+        multiply(product, Rows::Strided { values, stride, count }, sums, sums_stride);
+        // SAFETY: the arrays are borrowed until the end, and `sums` has room for the rows of every gate.
+        unsafe { arrays.finish(rnn, product, 0..rnn.units(), (sums.as_ptr(), sums_stride)) };
+    };
+    one(Product::Gates, arrays.h, gate_stride(rnn));
+    if rnn.resets_before() {
+        one(Product::Candidate, arrays.reset_states.cast_const(), stride);
     }
 }
 

@@ -21,6 +21,9 @@ const CHUNK_BYTES_OF_ONE: usize = 32 << 10;
 /// Rows that a chunk should have at the least, so that fetching large weights pays.
 const CHUNK_ROWS: usize = 256;
 
+/// The same for gated layers, which write and read the gates of a chunk beside its rows.
+const GATED_CHUNK_ROWS: usize = 64;
+
 /// Columns of a first layer from which copying its input rows side by side pays: one copy against so many columns of
 /// multiply-adds.
 const GATHER_FROM: usize = 512;
@@ -110,6 +113,8 @@ fn runs_by_layers(layers: &[Arc<BuiltLayer>], half: Option<usize>, total: usize)
 /// The rows of a chunk, at most, where a stage has `total` rows in all; it never falls as these numbers rise.
 /// `by_layers`: where its layers run on different threads.
 fn chunk_rows(layers: &[Arc<BuiltLayer>], batch: usize, total: usize, by_layers: bool) -> usize {
+    let gated = layers.iter().any(|layer| layer.packed.directions().any(|rnn| rnn.gates() > 1));
+    let least = if gated { GATED_CHUNK_ROWS } else { CHUNK_ROWS };
     let floats = |layer: &Arc<BuiltLayer>| {
         let gates = layer.packed.directions().map(|rnn| cells::gates_len(rnn, 1, 0)).max();
         row_stride(layer.output.features) + gates.unwrap_or(0)
@@ -117,8 +122,8 @@ fn chunk_rows(layers: &[Arc<BuiltLayer>], batch: usize, total: usize, by_layers:
     let bytes: usize = layers.iter().map(|layer| floats(layer) * size_of::<f32>()).sum();
     let target = match by_layers {
         true => total / layered::CHUNKS,
-        false if batch == 1 => (CHUNK_BYTES_OF_ONE / bytes.max(1)).max(CHUNK_ROWS),
-        false => (CHUNK_BYTES / bytes.max(1)).max(CHUNK_ROWS),
+        false if batch == 1 => (CHUNK_BYTES_OF_ONE / bytes.max(1)).max(least),
+        false => (CHUNK_BYTES / bytes.max(1)).max(least),
     };
     target.min(total).max(batch)
 }

@@ -145,7 +145,7 @@ impl TrainerConfig {
 /// a new weight or in what the optimizer would keep is [`Error::NotFinite`], and weights, optimizer and
 /// states are as before. (A weight that is infinite already, as a bias that excludes a class, may stay so.)
 ///
-/// [Stateful](crate::SimpleRnn::stateful) layers go on from where the last call ended, be it a step, an
+/// [Stateful](crate::Lstm::stateful) layers go on from where the last call ended, be it a step, an
 /// evaluation or a prediction, and leave their states to the next, as in Keras; gradients do not run back
 /// into them. [`Sequential::reset_states`] makes them zero.
 ///

@@ -35,16 +35,27 @@ static void fail(const char *what)
 #define CHECK(call) ((call) == ELMAN_STATUS_OK ? (void)0 : fail(#call))
 #define HOLDS(condition) ((condition) ? (void)0 : fail(#condition))
 
+/* Layers of each kind in turn. */
 static elman_sequential *stack(size_t layers, size_t units, size_t features, unsigned char stateful, size_t threads)
 {
-    elman_simple_rnn_config config;
+    elman_simple_rnn_config simple;
+    elman_lstm_config lstm;
+    elman_gru_config gru;
     elman_sequential *network;
-    CHECK(elman_simple_rnn_config_init(&config, sizeof config, units));
-    config.return_sequences = 1;
-    config.stateful = stateful;
+    CHECK(elman_simple_rnn_config_init(&simple, sizeof simple, units));
+    CHECK(elman_lstm_config_init(&lstm, sizeof lstm, units));
+    CHECK(elman_gru_config_init(&gru, sizeof gru, units));
+    simple.return_sequences = lstm.return_sequences = gru.return_sequences = 1;
+    simple.stateful = lstm.stateful = gru.stateful = stateful;
     CHECK(elman_sequential_new(features, &network));
-    for (size_t i = 0; i < layers; i++)
-        CHECK(elman_sequential_add_simple_rnn(network, &config));
+    for (size_t i = 0; i < layers; i++) {
+        if (i % 3 == 0)
+            CHECK(elman_sequential_add_simple_rnn(network, &simple));
+        else if (i % 3 == 1)
+            CHECK(elman_sequential_add_lstm(network, &lstm));
+        else
+            CHECK(elman_sequential_add_gru(network, &gru));
+    }
     CHECK(elman_sequential_build(network, 3));
     CHECK(elman_sequential_set_threads(network, threads));
     return network;
@@ -260,7 +271,8 @@ static void compare_modes(size_t threads, const char *mode)
     static const struct { size_t layers, units, batch, steps; } shapes[] = {
         {1, UNITS, 64, 40}, {4, UNITS, 1, STEPS}, {1, 600, 1, 20}, {1, UNITS, 7, 200},
     };
-    static float weights[2][UNITS * UNITS];
+    /* Of the second layer, an LSTM. */
+    static float weights[2][UNITS * 4 * UNITS];
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         size_t layers = shapes[i].layers, units = shapes[i].units, batch = shapes[i].batch, steps = shapes[i].steps;
         elman_sequential *alone = stack(layers, units, FEATURES, 0, 1);
@@ -282,7 +294,8 @@ static void compare_modes(size_t threads, const char *mode)
         elman_trainer *trainer = new_trainer(network);
         for (int step = 0; step < 20; step++)
             CHECK(train(trainer, 20, 15));
-        CHECK(elman_sequential_get_weight(network, 1, ELMAN_WEIGHT_RECURRENT_KERNEL, weights[i], UNITS * UNITS));
+        CHECK(elman_sequential_get_weight(network, 1, ELMAN_WEIGHT_RECURRENT_KERNEL, weights[i],
+                                          UNITS * 4 * UNITS));
         elman_trainer_free(trainer);
         elman_sequential_free(network);
     }

@@ -97,12 +97,49 @@ static int training() {
     return 0;
 }
 
+static int gated() {
+    EXPECT(elman::lstm_config(0).status() == ELMAN_STATUS_INVALID_ARGUMENT);
+    EXPECT(elman::gru_config(0).status() == ELMAN_STATUS_INVALID_ARGUMENT);
+    elman_lstm_config lstm = elman::lstm_config(3).value();
+    const elman_gru_config gru = elman::gru_config(2).value();
+    lstm.return_sequences = 1;
+    auto made = elman::sequential::make(2);
+    EXPECT(made.ok());
+    elman::sequential network = std::move(made).value();
+    EXPECT(network.add_lstm(lstm).ok());
+    EXPECT(network.add_bidirectional_lstm(lstm, ELMAN_MERGE_MODE_CONCAT).ok());
+    EXPECT(network.add_bidirectional_lstm(lstm, static_cast<elman_merge_mode>(5)).status() ==
+           ELMAN_STATUS_INVALID_ARGUMENT);
+    EXPECT(network.add_gru(gru).ok());
+    EXPECT(network.add_gru(gru).status() == ELMAN_STATUS_INVALID_ARGUMENT);
+    EXPECT(network.add_bidirectional_gru(gru, ELMAN_MERGE_MODE_SUM).status() == ELMAN_STATUS_INVALID_ARGUMENT);
+    EXPECT(network.build(1).ok());
+    // h and c of the LSTM, of its successor's halves, and the GRU's h.
+    EXPECT(network.state_len(4).value() == 4 * (2 * 3 + 2 * 2 * 3 + 2));
+    EXPECT(network.weight_shape(2, ELMAN_WEIGHT_BIAS).value().rows == 2);
+    EXPECT(network.weight_shape(0, ELMAN_WEIGHT_KERNEL).value().columns == 4 * 3);
+
+    auto first = elman::lstm_cell::make(lstm, 2, 3);
+    auto second = elman::gru_cell::make(gru, 2, 3);
+    EXPECT(first.ok() && second.ok());
+    const std::vector<float> x{1, -1};
+    std::vector<float> h(3), c(3), kernel(2 * 4 * 3), state(2), bias(2 * 3 * 2);
+    EXPECT(first.value().step(x, h, c, 1, h, c).ok() && h[0] != 0 && c[0] != 0 && h[0] != c[0]);
+    EXPECT(first.value().step(x, h, c, 1, c, h).status() == ELMAN_STATUS_OVERLAP);
+    EXPECT(first.value().get_weight(ELMAN_WEIGHT_KERNEL, kernel).ok());
+    EXPECT(first.value().set_weight(ELMAN_WEIGHT_KERNEL, kernel).ok());
+    EXPECT(second.value().step(x, state, 1, state).ok() && state[0] != 0);
+    EXPECT(second.value().get_weight(ELMAN_WEIGHT_BIAS, bias).ok());
+    EXPECT(second.value().set_weight(ELMAN_WEIGHT_BIAS, state).status() == ELMAN_STATUS_LENGTH_MISMATCH);
+    return 0;
+}
+
 int main(int, char **arguments) {
     EXPECT(elman::version_number() == ELMAN_VERSION_NUMBER);
     EXPECT(std::strcmp(elman_version(), ELMAN_VERSION_STRING) == 0);
     EXPECT(status_of_a_throw(4) == ELMAN_STATUS_OK);
     EXPECT(status_of_a_throw(0) == ELMAN_STATUS_INVALID_ARGUMENT);
-    if (networks(arguments[1]) != 0 || training() != 0) return 1;
+    if (networks(arguments[1]) != 0 || training() != 0 || gated() != 0) return 1;
     std::puts("everything is as it should be");
     return 0;
 }

@@ -34,19 +34,28 @@ static void mark(const char *words)
         exit(EXIT_FAILURE);
 }
 
-/* Tokens where it has an embedding; two recurrent layers otherwise, with masked steps. */
-static elman_sequential *new_network(size_t units, bool tokens)
+/* Tokens where it has an embedding; otherwise a second recurrent layer, or an LSTM and a GRU, with masked steps. */
+static elman_sequential *new_network(size_t units, bool tokens, bool gated)
 {
     elman_simple_rnn_config config;
+    elman_lstm_config lstm;
+    elman_gru_config gru;
     elman_sequential *network;
     check(elman_simple_rnn_config_init(&config, sizeof config, units));
-    config.return_sequences = 1;
+    check(elman_lstm_config_init(&lstm, sizeof lstm, units));
+    check(elman_gru_config_init(&gru, sizeof gru, units));
+    config.return_sequences = lstm.return_sequences = gru.return_sequences = 1;
     check(elman_sequential_new(tokens ? 1 : FEATURES, &network));
     if (tokens) {
         check(elman_sequential_add_embedding(network, VOCABULARY, 9, true));
     } else {
         check(elman_sequential_add_masking(network, 0.0f));
-        check(elman_sequential_add_simple_rnn(network, &config));
+        if (!gated)
+            check(elman_sequential_add_simple_rnn(network, &config));
+    }
+    if (gated) {
+        check(elman_sequential_add_lstm(network, &lstm));
+        check(elman_sequential_add_gru(network, &gru));
     }
     check(elman_sequential_add_simple_rnn(network, &config));
     check(elman_sequential_add_dense(network, OUTPUTS, ELMAN_ACTIVATION_SOFTMAX));
@@ -54,13 +63,17 @@ static elman_sequential *new_network(size_t units, bool tokens)
     return network;
 }
 
-static void run(size_t units, bool tokens, size_t batch, size_t steps)
+static void run(elman_sequential *network, bool tokens, size_t batch, size_t steps)
 {
-    const size_t states = batch * units * (tokens ? 1 : 2), places = batch * steps;
-    elman_sequential *network = new_network(units, tokens);
+    const size_t places = batch * steps;
     elman_stream *stream;
-    size_t bytes, alignment;
+    size_t bytes, alignment, states;
     unsigned char *memory = room;
+    check(elman_sequential_state_len(network, batch, &states));
+    if (states > sizeof state / sizeof *state) {
+        fprintf(stderr, "%lu states are more than there is room for\n", (unsigned long)states);
+        exit(EXIT_FAILURE);
+    }
     check(elman_stream_size(network, batch, &bytes, &alignment));
     while ((uintptr_t)memory % alignment != 0)
         memory++;
@@ -90,14 +103,19 @@ static void run(size_t units, bool tokens, size_t batch, size_t steps)
 int main(void)
 {
     const size_t batches[] = {1, 3, MOST_ROWS}, steps[] = {1, 2, 33, MOST_STEPS};
+    const struct { size_t units; bool tokens, gated; } networks[] = {
+        {20, false, false}, {20, true, false}, {129, false, false},
+        {129, true, false}, {20, true, true},  {129, false, true},
+    };
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
         ids[i] = (int32_t)(i * i % VOCABULARY);
     /* Each fifth step is masked. */
     for (size_t i = 0; i < sizeof x / sizeof *x; i++)
         x[i] = i / FEATURES % 5 == 0 ? 0.0f : (float)(i % 17) / 8.0f - 1.0f;
-    for (int network = 0; network < 4; network++)
+    for (size_t n = 0; n < sizeof networks / sizeof *networks; n++)
         for (size_t b = 0; b < sizeof batches / sizeof *batches; b++)
             for (size_t s = 0; s < sizeof steps / sizeof *steps; s++)
-                run(network < 2 ? 20 : 129, network % 2 == 1, batches[b], steps[s]);
+                run(new_network(networks[n].units, networks[n].tokens, networks[n].gated), networks[n].tokens,
+                    batches[b], steps[s]);
     return EXIT_SUCCESS;
 }

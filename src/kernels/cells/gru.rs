@@ -122,7 +122,7 @@ pub(crate) unsafe fn reset<S: Simd>(s: S, step: &Step) {
 /// `z·h + (1-z)·n`, as it is written: with `z` one, `h` stays to the bit, and with `z` nothing, an infinite `n` is not
 /// subtracted from itself.
 #[inline(always)]
-fn between<S: Simd>(s: S, z: S::V, h: S::V, n: S::V) -> S::V {
+pub(super) fn between<S: Simd>(s: S, z: S::V, h: S::V, n: S::V) -> S::V {
     s.fma(z, h, s.mul(s.sub(s.splat(1.0), z), n))
 }
 

@@ -17,6 +17,7 @@
 //! is stored for the next step, `h` and `c` and their gradients, becomes zero below 2^-100.
 
 pub(crate) mod gru;
+pub(crate) mod lone;
 pub(crate) mod lstm;
 
 use super::activation::{self, Function, TINY};

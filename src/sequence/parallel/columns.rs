@@ -29,6 +29,16 @@ fn even(members: usize) -> f64 {
     (members - 1) as f64
 }
 
+/// Steps of `work` multiply-adds each that go into a job.
+pub(in super::super) fn steps_a_job(work: usize) -> usize {
+    (WORK_A_JOB / work.max(1)).clamp(1, STEPS_A_JOB)
+}
+
+/// Calls `part` in every member, with its share of all and what it meets the others by.
+pub(in super::super) fn evenly(team: &mut Held, part: &(dyn Fn((usize, usize), &dyn Fn()) + Sync)) {
+    team.run(even, &|member, members, barrier| part((member, members), &|| barrier.wait()));
+}
+
 /// `gemm::multiply` with the columns shared out.
 pub(in super::super) fn multiply(
     team: &mut Held,
@@ -59,7 +69,7 @@ pub(in super::super) fn steps(
     let state = Some(rnn.function());
     let (mut before, mut here, mut first) = (0, carried * stride, first);
     let work = counts.first().map_or(1, |most| most * rnn.units() * rnn.units());
-    for counts in counts.chunks((WORK_A_JOB / work.max(1)).clamp(1, STEPS_A_JOB)) {
+    for counts in counts.chunks(steps_a_job(work)) {
         let rows = &mut rows[before..];
         let Some(block) = unrolled::block_of(rnn, rows, stride, here - before, counts).map(Shared) else {
             return;

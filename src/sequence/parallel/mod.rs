@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-pub(super) use columns::{multiply, steps};
+pub(super) use columns::{evenly, multiply, steps, steps_a_job};
 use pool::Workers;
 pub(super) use team::Held;
 use team::{Crew, Team};

@@ -14,7 +14,7 @@
 //! As in Keras, recurrent dropout draws a mask for each gate, and input dropout beside it too. Each gate then multiplies a
 //! state of its own, with matrices of its own.
 
-use super::super::cells::{self, GatedStep, Kept, Product, gate_stride, gated_step, gates_len, products};
+use super::super::cells::{GatedStep, Kept, Product, gate_stride, gated_step, gated_step_with, gates_len};
 use super::backward::To;
 use super::{Back, Plan, RnnOp, Value, add_row, put_row};
 use crate::dispatch::{Function, KernelSet, gru, lstm};
@@ -215,23 +215,23 @@ impl RnnOp {
                 kept: Some(Kept { cell_states: cells_before, candidate }),
             };
             match by_gate {
-                None => gated_step(rnn, step_now, cell_states, scratch, products(rnn, step % 2 == 1)),
+                None => gated_step(rnn, step_now, cell_states, scratch, step % 2 == 1),
                 Some(matrices) => {
                     let product = self.products_by_gate(rnn, plan, matrices, masked);
-                    gated_step(rnn, step_now, cell_states, scratch, product);
+                    gated_step_with(rnn, step_now, cell_states, scratch, product);
                 }
             }
         }
     }
 
-    /// [`products`] with states times the gates' masks; `masked` has room for two rows a rank.
+    /// The products of a step with states times the gates' masks; `masked` has room for two rows a rank.
     fn products_by_gate<'a>(
         &'a self,
         rnn: &'a PackedRnn,
         plan: &'a Plan,
         matrices: &'a [GateMatrices],
         masked: &'a mut [f32],
-    ) -> impl cells::Multiply {
+    ) -> impl FnMut(Product, Rows<'_>, &mut [f32], usize) {
         move |product, rows: Rows<'_>, sums: &mut [f32], sums_stride| {
             let (units, stride, count) = (rnn.units(), row_stride(rnn.units()), rows.count());
             let (masked, sum) = masked.split_at_mut(plan.work.batch * stride);
