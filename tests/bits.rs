@@ -134,6 +134,10 @@ fn looped_and_unrolled_and_auto() {
     let mut choices = Choices::new(2);
     for (i, units) in WIDTHS.into_iter().chain([20, 300]).enumerate() {
         for (k, activation) in ACTIVATIONS.into_iter().enumerate() {
+            // The widest take as long as all others.
+            if units > 300 && k % 3 > 0 {
+                continue;
+            }
             let features = choices.between(1, 100);
             let (batch, steps) = (choices.one_of(&[1, 2, 5, 17]), choices.between(1, 9));
             // The gates' functions in another order than the candidates'.

@@ -322,7 +322,7 @@ impl Pass {
         let (prediction, gradient) = (&mut self.prediction[..len], &mut self.gradient[..len]);
         let call = model.checked_call(input, batch, steps, options, prediction)?;
         let tape = fitting(&mut self.tape, (network, model.threads()), [batch, steps])?;
-        // Here rather than before the way back: dropout by gate multiplies by matrices of the tape's own on the way forward too.
+        // Before the way forward, which multiplies by matrices of the tape's own where dropout is by gate.
         tape.repack(network)?;
         tape.forward(network, call, mode)?;
         Ok(Passed { tape, prediction, gradient })
