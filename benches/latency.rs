@@ -123,7 +123,10 @@ fn cases() -> Vec<Case> {
 }
 
 /// The cells with gates by name, each of which makes a layer of so many units.
-fn gated_layers() -> [(&'static str, fn(usize) -> Layer); 2] {
+/// A cell's name, and a layer of it with so many units.
+type Gated = (&'static str, fn(usize) -> Layer);
+
+fn gated_layers() -> [Gated; 2] {
     [
         ("LSTM", |units| Lstm::new(units).return_sequences(true).into()),
         ("GRU", |units| Gru::new(units).return_sequences(true).into()),

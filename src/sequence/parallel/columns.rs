@@ -35,7 +35,7 @@ pub(in super::super) fn steps_a_job(work: usize) -> usize {
 }
 
 /// Calls `part` in every member, with its share of all and what it meets the others by.
-pub(in super::super) fn evenly(team: &mut Held, part: &(dyn Fn((usize, usize), &dyn Fn()) + Sync)) {
+pub(in super::super) fn evenly(team: &mut Held, part: &(impl Fn((usize, usize), &dyn Fn()) + Sync)) {
     team.run(even, &|member, members, barrier| part((member, members), &|| barrier.wait()));
 }
 
