@@ -71,6 +71,8 @@ pub mod ffi;
 #[cfg(feature = "files")]
 mod formats;
 mod gemm;
+#[cfg(feature = "files")]
+mod import;
 mod kernels;
 mod layers;
 mod memory;
@@ -87,6 +89,8 @@ mod training;
 pub use cell::{GruCell, LstmCell, SimpleRnnCell};
 pub use dispatch::{Isa, isa};
 pub use error::{Error, Result};
+#[cfg(feature = "files")]
+pub use import::{LoadOptions, Output};
 pub use layers::{
     Activation, Bidirectional, Dense, Dropout, Embedding, Gru, Initializer, Layer, Lstm, Masking, MergeMode,
     Recurrent, SimpleRnn, Unroll, Variable, Weight,

@@ -9,11 +9,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// For each room the rooms it may name; every room may also name itself, `memory` and `error`. Knowledge flows down.
-const MAY_NAME: [(&str, &[&str]); 17] = [
+const MAY_NAME: [(&str, &[&str]); 18] = [
     (
         "ffi",
-        &["formats", "training", "tape", "stream", "sequential", "cell", "layers", "dispatch", "process"],
+        &["import", "formats", "training", "tape", "stream", "sequential", "cell", "layers", "dispatch", "process"],
     ),
+    // Files of other frameworks; the model that a path leads to may be our own.
+    ("import", &["formats", "sequential", "layers"]),
     ("formats", &["training", "sequential", "layers"]),
     ("training", &["tape", "sequential", "sequence", "layers"]),
     ("tape", &["sequential", "sequence", "layers"]),
@@ -53,7 +55,7 @@ const ONE_ROOM: [(&[&str], &[&str], &str); 6] = [
 ];
 
 /// Rooms that must forbid unsafe code.
-const SAFE: [&str; 6] = ["layers", "sequential", "stream", "training", "formats", "error"];
+const SAFE: [&str; 7] = ["layers", "sequential", "stream", "training", "formats", "import", "error"];
 
 /// Where every size comes from the caller: memory is taken by `List`, `AlignedVec` and `zeros`, which can say
 /// that there is none, and `Few` is for what is as long as there are layers or threads.

@@ -1,10 +1,12 @@
 //! Files: read where they lie, and replaced so that a reader never meets half of one.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Error, ErrorKind, IntoInnerError, Seek, Write};
+use std::io::{self, BufWriter, Error, ErrorKind, IntoInnerError, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::memory::with_room;
 
 /// What writes the content of a file; twice, where the first attempt cannot be given the file's name.
 type Content<'a> = &'a dyn Fn(&mut dyn Write) -> io::Result<()>;
@@ -16,6 +18,25 @@ const UNFINISHED: (&str, &str) = (".elman-", ".tmp");
 pub(super) fn open(path: &Path) -> io::Result<(File, u64)> {
     let (file, found) = open_regular(path, OpenOptions::new().read(true))?;
     Ok((file, found.len()))
+}
+
+/// The bytes of a regular file.
+pub(crate) fn read(path: &Path) -> crate::error::Result<Vec<u8>> {
+    let io = |source| crate::error::Error::Io { path: path.into(), source };
+    let (file, len) = open(path).map_err(io)?;
+    let mut bytes = with_room(usize::try_from(len).unwrap_or(usize::MAX))?;
+    // A file that grows meanwhile is read as long as it was.
+    file.take(len).read_to_end(&mut bytes).map_err(io)?;
+    Ok(bytes)
+}
+
+/// The first bytes of a regular file, as many as there are up to `most`.
+pub(crate) fn read_head(path: &Path, most: usize) -> crate::error::Result<Vec<u8>> {
+    let io = |source| crate::error::Error::Io { path: path.into(), source };
+    let (file, _) = open(path).map_err(io)?;
+    let mut bytes = with_room(most)?;
+    file.take(most as u64).read_to_end(&mut bytes).map_err(io)?;
+    Ok(bytes)
 }
 
 /// Opens what is there if it is a regular file, and does not wait for anything else.

@@ -19,6 +19,8 @@ mod safetensors;
 
 use std::fmt;
 
+pub(crate) use file::{read as read_file, read_head};
+pub(crate) use model::{load, load_bytes};
 pub(crate) use safetensors::Image;
 
 use crate::error::Error;

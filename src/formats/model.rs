@@ -102,31 +102,17 @@ impl Sequential {
         let tensors = weights(self, "save", 0)?;
         Image::new(&[("format", FORMAT), ("version", VERSION), ("config", &layers::write(self)?)], tensors)
     }
+}
 
-    /// Reads what [`save`](Self::save) wrote; the model comes back built.
-    ///
-    /// Anything in the file that is missing, left over, there twice, of another shape or type, or unknown is
-    /// [`Error::BadFormat`](crate::Error::BadFormat). Every size in it is compared with the file before it is
-    /// allocated: reading takes at most six times the file's bytes. The model that comes of it takes its
-    /// weights once plain and once packed, where columns are padded to a multiple of up to 16, and 2 KB a
-    /// layer, of which there are at most 65,536.
-    ///
-    /// # Errors
-    /// [`Error::BadFormat`](crate::Error::BadFormat); [`Error::Io`](crate::Error::Io), also for what is no
-    /// regular file; [`Error::OutOfMemory`](crate::Error::OutOfMemory);
-    /// [`Error::Unsupported`](crate::Error::Unsupported) when `ELMAN_ISA` cannot be carried out.
-    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let mut source = Source::open(path.as_ref())?;
-        read(&mut source).map_err(|error| source.named(error))
-    }
+/// Reads what [`save`](Sequential::save) wrote.
+pub(crate) fn load(path: &Path) -> Result<Sequential> {
+    let mut source = Source::open(path)?;
+    read(&mut source).map_err(|error| source.named(error))
+}
 
-    /// [`load`](Self::load) from the bytes of a file, at any alignment.
-    ///
-    /// # Errors
-    /// As [`load`](Self::load), but for those of files.
-    pub fn load_bytes(bytes: &[u8]) -> Result<Self> {
-        read(&mut Source::of(bytes))
-    }
+/// [`load`] from the bytes of a file.
+pub(crate) fn load_bytes(bytes: &[u8]) -> Result<Sequential> {
+    read(&mut Source::of(bytes))
 }
 
 /// The tensors of a model's weights, with room for `more`.
