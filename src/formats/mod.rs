@@ -20,8 +20,8 @@ mod safetensors;
 use std::fmt;
 
 pub(crate) use file::{read as read_file, read_head};
-pub(crate) use model::{load, load_bytes};
-pub(crate) use safetensors::Image;
+pub(crate) use model::{is_of_others, is_of_others_bytes, load, load_bytes};
+pub(crate) use safetensors::{Image, all_tensors};
 
 use crate::error::Error;
 

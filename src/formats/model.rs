@@ -26,6 +26,7 @@ use std::io::{Read, Seek};
 use std::path::Path;
 
 use super::layers;
+use super::safetensors;
 use super::safetensors::{Image, Name, Source, Tensor, Tensors};
 use super::{as_bad_format, prefixed};
 use crate::error::Result;
@@ -102,6 +103,16 @@ impl Sequential {
         let tensors = weights(self, "save", 0)?;
         Image::new(&[("format", FORMAT), ("version", VERSION), ("config", &layers::write(self)?)], tensors)
     }
+}
+
+/// Whether a safetensors file is of another framework.
+pub(crate) fn is_of_others(path: &Path) -> Result<bool> {
+    Ok(Source::open(path)?.header().is_ok_and(|header| safetensors::is_of_others(&header)))
+}
+
+/// [`is_of_others`] of the bytes of a file.
+pub(crate) fn is_of_others_bytes(bytes: &[u8]) -> bool {
+    Source::of(bytes).header().is_ok_and(|header| safetensors::is_of_others(&header))
 }
 
 /// Reads what [`save`](Sequential::save) wrote.

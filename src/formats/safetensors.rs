@@ -246,6 +246,53 @@ impl<R: Read + Seek> Source<R> {
     }
 }
 
+/// A tensor of a file that is not elman's.
+pub(crate) struct OtherTensor<'a> {
+    pub(crate) name: String,
+    pub(crate) dtype: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) bytes: &'a [u8],
+}
+
+/// Whether a safetensors file is of somebody else: its metadata does not name elman, and names of tensors are PyTorch's.
+/// What cannot be read is nobody's.
+pub(crate) fn is_of_others(header: &str) -> bool {
+    let parts = || {
+        let objects = Json::new(header).object()?;
+        let metadata = objects.get(METADATA).unwrap_or(Json::new("{}")).object()?;
+        let format = metadata.get("format").map(|mut value| value.string()).transpose()?;
+        Ok::<_, Error>(format.is_none_or(|format| format != "elman") && objects.iter().any(|(name, _)| name.contains("weight")))
+    };
+    parts().unwrap_or(false)
+}
+
+/// All tensors of a file.
+pub(crate) fn all_tensors(bytes: &[u8]) -> Result<Vec<OtherTensor<'_>>> {
+    /// More dimensions than any weight has.
+    const MOST_DIMENSIONS: usize = 8;
+    let mut source = Source::of(bytes);
+    let header = source.header()?;
+    let tensors = source.tensors(&header)?;
+    // Where it lies in memory, so does the data.
+    let data = &bytes[tensors.data as usize..];
+    let mut all = with_room(tensors.count())?;
+    for (name, object) in tensors.objects.iter().filter(|(name, _)| *name != METADATA) {
+        let mut said = Said::read(name, object)?;
+        let mut shape = Vec::new();
+        said.shape.list(|json| {
+            if shape.len() == MOST_DIMENSIONS {
+                return Err(bad(format_args!("tensor {} has more than {MOST_DIMENSIONS} dimensions", Quoted(name))));
+            }
+            shape.push(json.size()?);
+            Ok(())
+        })?;
+        let [start, end] = said.offsets;
+        let (name, dtype) = (name.to_owned(), said.dtype.into_owned());
+        all.push(OtherTensor { name, dtype, shape, bytes: &data[start..end] });
+    }
+    Ok(all)
+}
+
 /// What a header says of its tensors: no two overlap, and together they are all of the data.
 pub(super) struct Tensors<'a> {
     metadata: Object<'a>,

@@ -16,6 +16,8 @@ mod bytes;
 mod network;
 #[cfg(feature = "onnx")]
 mod onnx;
+#[cfg(feature = "torch")]
+mod torch;
 #[cfg(any(feature = "torch", feature = "onnx"))]
 mod values;
 #[cfg(any(feature = "keras", feature = "torch"))]
@@ -131,6 +133,8 @@ impl Sequential {
     /// Reads a model from a file; it comes back built. The content says what the file is, not its name:
     ///
     /// - what [`save`](Self::save) wrote;
+    /// - with the feature `torch`, a state dict of PyTorch: a safetensors file, or what `torch.save` wrote, the old way or
+    ///   the new; see [`LoadOptions`] for what it does not say;
     /// - with the feature `onnx`, an ONNX model.
     ///
     /// A model of another framework computes what it computes there, to 1e-5. What cannot be carried out is
@@ -164,13 +168,13 @@ impl Sequential {
     /// As [`load`](Self::load).
     pub fn load_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
         let path = path.as_ref();
-        match Format::of(&formats::read_head(path, HEAD)?) {
-            Some(format) => {
-                let bytes = formats::read_file(path)?;
-                read(format, &bytes, options).map_err(|error| prefixed(error, path.display()))
-            }
-            None => formats::load(path),
-        }
+        let format = match Format::of(&formats::read_head(path, HEAD)?) {
+            Some(format) => format,
+            None if formats::is_of_others(path)? => Format::TorchSafetensors,
+            None => return formats::load(path),
+        };
+        let bytes = formats::read_file(path)?;
+        read(format, &bytes, options).map_err(|error| prefixed(error, path.display()))
     }
 
     /// [`load_with`](Self::load_with) from the bytes of a file, at any alignment.
@@ -180,6 +184,7 @@ impl Sequential {
     pub fn load_bytes_with(bytes: &[u8], options: &LoadOptions) -> Result<Self> {
         match Format::of(&bytes[..bytes.len().min(HEAD)]) {
             Some(format) => read(format, bytes, options),
+            None if formats::is_of_others_bytes(bytes) => read(Format::TorchSafetensors, bytes, options),
             None => formats::load_bytes(bytes),
         }
     }
@@ -192,6 +197,10 @@ const HEAD: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
     Onnx,
+    TorchSafetensors,
+    TorchLegacy,
+    /// Keras's or PyTorch's.
+    Zip,
 }
 
 impl Format {
@@ -205,18 +214,44 @@ impl Format {
         match head {
             // The first field of every exporter's file is the version of the format: 08, and a small number.
             [8, 1..=0x20, ..] => Some(Format::Onnx),
+            [b'P', b'K', 3, 4, ..] => Some(Format::Zip),
+            // A pickle of PyTorch's number.
+            [0x80, 2, 0x8a, 0x0a, b'l', 0xfc, 0x9c, b'F', 0xf9, ..] => Some(Format::TorchLegacy),
             _ => None,
         }
     }
 }
 
-fn read(format: Format, bytes: &[u8], _options: &LoadOptions) -> Result<Sequential> {
+#[cfg_attr(not(feature = "torch"), expect(unused_variables, reason = "state dicts alone have options"))]
+fn read(format: Format, bytes: &[u8], options: &LoadOptions) -> Result<Sequential> {
     match format {
         #[cfg(feature = "onnx")]
         Format::Onnx => onnx::read(bytes)?.build(bytes.len()),
         #[cfg(not(feature = "onnx"))]
         Format::Onnx => Err(left_out("onnx")),
+        #[cfg(feature = "torch")]
+        Format::TorchSafetensors => torch::safetensors(bytes, options)?.build(bytes.len()),
+        #[cfg(feature = "torch")]
+        Format::TorchLegacy => torch::legacy(bytes, options)?.build(bytes.len()),
+        #[cfg(not(feature = "torch"))]
+        Format::TorchSafetensors | Format::TorchLegacy => Err(left_out("torch")),
+        Format::Zip => zipped(bytes, options),
     }
+}
+
+/// A model in a zip.
+#[cfg(any(feature = "keras", feature = "torch"))]
+fn zipped(bytes: &[u8], options: &LoadOptions) -> Result<Sequential> {
+    let archive = zip::Archive::open(bytes)?;
+    #[cfg(feature = "torch")]
+    return torch::zip(&archive, bytes.len(), options)?.build(bytes.len());
+    #[cfg(not(feature = "torch"))]
+    Err(left_out("torch"))
+}
+
+#[cfg(not(any(feature = "keras", feature = "torch")))]
+fn zipped(_: &[u8], _: &LoadOptions) -> Result<Sequential> {
+    Err(left_out("keras"))
 }
 
 /// What a build without a feature says of its files.

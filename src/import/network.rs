@@ -95,6 +95,18 @@ pub(super) enum Function {
 }
 
 impl Function {
+    /// The function of an activation; `None` for one that has no name here.
+    #[cfg(feature = "torch")]
+    pub(super) fn of(activation: Activation) -> Option<Self> {
+        Some(match activation {
+            Activation::Linear => Function::Linear,
+            Activation::Tanh => Function::Tanh,
+            Activation::Relu => Function::Relu,
+            Activation::Sigmoid => Function::Sigmoid,
+            Activation::Softmax => Function::Softmax,
+        })
+    }
+
     fn activation(self, node: &str) -> Result<Activation> {
         let missing = |name| unsupported(format_args!("{node}: activation {name}"));
         Ok(match self {
