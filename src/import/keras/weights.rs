@@ -1,0 +1,224 @@
+//! A layer's arrays: below folders named by class and count (Keras 3), or as a list under the layer's name (before).
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use super::super::bytes::shown;
+use super::super::bad;
+use super::hdf5::{Array, File, Object};
+use super::line::Described;
+use crate::error::Result;
+
+/// Where weights are.
+pub(super) struct Store<'f, 'a> {
+    file: &'f File<'a>,
+    /// Below which the layers are.
+    root: Object<'a>,
+    folders: bool,
+}
+
+/// The names that Keras 3 gives to folders: the class in snake case, and a number from the second of a class on.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    counts: HashMap<String, usize>,
+    given: HashSet<String>,
+}
+
+impl Names {
+    /// The folder of the next layer of a class, given in snake case.
+    pub(super) fn folder(&mut self, class: &str) -> String {
+        let count = self.counts.entry(class.to_owned()).or_default();
+        let folder = if *count == 0 { class.to_owned() } else { format!("{class}_{count}") };
+        *count += 1;
+        self.given.insert(folder.clone());
+        folder
+    }
+}
+
+/// `SimpleRNN` as `simple_rnn`, by Keras's rules.
+pub(super) fn snake_case(class: &str) -> String {
+    let letters: Vec<char> = class.chars().filter(|c| c.is_alphanumeric() || *c == '_').collect();
+    let mut snake = String::new();
+    for (at, letter) in letters.iter().enumerate() {
+        let before = at.checked_sub(1).map(|at| letters[at]);
+        let next_is_small = letters.get(at + 1).is_some_and(|next| next.is_lowercase());
+        let begins = letter.is_uppercase()
+            && before.is_some_and(|before| before.is_lowercase() || next_is_small);
+        if begins {
+            snake.push('_');
+        }
+        snake.extend(letter.to_lowercase());
+    }
+    snake
+}
+
+impl<'f, 'a> Store<'f, 'a> {
+    /// Keras 3's: `layers/<folder>/…/vars/<n>`, and `_layer_checkpoint_dependencies` of the first ones.
+    pub(super) fn folders(file: &'f File<'a>) -> Result<Self> {
+        for path in ["layers", "_layer_checkpoint_dependencies"] {
+            if let Some(root) = file.find(path)? {
+                return Ok(Self { file, root, folders: true });
+            }
+        }
+        Err(bad("HDF5: there are no layers"))
+    }
+
+    /// The older one: `model_weights/<layer>` with the attribute `weight_names`.
+    pub(super) fn layers(file: &'f File<'a>) -> Result<Self> {
+        let root = file.find("model_weights")?.map_or_else(|| file.root(), Ok)?;
+        Ok(Self { file, root, folders: false })
+    }
+
+    /// The arrays of a layer; `folder` is what its folder would be called.
+    pub(super) fn of(&self, layer: &Described<'_>, folder: &str) -> Result<Source<'_, 'f, 'a>> {
+        if self.folders {
+            return Ok(self.of_folder(folder, layer.name));
+        }
+        let links = self.file.links(&self.root)?;
+        let Some((_, address)) = links.iter().find(|(name, _)| *name == layer.name) else {
+            return Ok(Source { store: self, layer: layer.name.to_owned(), place: Place::List(VecDeque::new()) });
+        };
+        let group = self.file.object(*address)?;
+        let mut arrays = VecDeque::new();
+        for name in self.names(&group)? {
+            let found = self.below(&group, &name)?;
+            let found = found.ok_or_else(|| bad(format_args!("HDF5: weight {:?} is missing", shown(name.as_bytes()))))?;
+            arrays.push_back((name.clone(), found));
+        }
+        Ok(Source { store: self, layer: layer.name.to_owned(), place: Place::List(arrays) })
+    }
+
+    pub(super) fn of_folder(&self, folder: &str, layer: &str) -> Source<'_, 'f, 'a> {
+        Source { store: self, layer: layer.to_owned(), place: Place::Folder(folder.to_owned()) }
+    }
+
+    /// The names of a layer's weights, in one attribute or, where they are many, in several.
+    fn names(&self, group: &Object<'a>) -> Result<Vec<String>> {
+        if let Some(names) = self.file.texts(group, "weight_names")? {
+            return Ok(names);
+        }
+        let mut all = Vec::new();
+        for part in 0.. {
+            match self.file.texts(group, &format!("weight_names{part}"))? {
+                Some(names) => all.extend(names),
+                None => break,
+            }
+        }
+        Ok(all)
+    }
+
+    /// The object at a path below another one.
+    fn below(&self, object: &Object<'a>, path: &str) -> Result<Option<Object<'a>>> {
+        let mut parts = path.split('/').filter(|name| !name.is_empty());
+        let Some(first) = parts.next() else { return Ok(None) };
+        let step = |object: &Object<'a>, name: &str| {
+            let links = self.file.links(object)?;
+            links.iter().find(|(link, _)| *link == name).map(|(_, address)| self.file.object(*address)).transpose()
+        };
+        let mut at = step(object, first)?;
+        for name in parts {
+            match &at {
+                Some(object) => at = step(object, name)?,
+                None => return Ok(None),
+            }
+        }
+        Ok(at)
+    }
+
+    /// Whether the file has weights of layers that the model does not.
+    pub(super) fn check_folders(&self, names: &Names) -> Result<()> {
+        for (name, address) in self.file.links(&self.root)? {
+            let object = self.file.object(address)?;
+            if !names.given.contains(name) && self.has_values(&object, 8)? {
+                return Err(bad(format_args!("the model has no layer for {:?} of the file", shown(name.as_bytes()))));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there are floats anywhere below; random generators have whole numbers.
+    fn has_values(&self, object: &Object<'a>, depth: usize) -> Result<bool> {
+        if object.is_dataset() {
+            return Ok(self.file.floats(object, "").is_ok());
+        }
+        let Some(depth) = depth.checked_sub(1) else { return Err(bad("HDF5: too many groups inside each other")) };
+        for (_, address) in self.file.links(object)? {
+            if self.has_values(&self.file.object(address)?, depth)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The arrays of one layer, on their way out.
+pub(super) struct Source<'s, 'f, 'a> {
+    store: &'s Store<'f, 'a>,
+    layer: String,
+    place: Place<'a>,
+}
+
+enum Place<'a> {
+    Folder(String),
+    List(VecDeque<(String, Object<'a>)>),
+}
+
+impl Source<'_, '_, '_> {
+    /// Arrays that a list has left; a folder does not say.
+    pub(super) fn left(&self) -> Option<usize> {
+        match &self.place {
+            Place::Folder(_) => None,
+            Place::List(list) => Some(list.len()),
+        }
+    }
+
+    /// The next `count` arrays: those of the folder `below` the layer's, or of the list.
+    pub(super) fn take(&mut self, below: &str, count: usize) -> Result<Vec<Array>> {
+        let layer = shown(self.layer.as_bytes());
+        let mut arrays = Vec::new();
+        for at in 0..count {
+            let (name, found) = match &mut self.place {
+                Place::Folder(folder) => {
+                    let path = format!("{folder}/{below}/vars/{at}");
+                    let found = self.store.below(&self.store.root, &path)?;
+                    (path, found)
+                }
+                Place::List(list) => match list.pop_front() {
+                    Some((name, object)) => (name, Some(object)),
+                    None => (format!("weight {at}"), None),
+                },
+            };
+            let found = found
+                .ok_or_else(|| bad(format_args!("layer {layer:?}: {:?} is missing", shown(name.as_bytes()))))?;
+            arrays.push(self.store.file.floats(&found, &name)?);
+        }
+        Ok(arrays)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_become_folders_as_in_keras() {
+        for (class, folder) in [
+            ("Dense", "dense"),
+            ("SimpleRNN", "simple_rnn"),
+            ("LSTM", "lstm"),
+            ("LSTMCell", "lstm_cell"),
+            ("GRU", "gru"),
+            ("InputLayer", "input_layer"),
+            ("BatchNormalization", "batch_normalization"),
+            ("TimeDistributed", "time_distributed"),
+            ("SpatialDropout1D", "spatial_dropout1d"),
+            ("RNN", "rnn"),
+            ("StackedRNNCells", "stacked_rnn_cells"),
+            ("ReLU", "re_lu"),
+            ("CuDNNLSTM", "cu_dnnlstm"),
+        ] {
+            assert_eq!(snake_case(class), folder);
+        }
+        let mut names = Names::default();
+        assert_eq!(["a", "b", "a", "a"].map(|class| names.folder(class)), ["a", "b", "a_1", "a_2"]);
+    }
+}
