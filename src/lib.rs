@@ -58,8 +58,16 @@
 
 // What only a left-out feature uses, the linker leaves out. The build with all of them, which is linted, has no dead code.
 #![cfg_attr(
-    not(all(feature = "training", feature = "threads", feature = "files", feature = "capi")),
-    allow(dead_code, unused_imports)
+    not(all(
+        feature = "training",
+        feature = "threads",
+        feature = "files",
+        feature = "capi",
+        feature = "keras",
+        feature = "torch",
+        feature = "onnx"
+    )),
+    allow(dead_code, unused_imports, unused_variables)
 )]
 
 mod cell;

@@ -25,7 +25,7 @@ fn loaded(file: &str, options: &LoadOptions) -> Sequential {
 fn modules_compute_what_pytorch_computes() {
     let cases = Cases::read("torch");
     let options = LoadOptions::default();
-    for kind in ["rnn"] {
+    for kind in ["rnn", "lstm", "gru"] {
         for (name, options) in [
             (format!("{kind}_last"), options.clone()),
             (format!("{kind}_sequence_both"), options.clone().output(Output::Sequence)),

@@ -12,7 +12,18 @@ use std::path::{Path, PathBuf};
 const MAY_NAME: [(&str, &[&str]); 18] = [
     (
         "ffi",
-        &["import", "formats", "training", "tape", "stream", "sequential", "cell", "layers", "dispatch", "process"],
+        &[
+            "import",
+            "formats",
+            "training",
+            "tape",
+            "stream",
+            "sequential",
+            "cell",
+            "layers",
+            "dispatch",
+            "process",
+        ],
     ),
     // Files of other frameworks; the model that a path leads to may be our own.
     ("import", &["formats", "sequential", "layers"]),

@@ -261,7 +261,10 @@ pub(crate) fn is_of_others(header: &str) -> bool {
         let objects = Json::new(header).object()?;
         let metadata = objects.get(METADATA).unwrap_or(Json::new("{}")).object()?;
         let format = metadata.get("format").map(|mut value| value.string()).transpose()?;
-        Ok::<_, Error>(format.is_none_or(|format| format != "elman") && objects.iter().any(|(name, _)| name.contains("weight")))
+        Ok::<_, Error>(
+            format.is_none_or(|format| format != "elman")
+                && objects.iter().any(|(name, _)| name.contains("weight")),
+        )
     };
     parts().unwrap_or(false)
 }
@@ -281,7 +284,10 @@ pub(crate) fn all_tensors(bytes: &[u8]) -> Result<Vec<OtherTensor<'_>>> {
         let mut shape = Vec::new();
         said.shape.list(|json| {
             if shape.len() == MOST_DIMENSIONS {
-                return Err(bad(format_args!("tensor {} has more than {MOST_DIMENSIONS} dimensions", Quoted(name))));
+                return Err(bad(format_args!(
+                    "tensor {} has more than {MOST_DIMENSIONS} dimensions",
+                    Quoted(name)
+                )));
             }
             shape.push(json.size()?);
             Ok(())

@@ -12,13 +12,15 @@
 
 #[cfg(any(feature = "keras", feature = "torch", feature = "onnx"))]
 mod bytes;
+#[cfg(feature = "keras")]
+mod keras;
 #[cfg(any(feature = "keras", feature = "torch", feature = "onnx"))]
 mod network;
 #[cfg(feature = "onnx")]
 mod onnx;
 #[cfg(feature = "torch")]
 mod torch;
-#[cfg(any(feature = "torch", feature = "onnx"))]
+#[cfg(any(feature = "keras", feature = "torch", feature = "onnx"))]
 mod values;
 #[cfg(any(feature = "keras", feature = "torch"))]
 mod zip;
@@ -133,6 +135,7 @@ impl Sequential {
     /// Reads a model from a file; it comes back built. The content says what the file is, not its name:
     ///
     /// - what [`save`](Self::save) wrote;
+    /// - with the feature `keras`, a `.keras` file, or an `.h5` file with layers, of Keras 1 to 3;
     /// - with the feature `torch`, a state dict of PyTorch: a safetensors file, or what `torch.save` wrote, the old way or
     ///   the new; see [`LoadOptions`] for what it does not say;
     /// - with the feature `onnx`, an ONNX model.
@@ -190,6 +193,33 @@ impl Sequential {
     }
 }
 
+#[cfg(feature = "keras")]
+impl Sequential {
+    /// Reads the weights of a `.weights.h5` file of Keras 3 into this model, whose layers must be those of the file; all
+    /// of them, or none.
+    ///
+    /// # Errors
+    /// [`Error::NotBuilt`]; [`Error::BadFormat`], also where a weight is missing or left over;
+    /// [`Error::InvalidArgument`] for a weight of another shape; [`Error::Unsupported`] for chunked or compressed ones and
+    /// after [`drop_weights`](Self::drop_weights); [`Error::Io`]; [`Error::OutOfMemory`]. The model is unchanged then.
+    pub fn load_weights(&mut self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let bytes = formats::read_file(path)?;
+        self.load_weights_bytes(&bytes).map_err(|error| prefixed(error, path.display()))
+    }
+
+    /// [`load_weights`](Self::load_weights) from the bytes of a file.
+    ///
+    /// # Errors
+    /// As [`load_weights`](Self::load_weights), but for those of files.
+    pub fn load_weights_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        if !self.is_built() {
+            return Err(Error::NotBuilt("load_weights"));
+        }
+        keras::load_weights(self, bytes)
+    }
+}
+
 /// Bytes at the beginning of a file that tell its format.
 const HEAD: usize = 16;
 
@@ -199,6 +229,7 @@ enum Format {
     Onnx,
     TorchSafetensors,
     TorchLegacy,
+    Hdf5,
     /// Keras's or PyTorch's.
     Zip,
 }
@@ -214,6 +245,7 @@ impl Format {
         match head {
             // The first field of every exporter's file is the version of the format: 08, and a small number.
             [8, 1..=0x20, ..] => Some(Format::Onnx),
+            [0x89, b'H', b'D', b'F', b'\r', b'\n', 0x1a, b'\n', ..] => Some(Format::Hdf5),
             [b'P', b'K', 3, 4, ..] => Some(Format::Zip),
             // A pickle of PyTorch's number.
             [0x80, 2, 0x8a, 0x0a, b'l', 0xfc, 0x9c, b'F', 0xf9, ..] => Some(Format::TorchLegacy),
@@ -222,7 +254,6 @@ impl Format {
     }
 }
 
-#[cfg_attr(not(feature = "torch"), expect(unused_variables, reason = "state dicts alone have options"))]
 fn read(format: Format, bytes: &[u8], options: &LoadOptions) -> Result<Sequential> {
     match format {
         #[cfg(feature = "onnx")]
@@ -235,6 +266,10 @@ fn read(format: Format, bytes: &[u8], options: &LoadOptions) -> Result<Sequentia
         Format::TorchLegacy => torch::legacy(bytes, options)?.build(bytes.len()),
         #[cfg(not(feature = "torch"))]
         Format::TorchSafetensors | Format::TorchLegacy => Err(left_out("torch")),
+        #[cfg(feature = "keras")]
+        Format::Hdf5 => keras::h5(bytes)?.build(bytes.len()),
+        #[cfg(not(feature = "keras"))]
+        Format::Hdf5 => Err(left_out("keras")),
         Format::Zip => zipped(bytes, options),
     }
 }
@@ -243,6 +278,10 @@ fn read(format: Format, bytes: &[u8], options: &LoadOptions) -> Result<Sequentia
 #[cfg(any(feature = "keras", feature = "torch"))]
 fn zipped(bytes: &[u8], options: &LoadOptions) -> Result<Sequential> {
     let archive = zip::Archive::open(bytes)?;
+    #[cfg(feature = "keras")]
+    if archive.names().any(|name| name == keras::CONFIG) {
+        return keras::zip(&archive)?.build(bytes.len());
+    }
     #[cfg(feature = "torch")]
     return torch::zip(&archive, bytes.len(), options)?.build(bytes.len());
     #[cfg(not(feature = "torch"))]

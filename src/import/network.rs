@@ -1,14 +1,15 @@
 //! What every reader makes, whatever it reads: a line of parts with weights in Keras's layout and order of gates. Here
 //! it becomes a built [`Sequential`].
 //!
-//! A recurrent part's cell is data, and so is the order in which a framework keeps its gates. What this build's layers
-//! cannot carry out is refused in [`Lowering`], by the name of the part.
+//! The order in which a framework keeps its gates is data. What layers cannot carry out is refused in [`Lowering`], by the
+//! name of the part.
 
 use super::{bad, unsupported};
 use crate::error::{Error, Result};
+pub(super) use crate::layers::{Activation, Cell};
 use crate::layers::{
-    Activation, Bidirectional, Dense, Dropout, Embedding, Layer, Masking, MergeMode, Shape, SimpleRnn,
-    Variable, Variables, Weight,
+    Bidirectional, Dense, Dropout, Embedding, Gru, Layer, Lstm, Masking, MergeMode, Options, Recurrent,
+    Shape, SimpleRnn, Variable, Variables, Weight,
 };
 use crate::memory::{AlignedVec, with_room};
 use crate::sequential::Sequential;
@@ -37,6 +38,28 @@ impl Matrix {
 
     pub(super) fn columns(&self) -> usize {
         self.columns
+    }
+
+    #[cfg(feature = "keras")]
+    pub(super) fn get(&self, row: usize, column: usize) -> f32 {
+        self.values[row * self.columns + column]
+    }
+
+    /// Matrices of as many rows, side by side.
+    #[cfg(feature = "keras")]
+    pub(super) fn beside(matrices: &[&Self]) -> Result<Self> {
+        let rows = matrices.first().map_or(0, |first| first.rows);
+        if matrices.iter().any(|matrix| matrix.rows != rows) {
+            return Err(bad("matrices of several heights stand side by side"));
+        }
+        let columns = matrices.iter().map(|matrix| matrix.columns).sum();
+        let mut values = with_room(matrices.iter().map(|matrix| matrix.values.len()).sum())?;
+        for row in 0..rows {
+            for matrix in matrices {
+                values.extend_from_slice(&matrix.values[row * matrix.columns..][..matrix.columns]);
+            }
+        }
+        Self::new(rows, columns, values)
     }
 
     pub(super) fn transposed(&self) -> Result<Self> {
@@ -75,86 +98,12 @@ fn extend_reordered(to: &mut Vec<f32>, from: &[f32], order: &[usize]) {
     }
 }
 
-/// An activation function that a file can name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Function {
-    Linear,
-    Tanh,
-    Relu,
-    Sigmoid,
-    Softmax,
-    /// `x/6 + 1/2`, clipped: Keras 3 and PyTorch.
-    HardSigmoid,
-    /// `x/5 + 1/2`, clipped: Keras 1 and 2, and ONNX unless it says otherwise.
-    HardSigmoidKeras2,
-    Softplus,
-    /// With an alpha of 1.
-    Elu,
-    /// With a slope of 1/5.
-    LeakyRelu,
-}
-
-impl Function {
-    /// The function of an activation; `None` for one that has no name here.
-    #[cfg(feature = "torch")]
-    pub(super) fn of(activation: Activation) -> Option<Self> {
-        Some(match activation {
-            Activation::Linear => Function::Linear,
-            Activation::Tanh => Function::Tanh,
-            Activation::Relu => Function::Relu,
-            Activation::Sigmoid => Function::Sigmoid,
-            Activation::Softmax => Function::Softmax,
-        })
-    }
-
-    fn activation(self, node: &str) -> Result<Activation> {
-        let missing = |name| unsupported(format_args!("{node}: activation {name}"));
-        Ok(match self {
-            Function::Linear => Activation::Linear,
-            Function::Tanh => Activation::Tanh,
-            Function::Relu => Activation::Relu,
-            Function::Sigmoid => Activation::Sigmoid,
-            Function::Softmax => Activation::Softmax,
-            Function::HardSigmoid => return Err(missing("hard_sigmoid (x/6 + 1/2)")),
-            Function::HardSigmoidKeras2 => return Err(missing("hard_sigmoid (x/5 + 1/2)")),
-            Function::Softplus => return Err(missing("softplus")),
-            Function::Elu => return Err(missing("elu")),
-            Function::LeakyRelu => return Err(missing("leaky_relu")),
-        })
-    }
-}
-
-/// What a recurrent part is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cell {
-    SimpleRnn,
-    Lstm,
-    Gru { reset_after: bool },
-}
-
-impl Cell {
-    pub(super) const fn gates(self) -> usize {
-        match self {
-            Cell::SimpleRnn => 1,
-            Cell::Lstm => 4,
-            Cell::Gru { .. } => 3,
-        }
-    }
-
-    /// Rows of the bias: where the reset gate comes after the product, the input's and the recurrent one.
-    const fn bias_rows(self) -> usize {
-        match self {
-            Cell::Gru { reset_after: true } => 2,
-            _ => 1,
-        }
-    }
-
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Cell::SimpleRnn => "SimpleRNN",
-            Cell::Lstm => "LSTM",
-            Cell::Gru { .. } => "GRU",
-        }
+/// Keras's name of a cell's layer.
+pub(super) const fn name_of(cell: Cell) -> &'static str {
+    match cell {
+        Cell::SimpleRnn => "SimpleRNN",
+        Cell::Lstm => "LSTM",
+        Cell::Gru { .. } => "GRU",
     }
 }
 
@@ -166,8 +115,6 @@ pub(super) struct GateOrder {
 }
 
 impl GateOrder {
-    /// i f c o; z r h.
-    pub(super) const KERAS: Self = Self { lstm: [0, 1, 2, 3], gru: [0, 1, 2] };
     /// i f g o; r z n.
     pub(super) const TORCH: Self = Self { lstm: [0, 1, 2, 3], gru: [1, 0, 2] };
     /// i o f c; z r h.
@@ -206,9 +153,8 @@ impl Direction {
         biases: Option<[&[f32]; 2]>,
     ) -> Result<Self> {
         let order = order.of(cell);
-        let wrong = |what: &str, len: usize| {
-            bad(format_args!("{} gates do not share {len} {what}", order.len()))
-        };
+        let wrong =
+            |what: &str, len: usize| bad(format_args!("{} gates do not share {len} {what}", order.len()));
         for matrix in [input, recurrent] {
             if !matrix.rows.is_multiple_of(order.len()) {
                 return Err(wrong("rows", matrix.rows));
@@ -256,7 +202,7 @@ impl Direction {
             if [matrix.rows, matrix.columns] != [rows, columns] {
                 return Err(bad(format_args!(
                     "{} of {units} units on {features} features has weights of {rows} x {columns}, got {} x {}",
-                    cell.name(),
+                    name_of(cell),
                     matrix.rows,
                     matrix.columns
                 )));
@@ -265,7 +211,7 @@ impl Direction {
         match &self.bias {
             Some(bias) if bias.len() != cell.bias_rows().saturating_mul(columns) => Err(bad(format_args!(
                 "{} of {units} units has a bias of {} x {columns}, got {} values",
-                cell.name(),
+                name_of(cell),
                 cell.bias_rows(),
                 bias.len()
             ))),
@@ -290,8 +236,8 @@ pub(super) enum Handed {
 #[derive(Clone, Debug)]
 pub(super) struct Rnn {
     pub(super) cell: Cell,
-    pub(super) activation: Function,
-    pub(super) recurrent_activation: Function,
+    pub(super) activation: Activation,
+    pub(super) recurrent_activation: Activation,
     pub(super) handed: Handed,
     pub(super) go_backwards: bool,
     pub(super) stateful: bool,
@@ -307,8 +253,8 @@ impl Rnn {
     pub(super) fn new(cell: Cell, forward: Direction) -> Self {
         Self {
             cell,
-            activation: Function::Tanh,
-            recurrent_activation: Function::Sigmoid,
+            activation: Activation::Tanh,
+            recurrent_activation: Activation::Sigmoid,
             handed: Handed::Sequence,
             go_backwards: false,
             stateful: false,
@@ -345,7 +291,9 @@ impl Affine {
     /// What this does with a kernel's result, the kernel does alone afterwards. Gives its bias.
     fn fold_behind(&self, kernel: &mut Matrix, bias: Option<Vec<f32>>) -> Result<Vec<f32>> {
         for row in kernel.values.chunks_exact_mut(kernel.columns.max(1)) {
-            row.iter_mut().zip(&self.scale).for_each(|(value, scale)| *value = (f64::from(*value) * scale) as f32);
+            row.iter_mut()
+                .zip(&self.scale)
+                .for_each(|(value, scale)| *value = (f64::from(*value) * scale) as f32);
         }
         let mut folded = bias.map_or_else(|| crate::memory::zeros(kernel.columns), Ok)?;
         for (value, (scale, shift)) in folded.iter_mut().zip(self.scale.iter().zip(&self.shift)) {
@@ -379,12 +327,19 @@ impl Affine {
 /// One thing that a line of layers does.
 #[derive(Clone, Debug)]
 pub(super) enum Part {
-    Embedding { table: Matrix, mask_zero: bool },
+    Embedding {
+        table: Matrix,
+        mask_zero: bool,
+    },
     Masking(f32),
     Rnn(Box<Rnn>),
-    Dense { kernel: Matrix, bias: Option<Vec<f32>>, function: Function },
+    Dense {
+        kernel: Matrix,
+        bias: Option<Vec<f32>>,
+        function: Activation,
+    },
     Affine(Affine),
-    Function(Function),
+    Function(Activation),
     Dropout(f32),
     /// From here on the last step alone.
     LastStep,
@@ -401,6 +356,18 @@ pub(super) struct Network {
 impl Network {
     pub(super) fn push(&mut self, name: impl Into<String>, part: Part) {
         self.parts.push((name.into(), part));
+    }
+
+    /// Features of the input, as the first part that has weights tells them; 1 where token ids come in.
+    #[cfg(feature = "keras")]
+    pub(super) fn first_input(&self) -> Option<usize> {
+        self.parts.iter().find_map(|(_, part)| match part {
+            Part::Embedding { .. } => Some(1),
+            Part::Rnn(rnn) => Some(rnn.forward.inputs()),
+            Part::Dense { kernel, .. } => Some(kernel.rows()),
+            Part::Affine(affine) => Some(affine.scale.len()),
+            Part::Masking(_) | Part::Function(_) | Part::Dropout(_) | Part::LastStep => None,
+        })
     }
 
     /// The model. `bytes` are the file's: what is made beyond its weights is bounded by them.
@@ -455,13 +422,13 @@ impl Network {
         for (name, part) in self.parts.drain(..) {
             match (joined.last_mut(), part) {
                 (
-                    Some((_, Part::Dense { kernel, bias, function: Function::Linear })),
+                    Some((_, Part::Dense { kernel, bias, function: Activation::Linear })),
                     Part::Affine(affine),
                 ) if affine.scale.len() == kernel.columns && bias_fits(bias.as_deref(), kernel) => {
                     *bias = Some(affine.fold_behind(kernel, bias.take())?);
                 }
                 (
-                    Some((_, Part::Dense { function: function @ Function::Linear, .. })),
+                    Some((_, Part::Dense { function: function @ Activation::Linear, .. })),
                     Part::Function(behind),
                 ) => *function = behind,
                 (_, part) => joined.push((name, part)),
@@ -514,7 +481,7 @@ impl Lowering {
             Part::Embedding { table, mask_zero } => self.add_embedding(table, mask_zero),
             Part::Masking(value) => self.push(Masking::new(value), Vec::new()),
             Part::Rnn(rnn) => self.add_rnn(name, *rnn),
-            Part::Dense { kernel, bias, function } => self.add_dense(name, kernel, bias, function),
+            Part::Dense { kernel, bias, function } => self.add_dense(kernel, bias, function),
             Part::Affine(affine) => self.add_affine(affine),
             Part::Function(function) => self.add_function(name, function),
             Part::Dropout(rate) => self.push(Dropout::new(rate), Vec::new()),
@@ -562,10 +529,9 @@ impl Lowering {
 
     fn add_dense(
         &mut self,
-        name: &str,
         mut kernel: Matrix,
         mut bias: Option<Vec<f32>>,
-        function: Function,
+        function: Activation,
     ) -> Result<()> {
         self.check_width(kernel.rows)?;
         let units = kernel.columns;
@@ -578,7 +544,7 @@ impl Lowering {
         if let Some(affine) = self.pending.take() {
             affine.fold_into(&mut kernel, &mut bias, 1)?;
         }
-        let layer = Dense::new(units).activation(function.activation(name)?).use_bias(bias.is_some());
+        let layer = Dense::new(units).activation(function).use_bias(bias.is_some());
         let mut weights = vec![(Weight::Kernel, [kernel.rows, units], kernel.values)];
         weights.extend(bias.map(|bias| (Weight::Bias, [1, units], bias)));
         self.push(layer, weights)
@@ -623,8 +589,8 @@ impl Lowering {
     }
 
     /// A function gets a layer of its own: the dense layer below has one already, or there is none.
-    fn add_function(&mut self, name: &str, function: Function) -> Result<()> {
-        if function == Function::Linear {
+    fn add_function(&mut self, name: &str, function: Activation) -> Result<()> {
+        if function == Activation::Linear {
             return Ok(());
         }
         self.add_diagonal(name, function)
@@ -632,11 +598,11 @@ impl Lowering {
 
     /// What is still pending, as a layer of its own.
     fn flush(&mut self, name: &str) -> Result<()> {
-        if self.pending.is_some() { self.add_diagonal(name, Function::Linear) } else { Ok(()) }
+        if self.pending.is_some() { self.add_diagonal(name, Activation::Linear) } else { Ok(()) }
     }
 
     /// What is pending, if anything is, and a function, as a dense layer that leaves features where they are.
-    fn add_diagonal(&mut self, name: &str, function: Function) -> Result<()> {
+    fn add_diagonal(&mut self, name: &str, function: Activation) -> Result<()> {
         let features = self.shape.features;
         let values = features.saturating_mul(features);
         if values > self.room {
@@ -647,7 +613,7 @@ impl Lowering {
         self.room -= values;
         let mut ones = with_room(features)?;
         ones.resize(features, 1.0);
-        self.add_dense(name, Matrix::diagonal(&ones)?, None, function)
+        self.add_dense(Matrix::diagonal(&ones)?, None, function)
     }
 }
 
@@ -663,24 +629,30 @@ fn weights_of(cell: Cell, direction: Direction) -> Vec<(Weight, [usize; 2], Vec<
     weights
 }
 
-/// The layer of a recurrent part; the one place that knows which cells this build has.
-fn recurrent(name: &str, rnn: &Rnn) -> Result<SimpleRnn> {
+/// The layer of a recurrent part.
+fn recurrent(name: &str, rnn: &Rnn) -> Result<Recurrent> {
     if rnn.handed == Handed::LastStep {
         return Err(unsupported(format_args!(
             "{name}: the last step of a sequence that was also walked backwards; the last states and the whole sequence \
              can be had"
         )));
     }
-    if rnn.cell != Cell::SimpleRnn {
-        return Err(unsupported(format_args!("{name}: {} layers are not there yet", rnn.cell.name())));
-    }
-    Ok(SimpleRnn::new(rnn.units())
-        .activation(rnn.activation.activation(name)?)
-        .use_bias(rnn.forward.bias.is_some())
-        .return_sequences(rnn.handed == Handed::Sequence)
-        .go_backwards(rnn.go_backwards)
-        .stateful(rnn.stateful)
-        .zero_output_for_mask(rnn.zero_output_for_mask)
-        .dropout(rnn.dropout)
-        .recurrent_dropout(rnn.recurrent_dropout))
+    let units = rnn.units();
+    let options = Options {
+        activation: rnn.activation,
+        use_bias: rnn.forward.bias.is_some(),
+        return_sequences: rnn.handed == Handed::Sequence,
+        go_backwards: rnn.go_backwards,
+        stateful: rnn.stateful,
+        zero_output_for_mask: rnn.zero_output_for_mask,
+        dropout: rnn.dropout,
+        recurrent_dropout: rnn.recurrent_dropout,
+        ..Options::new(units)
+    };
+    let recurrent_activation = rnn.recurrent_activation;
+    Ok(match rnn.cell {
+        Cell::SimpleRnn => SimpleRnn { options }.into(),
+        Cell::Lstm => Lstm { options, recurrent_activation, ..Lstm::new(units) }.into(),
+        Cell::Gru { reset_after } => Gru { options, recurrent_activation, reset_after }.into(),
+    })
 }

@@ -129,7 +129,8 @@ fn directory(bytes: &[u8]) -> Result<(usize, u64)> {
     };
     let first = last.saturating_sub(usize::from(u16::MAX));
     let ends = |at: &usize| bytes[*at..].starts_with(END);
-    let at = (first..=last).rev().find(ends).ok_or_else(|| bad("zip: no directory at the end: truncated?"))?;
+    let at =
+        (first..=last).rev().find(ends).ok_or_else(|| bad("zip: no directory at the end: truncated?"))?;
     let mut cursor = Cursor::at(bytes, at as u64 + 10)?;
     let (count, _, start) = (cursor.u16()?, cursor.u32()?, cursor.u32()?);
     if count != u16::MAX && start != u32::MAX {
@@ -167,7 +168,8 @@ fn member<'a>(cursor: &mut Cursor<'a>) -> Result<Member<'a>> {
     // Each number that does not fit is in the extra field instead, in this order.
     let mut number = |small: u32| if small == u32::MAX { large.u64() } else { Ok(small.into()) };
     let (size, compressed, header) = (number(size)?, number(compressed)?, number(header)?);
-    let fits = |size: u64| usize::try_from(size).map_err(|_| bad(format_args!("zip: a member of {size} bytes")));
+    let fits =
+        |size: u64| usize::try_from(size).map_err(|_| bad(format_args!("zip: a member of {size} bytes")));
     Ok(Member { name, flags, method, crc, compressed: fits(compressed)?, size: fits(size)?, header })
 }
 

@@ -164,7 +164,7 @@ impl Cell {
     }
 
     /// Rows of the bias: with reset after, the input's and the recurrent one.
-    const fn bias_rows(self) -> usize {
+    pub(crate) const fn bias_rows(self) -> usize {
         match self {
             Cell::SimpleRnn | Cell::Lstm | Cell::Gru { reset_after: false } => 1,
             Cell::Gru { reset_after: true } => 2,

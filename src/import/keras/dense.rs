@@ -89,7 +89,7 @@ impl Heap {
 
     fn object<'a>(&self, file: &File<'a>, (offset, len): Place) -> Result<&'a [u8]> {
         let lost = || bad("HDF5: an entry outside the heap");
-        let (mut address, mut begin, mut rows) = (self.root, 0, u64::from(self.rows));
+        let (mut address, mut begin, mut rows) = (self.root, 0u64, u64::from(self.rows));
         // Each turn goes into a smaller block.
         while rows > 0 {
             let mut cursor = file.signed(address, b"FHIB")?;

@@ -81,8 +81,10 @@ impl<'a> File<'a> {
                 check_sizes(sizes)?;
                 cursor.take(if version == 0 { 9 } else { 13 })?;
                 check_base(cursor.u64()?)?;
-                // Free space, the end, drivers, and the root's name.
-                cursor.take(32)?;
+                // Free space, before the end; drivers and the root's name behind it.
+                cursor.u64()?;
+                check_end(bytes, cursor.u64()?)?;
+                cursor.take(16)?;
                 cursor.u64()?
             }
             2 | 3 => {
@@ -90,7 +92,8 @@ impl<'a> File<'a> {
                 check_sizes(sizes)?;
                 cursor.u8()?;
                 check_base(cursor.u64()?)?;
-                cursor.take(16)?;
+                cursor.u64()?;
+                check_end(bytes, cursor.u64()?)?;
                 cursor.u64()?
             }
             other => return Err(unsupported(format_args!("HDF5: superblock of version {other}"))),
@@ -188,7 +191,8 @@ impl<'a> File<'a> {
                     blocks.push(match flags {
                         None => block,
                         Some(_) => {
-                            let inside = block.strip_prefix(b"OCHK").and_then(|rest| rest.split_last_chunk::<4>());
+                            let inside =
+                                block.strip_prefix(b"OCHK").and_then(|rest| rest.split_last_chunk::<4>());
                             inside.ok_or_else(|| bad("HDF5: a header does not go on where it should"))?.0
                         }
                     });
@@ -277,12 +281,15 @@ impl<'a> File<'a> {
     /// The values of a dataset; `name` is for messages.
     pub(super) fn floats(&self, object: &Object<'a>, name: &str) -> Result<Array> {
         let name = shown(name.as_bytes());
-        for (kind, what) in [(message::FILTERS, "filters (compression)"), (message::EXTERNAL, "values in other files")] {
+        for (kind, what) in
+            [(message::FILTERS, "filters (compression)"), (message::EXTERNAL, "values in other files")]
+        {
             if object.message(kind).is_some() {
                 return Err(unsupported(format_args!("HDF5: dataset {name:?}: {what}")));
             }
         }
-        let needed = |kind| object.message(kind).ok_or_else(|| bad(format_args!("HDF5: {name:?} is no dataset")));
+        let needed =
+            |kind| object.message(kind).ok_or_else(|| bad(format_args!("HDF5: {name:?} is no dataset")));
         let dims = dataspace(needed(message::DATASPACE)?)?;
         let Type::Float { bytes, exponent } = datatype(needed(message::DATATYPE)?)? else {
             return Err(unsupported(format_args!("HDF5: dataset {name:?}: values that are no floats")));
@@ -290,7 +297,9 @@ impl<'a> File<'a> {
         let data = self.layout(needed(message::LAYOUT)?, &name)?;
         let count = dims.iter().try_fold(1usize, |all, &dim| all.checked_mul(dim));
         let count = count.filter(|count| count.checked_mul(bytes) == Some(data.len()));
-        let count = count.ok_or_else(|| bad(format_args!("HDF5: dataset {name:?} of {dims:?} has {} bytes", data.len())))?;
+        let count = count.ok_or_else(|| {
+            bad(format_args!("HDF5: dataset {name:?} of {dims:?} has {} bytes", data.len()))
+        })?;
         self.copy(data.len())?;
         let read: fn(&[u8]) -> f32 = match (bytes, exponent) {
             (4, 8) => |bytes| f32::from_le_bytes(first(bytes)),
@@ -326,7 +335,9 @@ impl<'a> File<'a> {
                 if size == 0 || address == NOWHERE { Ok(&[]) } else { self.at(address)?.take(size) }
             }
             (3..=5, 2) => Err(unsupported(format_args!("HDF5: dataset {name:?}: chunks"))),
-            _ => Err(unsupported(format_args!("HDF5: dataset {name:?}: layout {class} of version {version}"))),
+            _ => {
+                Err(unsupported(format_args!("HDF5: dataset {name:?}: layout {class} of version {version}")))
+            }
         }
     }
 
@@ -376,7 +387,9 @@ impl<'a> File<'a> {
             return Ok(None);
         }
         if shared || !(1..=3).contains(&version) {
-            return Err(unsupported(format_args!("HDF5: attribute {wanted:?} of version {version}, or shared")));
+            return Err(unsupported(format_args!(
+                "HDF5: attribute {wanted:?} of version {version}, or shared"
+            )));
         }
         let kind = self::datatype(cursor.take(padded(datatype))?)?;
         let dims = self::dataspace(cursor.take(padded(dataspace))?)?;
@@ -438,11 +451,24 @@ impl<'a> Object<'a> {
 }
 
 fn check_sizes(sizes: [u8; 2]) -> Result<()> {
-    if sizes == [8, 8] { Ok(()) } else { Err(unsupported(format_args!("HDF5: addresses of {sizes:?} bytes"))) }
+    if sizes == [8, 8] {
+        Ok(())
+    } else {
+        Err(unsupported(format_args!("HDF5: addresses of {sizes:?} bytes")))
+    }
 }
 
 fn check_base(base: u64) -> Result<()> {
-    if base == 0 { Ok(()) } else { Err(unsupported(format_args!("HDF5: {base} bytes before the file's own"))) }
+    if base == 0 {
+        Ok(())
+    } else {
+        Err(unsupported(format_args!("HDF5: {base} bytes before the file's own")))
+    }
+}
+
+fn check_end(bytes: &[u8], end: u64) -> Result<()> {
+    let len = bytes.len() as u64;
+    if end <= len { Ok(()) } else { Err(bad(format_args!("HDF5: {len} bytes of {end}: truncated"))) }
 }
 
 /// A size of 1, 2, 4 or 8 bytes.
@@ -508,7 +534,10 @@ fn dataspace(data: &[u8]) -> Result<Vec<usize>> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Type {
     /// Little-endian, with so many bits of exponent.
-    Float { bytes: usize, exponent: u8 },
+    Float {
+        bytes: usize,
+        exponent: u8,
+    },
     /// Text of a fixed length.
     Text(usize),
     /// Text of any length, in the global heap.

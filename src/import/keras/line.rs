@@ -38,7 +38,8 @@ pub(super) fn line(model: &Value) -> Result<Line<'_>> {
             Ok(Line { layers, order })
         }
         "Functional" | "Model" => {
-            let list = config.get("layers").ok_or_else(|| bad("config: a functional model without layers"))?;
+            let list =
+                config.get("layers").ok_or_else(|| bad("config: a functional model without layers"))?;
             let layers = described(list)?;
             let order = functional(config, list, &layers)?;
             Ok(Line { layers, order })
@@ -52,15 +53,16 @@ pub(super) fn line(model: &Value) -> Result<Line<'_>> {
 
 fn described(list: &Value) -> Result<Vec<Described<'_>>> {
     let list = list.as_array().ok_or_else(|| bad("config: no list of layers"))?;
-    let describe = |(place, layer): (usize, &'_ Value)| {
-        let class = layer.get("class_name").and_then(Value::as_str);
-        let config = layer.get("config");
-        let (class, config) =
-            class.zip(config).ok_or_else(|| bad(format_args!("config: layer {place} has no class or no config")))?;
-        let name = config.get("name").or_else(|| layer.get("name")).and_then(Value::as_str).unwrap_or_default();
-        Ok(Described { class, name, config, place })
-    };
-    list.iter().enumerate().map(describe).collect()
+    list.iter().enumerate().map(|(place, layer)| describe(place, layer)).collect()
+}
+
+fn describe(place: usize, layer: &Value) -> Result<Described<'_>> {
+    let class = layer.get("class_name").and_then(Value::as_str);
+    let described = class.zip(layer.get("config"));
+    let (class, config) =
+        described.ok_or_else(|| bad(format_args!("config: layer {place} has no class or no config")))?;
+    let name = config.get("name").or_else(|| layer.get("name")).and_then(Value::as_str).unwrap_or_default();
+    Ok(Described { class, name, config, place })
 }
 
 /// A tensor of a functional model: a layer's name and which of its outputs.
@@ -78,7 +80,11 @@ fn functional(config: &Value, list: &Value, layers: &[Described<'_>]) -> Result<
     let mut first = None;
     for (layer, description) in layers.iter().zip(list) {
         let refused = |why: &str| {
-            unsupported(format_args!("layer {:?} ({}): {why}", shown(layer.name.as_bytes()), shown(layer.class.as_bytes())))
+            unsupported(format_args!(
+                "layer {:?} ({}): {why}",
+                shown(layer.name.as_bytes()),
+                shown(layer.class.as_bytes())
+            ))
         };
         let mut read = Vec::new();
         let nodes = description.get("inbound_nodes").and_then(Value::as_array);
@@ -122,7 +128,10 @@ fn functional(config: &Value, list: &Value, layers: &[Described<'_>]) -> Result<
     }
     // States of layers can be had of every model, in a call.
     if let Some((name, _)) = outputs[1..].iter().find(|(_, output)| *output == 0) {
-        return Err(unsupported(format_args!("outputs: a second one, of layer {:?}", shown(name.as_bytes()))));
+        return Err(unsupported(format_args!(
+            "outputs: a second one, of layer {:?}",
+            shown(name.as_bytes())
+        )));
     }
     Ok(order)
 }

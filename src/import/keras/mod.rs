@@ -93,8 +93,10 @@ pub(super) fn load_weights(model: &mut Sequential, bytes: &[u8]) -> Result<()> {
         for (place, weights) in places {
             let mut source = store.of_folder(&folder, &format!("layers.{index} ({class})"));
             // A layer without a bias has one array less.
-            let wanted: Vec<_> =
-                weights.iter().filter_map(|&which| Some((which, model.weight_shape(index, which).ok()?))).collect();
+            let wanted: Vec<_> = weights
+                .iter()
+                .filter_map(|&which| Some((which, model.weight_shape(index, which).ok()?)))
+                .collect();
             for ((which, shape), found) in wanted.iter().zip(source.take(place, wanted.len())?) {
                 if found.values.len() != shape[0] * shape[1] {
                     return Err(Error::InvalidArgument(format!(

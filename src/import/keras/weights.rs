@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::super::bytes::shown;
 use super::super::bad;
+use super::super::bytes::shown;
 use super::hdf5::{Array, File, Object};
 use super::line::Described;
 use crate::error::Result;
@@ -41,8 +41,8 @@ pub(super) fn snake_case(class: &str) -> String {
     for (at, letter) in letters.iter().enumerate() {
         let before = at.checked_sub(1).map(|at| letters[at]);
         let next_is_small = letters.get(at + 1).is_some_and(|next| next.is_lowercase());
-        let begins = letter.is_uppercase()
-            && before.is_some_and(|before| before.is_lowercase() || next_is_small);
+        let begins =
+            letter.is_uppercase() && before.is_some_and(|before| before.is_lowercase() || next_is_small);
         if begins {
             snake.push('_');
         }
@@ -75,13 +75,18 @@ impl<'f, 'a> Store<'f, 'a> {
         }
         let links = self.file.links(&self.root)?;
         let Some((_, address)) = links.iter().find(|(name, _)| *name == layer.name) else {
-            return Ok(Source { store: self, layer: layer.name.to_owned(), place: Place::List(VecDeque::new()) });
+            return Ok(Source {
+                store: self,
+                layer: layer.name.to_owned(),
+                place: Place::List(VecDeque::new()),
+            });
         };
         let group = self.file.object(*address)?;
         let mut arrays = VecDeque::new();
         for name in self.names(&group)? {
             let found = self.below(&group, &name)?;
-            let found = found.ok_or_else(|| bad(format_args!("HDF5: weight {:?} is missing", shown(name.as_bytes()))))?;
+            let found = found
+                .ok_or_else(|| bad(format_args!("HDF5: weight {:?} is missing", shown(name.as_bytes()))))?;
             arrays.push_back((name.clone(), found));
         }
         Ok(Source { store: self, layer: layer.name.to_owned(), place: Place::List(arrays) })
@@ -112,7 +117,11 @@ impl<'f, 'a> Store<'f, 'a> {
         let Some(first) = parts.next() else { return Ok(None) };
         let step = |object: &Object<'a>, name: &str| {
             let links = self.file.links(object)?;
-            links.iter().find(|(link, _)| *link == name).map(|(_, address)| self.file.object(*address)).transpose()
+            links
+                .iter()
+                .find(|(link, _)| *link == name)
+                .map(|(_, address)| self.file.object(*address))
+                .transpose()
         };
         let mut at = step(object, first)?;
         for name in parts {
@@ -129,7 +138,10 @@ impl<'f, 'a> Store<'f, 'a> {
         for (name, address) in self.file.links(&self.root)? {
             let object = self.file.object(address)?;
             if !names.given.contains(name) && self.has_values(&object, 8)? {
-                return Err(bad(format_args!("the model has no layer for {:?} of the file", shown(name.as_bytes()))));
+                return Err(bad(format_args!(
+                    "the model has no layer for {:?} of the file",
+                    shown(name.as_bytes())
+                )));
             }
         }
         Ok(())
@@ -140,7 +152,9 @@ impl<'f, 'a> Store<'f, 'a> {
         if object.is_dataset() {
             return Ok(self.file.floats(object, "").is_ok());
         }
-        let Some(depth) = depth.checked_sub(1) else { return Err(bad("HDF5: too many groups inside each other")) };
+        let Some(depth) = depth.checked_sub(1) else {
+            return Err(bad("HDF5: too many groups inside each other"));
+        };
         for (_, address) in self.file.links(object)? {
             if self.has_values(&self.file.object(address)?, depth)? {
                 return Ok(true);
@@ -187,8 +201,9 @@ impl Source<'_, '_, '_> {
                     None => (format!("weight {at}"), None),
                 },
             };
-            let found = found
-                .ok_or_else(|| bad(format_args!("layer {layer:?}: {:?} is missing", shown(name.as_bytes()))))?;
+            let found = found.ok_or_else(|| {
+                bad(format_args!("layer {layer:?}: {:?} is missing", shown(name.as_bytes())))
+            })?;
             arrays.push(self.store.file.floats(&found, &name)?);
         }
         Ok(arrays)

@@ -34,11 +34,13 @@ impl Constant {
     pub(super) fn read(tensor: &proto::Tensor<'_>) -> Result<Self> {
         let name = tensor.name;
         if tensor.external {
-            return Err(unsupported(format_args!("tensor {name:?}: its values are in another file (external data)")));
+            return Err(unsupported(format_args!(
+                "tensor {name:?}: its values are in another file (external data)"
+            )));
         }
-        let numbers = tensor.numbers()?.ok_or_else(|| {
-            unsupported(format_args!("tensor {name:?}: data type {}", tensor.kind))
-        })?;
+        let numbers = tensor
+            .numbers()?
+            .ok_or_else(|| unsupported(format_args!("tensor {name:?}: data type {}", tensor.kind)))?;
         let dims = tensor.dims.iter().map(|&dim| usize::try_from(dim)).collect::<std::result::Result<_, _>>();
         let dims: Vec<usize> =
             dims.map_err(|_| bad(format_args!("ONNX: tensor {name:?} has a negative size")))?;
@@ -109,12 +111,7 @@ impl Constant {
     }
 
     /// The values at these places, in a shape of as many.
-    fn picked(
-        &self,
-        dims: Vec<usize>,
-        places: impl Iterator<Item = usize>,
-        budget: &Budget,
-    ) -> Result<Self> {
+    fn picked(&self, dims: Vec<usize>, places: impl Iterator<Item = usize>, budget: &Budget) -> Result<Self> {
         let count = product(&dims).ok_or_else(|| bad("ONNX: a constant's size overflows"))?;
         budget.take(count)?;
         let numbers = match &self.numbers {
@@ -192,8 +189,7 @@ impl Constant {
                 }
             }
         }
-        let numbers =
-            if first.floats().is_some() { Numbers::Floats(floats) } else { Numbers::Ints(ints) };
+        let numbers = if first.floats().is_some() { Numbers::Floats(floats) } else { Numbers::Ints(ints) };
         Ok(Some(Self { dims, numbers }))
     }
 
@@ -201,8 +197,12 @@ impl Constant {
     pub(super) fn cast(&self, to_float: bool, budget: &Budget) -> Result<Self> {
         budget.take(self.len())?;
         let numbers = match (&self.numbers, to_float) {
-            (Numbers::Ints(values), true) => Numbers::Floats(values.iter().map(|&value| value as f32).collect()),
-            (Numbers::Floats(values), false) => Numbers::Ints(values.iter().map(|&value| value as i64).collect()),
+            (Numbers::Ints(values), true) => {
+                Numbers::Floats(values.iter().map(|&value| value as f32).collect())
+            }
+            (Numbers::Floats(values), false) => {
+                Numbers::Ints(values.iter().map(|&value| value as i64).collect())
+            }
             (same, _) => same.clone(),
         };
         Ok(Self { dims: self.dims.clone(), numbers })

@@ -31,7 +31,10 @@ pub(super) enum Value {
     /// What the network computes.
     Flow(Flow),
     /// A graph input beside the main one, or a part of it that begins there: a state, or lengths.
-    Given { input: usize, first: i64 },
+    Given {
+        input: usize,
+        first: i64,
+    },
     /// Made of sizes or of token ids, and not followed further.
     Opaque,
 }

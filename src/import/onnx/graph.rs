@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::super::bytes::shown;
-use super::super::network::{Affine, Function, Handed, Matrix, Network, Part};
+use super::super::network::{Activation, Affine, Handed, Matrix, Network, Part};
 use super::super::{bad, unsupported};
 use super::constant::{Budget, Constant};
 use super::flow::{Axis, Dim, Filling, Flow, Piece, Source, Value, What};
@@ -105,7 +105,9 @@ impl<'a> Walk<'a> {
                 let source = if self.main.whole_numbers { Source::Ids } else { Source::Input };
                 Ok(Flow { source, axes: (0..rank).map(Axis::Outer).collect() })
             }
-            Some(rank) => Err(unsupported(format_args!("input {name:?}: {rank} dimensions; read are up to 3"))),
+            Some(rank) => {
+                Err(unsupported(format_args!("input {name:?}: {rank} dimensions; read are up to 3")))
+            }
             None => Err(unsupported(format_args!("input {name:?}: has no shape"))),
         }
     }
@@ -205,7 +207,9 @@ impl<'a> Walk<'a> {
         let mut axes = flow.axes.clone();
         match &flow.source {
             Source::Line(at) if *at == self.network.parts.len() => {}
-            Source::Line(_) => return Err(refused(node, "reads the middle of the network: the graph is no line")),
+            Source::Line(_) => {
+                return Err(refused(node, "reads the middle of the network: the graph is no line"));
+            }
             Source::Ids => return Err(refused(node, "computes with token ids")),
             Source::Input if self.network.parts.is_empty() => {
                 let last = self.main.dims.as_ref().map_or(0, Vec::len).saturating_sub(1);
@@ -213,7 +217,12 @@ impl<'a> Walk<'a> {
                     // A series of numbers is one of single features.
                     Some(axis @ Axis::One) => *axis = Axis::Features,
                     Some(axis) if *axis == Axis::Outer(last) => *axis = Axis::Features,
-                    _ => return Err(refused(node, "the input's last axis, the features, is not the last one here")),
+                    _ => {
+                        return Err(refused(
+                            node,
+                            "the input's last axis, the features, is not the last one here",
+                        ));
+                    }
                 }
             }
             Source::Input => return Err(refused(node, "reads the input again: the graph is no line")),
@@ -234,7 +243,10 @@ impl<'a> Walk<'a> {
         let not_all = || refused(node, "reads some of a recurrent node's outputs, or those of several");
         let met = pieces.first().and_then(|first| self.met.get_mut(first.rnn)).ok_or_else(not_all)?;
         if met.part + 1 != parts {
-            return Err(refused(node, "reads a recurrent node that others have gone on from: the graph is no line"));
+            return Err(refused(
+                node,
+                "reads a recurrent node that others have gone on from: the graph is no line",
+            ));
         }
         let of = |what: &[What]| {
             let same = |(mine, piece): (&Piece, &Piece)| {
@@ -252,13 +264,21 @@ impl<'a> Walk<'a> {
             return Err(not_all());
         };
         if met.handed.is_some_and(|before| before != handed) {
-            return Err(refused(node, "reads another output of a recurrent node than a node before: the graph is no line"));
+            return Err(refused(
+                node,
+                "reads another output of a recurrent node than a node before: the graph is no line",
+            ));
         }
         met.handed = Some(handed);
-        if let Some((_, Part::Rnn(rnn))) = self.network.parts.get_mut(met.part) {
-            rnn.handed = handed;
+        let Some((name, Part::Rnn(rnn))) = self.network.parts.get_mut(met.part) else { return Ok(()) };
+        rnn.handed = handed;
+        // Layers that walk backwards give their outputs in the order in which they walk.
+        match handed {
+            Handed::Sequence if rnn.go_backwards => Err(unsupported(format_args!(
+                "{name}: direction = reverse, and its sequence (Y) is used; Y_h can be had"
+            ))),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The size of an axis of some data.
@@ -311,13 +331,16 @@ impl<'a> Walk<'a> {
         }
         self.reads(kernel.rows());
         self.features = kernel.columns();
-        Ok(self.add(node, Part::Dense { kernel, bias, function: Function::Linear }, axes))
+        Ok(self.add(node, Part::Dense { kernel, bias, function: Activation::Linear }, axes))
     }
 
     /// An embedding.
     pub(super) fn embedding(&mut self, node: &Node<'_>, flow: &Flow, table: &Constant) -> Result<Value> {
         let [rows, columns] = table.dims[..] else {
-            return Err(refused(node, format_args!("takes rows of a table of {} dimensions", table.dims.len())));
+            return Err(refused(
+                node,
+                format_args!("takes rows of a table of {} dimensions", table.dims.len()),
+            ));
         };
         let values = table.floats().ok_or_else(|| wrong(node, "a table of whole numbers"))?;
         if !self.network.parts.is_empty() {
@@ -346,7 +369,7 @@ impl<'a> Walk<'a> {
     }
 
     /// A function of each value, or of each row.
-    pub(super) fn function(&mut self, node: &Node<'_>, flow: &Flow, function: Function) -> Result<Value> {
+    pub(super) fn function(&mut self, node: &Node<'_>, flow: &Flow, function: Activation) -> Result<Value> {
         let axes = self.line(node, flow)?;
         if let Some(width) = self.width() {
             self.reads(width);
@@ -397,8 +420,7 @@ impl<'a> Walk<'a> {
             Value::Absent => None,
             _ => Some(self.constant(node, 3)?),
         };
-        let weights =
-            recurrent::Weights { input: &input, recurrent: &recurrent, bias: bias.as_deref() };
+        let weights = recurrent::Weights { input: &input, recurrent: &recurrent, bias: bias.as_deref() };
         let rnn = recurrent::part(node, &weights)?;
         let axes = self.line(node, &flow)?;
         let batch_first = node.int("layout").unwrap_or(0) != 0;
@@ -413,12 +435,15 @@ impl<'a> Walk<'a> {
         };
         let [sequence, state, memory] = [What::Sequence, What::State, What::Memory].map(pieces);
         let [of_sequence, of_state] = match batch_first {
-            false => [vec![steps, Axis::Stack, batch, Axis::Features], vec![Axis::Stack, batch, Axis::Features]],
-            true => [vec![batch, steps, Axis::Stack, Axis::Features], vec![batch, Axis::Stack, Axis::Features]],
+            false => {
+                [vec![steps, Axis::Stack, batch, Axis::Features], vec![Axis::Stack, batch, Axis::Features]]
+            }
+            true => {
+                [vec![batch, steps, Axis::Stack, Axis::Features], vec![batch, Axis::Stack, Axis::Features]]
+            }
         };
-        let flow = |pieces, axes: &[Axis]| {
-            Value::Flow(Flow { source: Source::Pieces(pieces), axes: axes.to_vec() })
-        };
+        let flow =
+            |pieces, axes: &[Axis]| Value::Flow(Flow { source: Source::Pieces(pieces), axes: axes.to_vec() });
         self.put(node, 0, flow(sequence.clone(), &of_sequence));
         self.put(node, 1, flow(state, &of_state));
         self.put(node, 2, flow(memory, &of_state));
@@ -436,7 +461,9 @@ impl<'a> Walk<'a> {
         };
         let [steps, batch] = if batch_first { [second, first] } else { [first, second] };
         match (steps, batch) {
-            (Axis::Outer(steps), Axis::Outer(_) | Axis::One) if self.steps.is_none_or(|before| before == steps) => {
+            (Axis::Outer(steps), Axis::Outer(_) | Axis::One)
+                if self.steps.is_none_or(|before| before == steps) =>
+            {
                 self.steps = Some(steps);
             }
             (Axis::One, Axis::Outer(batch)) if self.steps != Some(batch) => {}
@@ -475,7 +502,10 @@ impl<'a> Walk<'a> {
                 Value::Constant(state) if state.uniform() == Some(0.0) => {}
                 Value::Given { input, first } => {
                     if self.states.get(&input).is_some_and(|&before| before >= first) {
-                        return Err(refused(node, format_args!("{name} is not taken in the order of the nodes")));
+                        return Err(refused(
+                            node,
+                            format_args!("{name} is not taken in the order of the nodes"),
+                        ));
                     }
                     self.states.insert(input, first);
                 }
@@ -501,11 +531,16 @@ impl<'a> Walk<'a> {
                         (true, _) => states.push(flow.clone()),
                         (false, None) => output = Some(flow.clone()),
                         (false, Some(_)) => {
-                            return Err(unsupported(format_args!("{}: a second one that is no state", shown())));
+                            return Err(unsupported(format_args!(
+                                "{}: a second one that is no state",
+                                shown()
+                            )));
                         }
                     }
                 }
-                Some(_) => return Err(unsupported(format_args!("{}: is not what the network computes", shown()))),
+                Some(_) => {
+                    return Err(unsupported(format_args!("{}: is not what the network computes", shown())));
+                }
                 None => return Err(bad(format_args!("ONNX: {}: no node gives it", shown()))),
             }
         }
@@ -524,11 +559,8 @@ impl<'a> Walk<'a> {
 
 /// The input that the network reads: the one that the first recurrent node's X is made of, or else the first output.
 fn main_input<'a>(graph: &'a Graph<'a>, inputs: &[&'a Input<'a>]) -> Result<&'a Input<'a>> {
-    let makers: HashMap<&str, &Node<'_>> = graph
-        .nodes
-        .iter()
-        .flat_map(|node| node.outputs.iter().map(move |output| (*output, node)))
-        .collect();
+    let makers: HashMap<&str, &Node<'_>> =
+        graph.nodes.iter().flat_map(|node| node.outputs.iter().map(move |output| (*output, node))).collect();
     let recurrent = graph.nodes.iter().find(|node| ["RNN", "LSTM", "GRU"].contains(&node.operator));
     let start = recurrent.map(|node| node.input(0)).or_else(|| graph.outputs.first().copied());
     let mut left: Vec<&str> = start.into_iter().collect();

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::super::bytes::shown;
-use super::super::network::{Affine, Function, Matrix};
+use super::super::network::{Activation, Affine, Matrix};
 use super::constant::Constant;
 use super::flow::{Axis, Dim, Filling, Flow, Source, Value};
 use super::graph::{Walk, refused};
@@ -88,17 +88,16 @@ impl<'a> Walk<'a> {
     }
 
     fn constant_of(&self, node: &Node<'_>) -> Result<Value> {
-        for attribute in &node.attributes {
-            return Ok(constant(match (attribute.name, &attribute.tensor) {
-                ("value", Some(tensor)) => Constant::read(tensor)?,
-                ("value_int", _) => Constant { dims: Vec::new(), ..Constant::list(vec![attribute.int]) },
-                ("value_ints", _) => Constant::list(attribute.ints.clone()),
-                ("value_float", _) => Constant { dims: Vec::new(), ..Constant::floats_of(vec![attribute.float]) },
-                ("value_floats", _) => Constant::floats_of(attribute.floats.clone()),
-                (name, _) => return Err(refused(node, format_args!("attribute {:?}", shown(name.as_bytes())))),
-            }));
-        }
-        Err(refused(node, "has no value"))
+        let attribute = node.attributes.first().ok_or_else(|| refused(node, "has no value"))?;
+        let scalar = |list: Constant| Constant { dims: Vec::new(), ..list };
+        Ok(constant(match (attribute.name, &attribute.tensor) {
+            ("value", Some(tensor)) => Constant::read(tensor)?,
+            ("value_int", _) => scalar(Constant::list(vec![attribute.int])),
+            ("value_ints", _) => Constant::list(attribute.ints.clone()),
+            ("value_float", _) => scalar(Constant::floats_of(vec![attribute.float])),
+            ("value_floats", _) => Constant::floats_of(attribute.floats.clone()),
+            (name, _) => return Err(refused(node, format_args!("attribute {:?}", shown(name.as_bytes())))),
+        }))
     }
 
     fn cast(&self, node: &Node<'_>) -> Result<Value> {
@@ -189,7 +188,7 @@ impl<'a> Walk<'a> {
             Value::Flow(flow) => {
                 let at = index(axis, flow.axes.len()).ok_or_else(outside)?;
                 let [place] = places else { return Err(outside()) };
-                let end = if *place == -1 { i64::MAX } else { place + 1 };
+                let end = if *place == -1 { i64::MAX } else { place.saturating_add(1) };
                 let mut flow = self.slice_of(node, &flow, at, [*place, end])?;
                 if scalar {
                     flow.axes.remove(at);
@@ -242,7 +241,8 @@ impl<'a> Walk<'a> {
             Value::Given { .. } => 3,
             Value::Absent | Value::Filled(_) | Value::Opaque => return Ok(data),
         };
-        let slices = self.slices(node, rank)?.ok_or_else(|| refused(node, "the range is not known beforehand"))?;
+        let slices =
+            self.slices(node, rank)?.ok_or_else(|| refused(node, "the range is not known beforehand"))?;
         let bounds = |start: i64, end: i64, len: usize| {
             let len = len as i64;
             let clip = |at: i64| if at < 0 { (at + len).max(0) } else { at.min(len) } as usize;
@@ -288,10 +288,15 @@ impl<'a> Walk<'a> {
             Axis::Stack => {
                 let pieces = flow.pieces();
                 let first = index(start, pieces.len());
-                let last = if to_end { Some(pieces.len()) } else { index(end - 1, pieces.len()).map(|at| at + 1) };
+                let last = if to_end {
+                    Some(pieces.len())
+                } else {
+                    index(end.saturating_sub(1), pieces.len()).map(|at| at + 1)
+                };
                 let taken = first.zip(last).and_then(|(first, last)| pieces.get(first..last));
                 let taken = taken.filter(|taken| !taken.is_empty());
-                let taken = taken.ok_or_else(|| refused(node, format_args!("takes {start}..{end} of {}", pieces.len())))?;
+                let taken = taken
+                    .ok_or_else(|| refused(node, format_args!("takes {start}..{end} of {}", pieces.len())))?;
                 Ok(Flow { source: Source::Pieces(taken.to_vec()), axes: flow.axes.clone() })
             }
             Axis::One if [start, end] == [0, 1] || start == -1 && to_end => Ok(flow.clone()),
@@ -304,7 +309,9 @@ impl<'a> Walk<'a> {
                      writes nn.RNN step by step for one length: export with dynamo=False)"
                 ),
             )),
-            Axis::Features | Axis::One => Err(refused(node, format_args!("takes {start}..{end} of the features"))),
+            Axis::Features | Axis::One => {
+                Err(refused(node, format_args!("takes {start}..{end} of the features")))
+            }
         }
     }
 
@@ -340,7 +347,10 @@ impl<'a> Walk<'a> {
                 Value::Constant(data) => {
                     let axis = index(axis, data.dims.len()).ok_or_else(|| refused(node, "axis"))?;
                     if usize::try_from(end).is_ok_and(|end| end > data.dims[axis]) {
-                        return Err(refused(node, format_args!("takes {start}..{end} of {}", data.dims[axis])));
+                        return Err(refused(
+                            node,
+                            format_args!("takes {start}..{end} of {}", data.dims[axis]),
+                        ));
                     }
                     let places: Vec<_> = (start as usize..end as usize).collect();
                     constant(data.selected(axis, &places, &self.budget)?)
@@ -349,7 +359,9 @@ impl<'a> Walk<'a> {
                     let axis = index(axis, flow.axes.len()).ok_or_else(|| refused(node, "axis"))?;
                     Value::Flow(self.slice_of(node, flow, axis, [start, end])?)
                 }
-                Value::Given { input, first } => Value::Given { input: *input, first: first.saturating_add(start) },
+                Value::Given { input, first } => {
+                    Value::Given { input: *input, first: first.saturating_add(start) }
+                }
                 other => other.clone(),
             };
             self.put(node, at, part);
@@ -403,7 +415,9 @@ impl<'a> Walk<'a> {
         let fits = match first.axes[at] {
             Axis::Stack => true,
             // Directions side by side; an axis of theirs would be neither here nor there.
-            Axis::Features => flows.iter().all(|flow| !flow.axes.contains(&Axis::Stack) || flow.pieces().len() == 1),
+            Axis::Features => {
+                flows.iter().all(|flow| !flow.axes.contains(&Axis::Stack) || flow.pieces().len() == 1)
+            }
             _ => false,
         };
         if !fits || flows.iter().any(|flow| flow.axes != first.axes) {
@@ -450,14 +464,18 @@ impl<'a> Walk<'a> {
                     return Err(refused(node, "a constant's shape is not known beforehand"));
                 };
                 let dims = constant_shape(&data, &wanted);
-                let dims = dims.ok_or_else(|| refused(node, format_args!("shape {wanted:?} of {:?}", data.dims)))?;
+                let dims =
+                    dims.ok_or_else(|| refused(node, format_args!("shape {wanted:?} of {:?}", data.dims)))?;
                 Ok(constant(data.reshaped(dims, &self.budget)?))
             }
             Value::Flow(flow) => {
-                let wanted = sizes(&shape).ok_or_else(|| refused(node, "the shape is not known beforehand"))?;
+                let wanted =
+                    sizes(&shape).ok_or_else(|| refused(node, "the shape is not known beforehand"))?;
                 let keeps = node.int("allowzero").unwrap_or(0) == 0;
                 let size = |(at, &size): (usize, &Dim)| match size {
-                    Dim::Known(0) if keeps => flow.axes.get(at).map_or(Dim::Other, |&axis| self.size_of(&flow, axis)),
+                    Dim::Known(0) if keeps => {
+                        flow.axes.get(at).map_or(Dim::Other, |&axis| self.size_of(&flow, axis))
+                    }
                     Dim::Known(-1) => Dim::Other,
                     other => other,
                 };
@@ -483,9 +501,8 @@ impl<'a> Walk<'a> {
             let reversed: Vec<i64> = (0..rank as i64).rev().collect();
             let order = node.ints("perm").unwrap_or(&reversed);
             let order = order.iter().map(|&axis| index(axis, rank)).collect::<Option<Vec<_>>>();
-            let is_permutation = |order: &Vec<usize>| {
-                order.len() == rank && (0..rank).all(|axis| order.contains(&axis))
-            };
+            let is_permutation =
+                |order: &Vec<usize>| order.len() == rank && (0..rank).all(|axis| order.contains(&axis));
             order.filter(is_permutation).ok_or_else(|| refused(node, "perm is no order of the axes"))
         };
         match self.get(node, 0)? {
@@ -559,7 +576,9 @@ impl<'a> Walk<'a> {
             return Ok(Value::Sizes(combine_sizes(node, &first, &second)));
         }
         match (first, second) {
-            (Value::Flow(flow), Value::Constant(_) | Value::Sizes(_)) if flow.source == Source::Ids => Ok(Value::Opaque),
+            (Value::Flow(flow), Value::Constant(_) | Value::Sizes(_)) if flow.source == Source::Ids => {
+                Ok(Value::Opaque)
+            }
             (Value::Flow(flow), Value::Constant(other)) => self.affine_of(node, &flow, &other, false),
             (Value::Constant(other), Value::Flow(flow)) if flow.source != Source::Ids => {
                 self.affine_of(node, &flow, &other, true)
@@ -624,7 +643,9 @@ impl<'a> Walk<'a> {
     /// Whether a token id is negative: never.
     fn compare(&mut self, node: &Node<'_>) -> Result<Value> {
         match (node.operator, self.get(node, 0)?) {
-            ("Less", Value::Flow(Flow { source: Source::Ids, .. })) if number(&self.get(node, 1)?) == Some(0.0) => {
+            ("Less", Value::Flow(Flow { source: Source::Ids, .. }))
+                if number(&self.get(node, 1)?) == Some(0.0) =>
+            {
                 Ok(Value::Filled(Filling::Number(0.0)))
             }
             ("Not", Value::Filled(Filling::Number(number))) => {
@@ -638,10 +659,10 @@ impl<'a> Walk<'a> {
         let Value::Flow(flow) = self.get(node, 0)? else { return self.other(node) };
         let alpha = |default| node.float("alpha").unwrap_or(default);
         let function = match node.operator {
-            "Relu" => Some(Function::Relu),
-            "Tanh" => Some(Function::Tanh),
-            "Sigmoid" => Some(Function::Sigmoid),
-            "Softplus" => Some(Function::Softplus),
+            "Relu" => Some(Activation::Relu),
+            "Tanh" => Some(Activation::Tanh),
+            "Sigmoid" => Some(Activation::Sigmoid),
+            "Softplus" => Some(Activation::Softplus),
             "Elu" => recurrent::elu(alpha(1.0)),
             "LeakyRelu" => recurrent::leaky_relu(alpha(0.01)),
             "HardSigmoid" => recurrent::hard_sigmoid(alpha(0.2), node.float("beta").unwrap_or(0.5)),
@@ -649,11 +670,12 @@ impl<'a> Walk<'a> {
                 // Before 13 all axes from this one on were one.
                 let default = if self.opset < 13 { 1 } else { -1 };
                 let at = index(node.int("axis").unwrap_or(default), flow.axes.len());
-                (at == flow.axes.len().checked_sub(1)).then_some(Function::Softmax)
+                (at == flow.axes.len().checked_sub(1)).then_some(Activation::Softmax)
             }
         };
         let function = function.ok_or_else(|| {
-            let numbers: Vec<_> = node.attributes.iter().map(|given| (given.name, given.float, given.int)).collect();
+            let numbers: Vec<_> =
+                node.attributes.iter().map(|given| (given.name, given.float, given.int)).collect();
             refused(node, format_args!("attributes {numbers:?}"))
         })?;
         self.function(node, &flow, function)
@@ -682,7 +704,9 @@ fn resized<T: Copy>(
     if insert {
         let named = named?;
         let mut old = sizes.iter();
-        return (0..rank).map(|at| if named.contains(&at) { Some(new) } else { old.next().copied() }).collect();
+        return (0..rank)
+            .map(|at| if named.contains(&at) { Some(new) } else { old.next().copied() })
+            .collect();
     }
     let gone = |at: usize, size: T| match &named {
         Some(named) => named.contains(&at),
@@ -734,7 +758,9 @@ fn along_features(node: &Node<'_>, constant: &Constant, width: usize) -> Result<
     match *values {
         [one] if width > 0 && width <= 1 << 20 => Ok(vec![one; width]),
         _ if values.len() == width && constant.dims.last() == Some(&width) => Ok(values.to_vec()),
-        _ => Err(refused(node, format_args!("constants of shape {:?} beside {width} features", constant.dims))),
+        _ => {
+            Err(refused(node, format_args!("constants of shape {:?} beside {width} features", constant.dims)))
+        }
     }
 }
 

@@ -368,9 +368,12 @@ impl<'a> Tensor<'a> {
             return each(raw, width, read);
         }
         let mut values = Vec::new();
-        fields(self.message, |number, found| {
-            if number == field { extend_numbers(&mut values, found) } else { Ok(()) }
-        })?;
+        fields(
+            self.message,
+            |number, found| {
+                if number == field { extend_numbers(&mut values, found) } else { Ok(()) }
+            },
+        )?;
         Ok(values)
     }
 }

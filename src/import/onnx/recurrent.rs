@@ -1,6 +1,6 @@
 //! RNN, LSTM and GRU nodes: attributes and weights.
 
-use super::super::network::{Cell, Direction, Function, GateOrder, Matrix, Rnn};
+use super::super::network::{Activation, Cell, Direction, GateOrder, Matrix, Rnn};
 use super::super::{bad, unsupported};
 use super::constant::Constant;
 use super::graph::label;
@@ -114,18 +114,15 @@ fn direction(
 }
 
 /// The values of one direction of `count`.
-fn of_direction<'a>(
-    node: &Node<'_>,
-    constant: &'a Constant,
-    [at, count]: [usize; 2],
-) -> Result<&'a [f32]> {
-    let values = constant.floats().ok_or_else(|| bad(format_args!("{}: weights of integers", label(node))))?;
+fn of_direction<'a>(node: &Node<'_>, constant: &'a Constant, [at, count]: [usize; 2]) -> Result<&'a [f32]> {
+    let values =
+        constant.floats().ok_or_else(|| bad(format_args!("{}: weights of integers", label(node))))?;
     let len = values.len() / count;
     Ok(&values[at * len..(at + 1) * len])
 }
 
 /// The functions of the gates and of the candidate, the same ones in all directions.
-fn functions(node: &Node<'_>, cell: Cell, count: usize) -> Result<[Function; 2]> {
+fn functions(node: &Node<'_>, cell: Cell, count: usize) -> Result<[Activation; 2]> {
     let defaults = match cell {
         Cell::SimpleRnn => &["Tanh"][..],
         Cell::Lstm => &["Sigmoid", "Tanh", "Tanh"],
@@ -147,7 +144,7 @@ fn functions(node: &Node<'_>, cell: Cell, count: usize) -> Result<[Function; 2]>
     let of_direction = &all[..defaults.len()];
     let same = all.chunks(defaults.len()).all(|other| other == of_direction);
     let [gates, candidate] = match *of_direction {
-        [one] => [Function::Sigmoid, one],
+        [one] => [Activation::Sigmoid, one],
         [gates, candidate] => [gates, candidate],
         // The candidate's function and that of the cell's output are one in Keras's words.
         [gates, candidate, output] if candidate == output => [gates, candidate],
@@ -161,20 +158,20 @@ fn function(
     node: &Node<'_>,
     name: &[u8],
     [alphas, betas]: &mut [std::slice::Iter<'_, f32>; 2],
-) -> Result<Function> {
+) -> Result<Activation> {
     let lower = name.to_ascii_lowercase();
     let mut alpha = |default: f32| alphas.next().copied().unwrap_or(default);
     let function = match &lower[..] {
-        b"tanh" => Some(Function::Tanh),
-        b"relu" => Some(Function::Relu),
-        b"sigmoid" => Some(Function::Sigmoid),
-        b"softplus" => Some(Function::Softplus),
+        b"tanh" => Some(Activation::Tanh),
+        b"relu" => Some(Activation::Relu),
+        b"sigmoid" => Some(Activation::Sigmoid),
+        b"softplus" => Some(Activation::Softplus),
         b"elu" => elu(alpha(1.0)),
         b"leakyrelu" => leaky_relu(alpha(0.01)),
         b"hardsigmoid" => hard_sigmoid(alpha(0.2), betas.next().copied().unwrap_or(0.5)),
         b"affine" => {
             let [alpha, beta] = [alpha(1.0), betas.next().copied().unwrap_or(0.0)];
-            ([alpha, beta] == [1.0, 0.0]).then_some(Function::Linear)
+            ([alpha, beta] == [1.0, 0.0]).then_some(Activation::Linear)
         }
         _ => None,
     };
@@ -188,20 +185,20 @@ fn function(
     })
 }
 
-pub(super) fn elu(alpha: f32) -> Option<Function> {
-    (alpha == 1.0).then_some(Function::Elu)
+pub(super) fn elu(alpha: f32) -> Option<Activation> {
+    (alpha == 1.0).then_some(Activation::Elu)
 }
 
-pub(super) fn leaky_relu(alpha: f32) -> Option<Function> {
-    (alpha == 0.2).then_some(Function::LeakyRelu)
+pub(super) fn leaky_relu(alpha: f32) -> Option<Activation> {
+    (alpha == 0.2).then_some(Activation::LeakyRelu)
 }
 
-pub(super) fn hard_sigmoid(alpha: f32, beta: f32) -> Option<Function> {
+pub(super) fn hard_sigmoid(alpha: f32, beta: f32) -> Option<Activation> {
     /// A sixth as exporters round it, to 7 digits or fewer.
     const SIXTH: std::ops::Range<f32> = 0.166_666..0.166_667_2;
     match beta == 0.5 {
-        true if alpha == 0.2 => Some(Function::HardSigmoidKeras2),
-        true if SIXTH.contains(&alpha) => Some(Function::HardSigmoid),
+        true if alpha == 0.2 => Some(Activation::HardSigmoidKeras2),
+        true if SIXTH.contains(&alpha) => Some(Activation::HardSigmoid),
         _ => None,
     }
 }

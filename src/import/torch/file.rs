@@ -127,7 +127,11 @@ pub(super) fn safetensors(bytes: &[u8]) -> Result<Vec<Tensor<'_>>> {
     let mut tensors = Vec::new();
     for found in formats::all_tensors(bytes)? {
         let kind = Kind::of_safetensors(&found.dtype).ok_or_else(|| {
-            unsupported(format_args!("tensor {:?}: data type {:?}", shown(found.name.as_bytes()), found.dtype))
+            unsupported(format_args!(
+                "tensor {:?}: data type {:?}",
+                shown(found.name.as_bytes()),
+                found.dtype
+            ))
         })?;
         tensors.push(Tensor {
             strides: strides(&found.shape),
@@ -166,8 +170,9 @@ pub(super) fn zip<'a>(archive: &Archive<'a>) -> Result<Vec<Tensor<'a>>> {
     for (_, raw) in &found {
         if !storages.contains_key(raw.key) {
             let content = archive.read(&format!("{folder}data/{}", raw.key))?;
-            let content =
-                content.ok_or_else(|| bad(format_args!("zip: storage {:?} is missing", shown(raw.key.as_bytes()))))?;
+            let content = content.ok_or_else(|| {
+                bad(format_args!("zip: storage {:?} is missing", shown(raw.key.as_bytes())))
+            })?;
             storages.insert(raw.key, Rc::new(content));
         }
     }
@@ -245,7 +250,7 @@ fn tensors<'p>(pickle: &'p Pickle<'_>) -> Result<Vec<(String, Raw<'p>)>> {
             let (_, value) = entries.iter().find(of_key)?;
             pickle.entries(*value).map(|_| *value)
         };
-        KEYS.iter().find_map(|key| under(key)).unwrap_or(root)
+        KEYS.iter().find_map(under).unwrap_or(root)
     };
     let mut collected = Collected { pickle, found: Vec::new(), left: MOST_ENTRIES };
     collected.add(chosen, "", DEEPEST)?;
@@ -269,8 +274,9 @@ struct Collected<'p, 'a> {
 
 impl Collected<'_, '_> {
     fn add(&mut self, id: Id, prefix: &str, depth: usize) -> Result<()> {
-        let depth =
-            depth.checked_sub(1).ok_or_else(|| bad(format_args!("pickle: more than {DEEPEST} dictionaries")))?;
+        let depth = depth
+            .checked_sub(1)
+            .ok_or_else(|| bad(format_args!("pickle: more than {DEEPEST} dictionaries")))?;
         for &(key, value) in self.pickle.entries(id).unwrap_or_default() {
             self.left = self.left.checked_sub(1).ok_or_else(|| bad("pickle: too many entries"))?;
             let Some(key) = self.pickle.text(key) else { continue };
@@ -314,14 +320,20 @@ fn raw<'p>(pickle: &'p Pickle<'_>, id: Id, name: &impl Fn() -> String) -> Result
         }
         _ => None,
     };
-    let wrong = || bad(format_args!("pickle: tensor {:?} has no storage, offset, shape and strides", shown(name().as_bytes())));
+    let wrong = || {
+        bad(format_args!(
+            "pickle: tensor {:?} has no storage, offset, shape and strides",
+            shown(name().as_bytes())
+        ))
+    };
     let (((storage, offset), shape), strides) = parts.ok_or_else(wrong)?;
     let (class, key) = match *storage {
         [_, class, key, ..] => (class, pickle.text(key).ok_or_else(wrong)?),
         _ => return Err(wrong()),
     };
     let Object::Global(_, class) = pickle.get(class) else { return Err(wrong()) };
-    let kind = Kind::of_storage(class).ok_or_else(|| refused(&format!("values of {}", shown(class.as_bytes()))))?;
+    let kind =
+        Kind::of_storage(class).ok_or_else(|| refused(&format!("values of {}", shown(class.as_bytes()))))?;
     if shape.len() != strides.len() {
         return Err(wrong());
     }

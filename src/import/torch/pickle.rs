@@ -34,7 +34,11 @@ pub(super) enum Object<'a> {
     /// What the host of the pickle keeps elsewhere: a storage.
     Persistent(Id),
     /// What a call would give, and the items that it was given afterwards.
-    Call { function: Id, arguments: Id, items: Vec<(Id, Id)> },
+    Call {
+        function: Id,
+        arguments: Id,
+        items: Vec<(Id, Id)>,
+    },
 }
 
 /// The objects of a pickle.
@@ -103,7 +107,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// Function and arguments of a call.
+    /// Activation and arguments of a call.
     pub(super) fn call(&self, id: Id) -> Option<((&'a str, &'a str), &[Id])> {
         match self.get(id) {
             Object::Call { function, arguments, .. } => match self.get(*function) {
@@ -141,7 +145,7 @@ impl<'a> Machine<'a> {
             0x95 => self.cursor.u64().map(|_| ()),
             b'(' => self.push(Object::Mark),
             b'0' => self.pop().map(|_| ()),
-            b'1' => self.to_mark().map(|_| ()),
+            b'1' => self.pop_to_mark().map(|_| ()),
             b'2' => {
                 let top = self.top()?;
                 self.push_id(top)
@@ -195,17 +199,17 @@ impl<'a> Machine<'a> {
                 self.push(Object::Tuple(items))
             }
             b't' => {
-                let items = self.to_mark()?;
+                let items = self.pop_to_mark()?;
                 self.push(Object::Tuple(items))
             }
             b']' => self.push(Object::List(Vec::new())),
             b'l' => {
-                let items = self.to_mark()?;
+                let items = self.pop_to_mark()?;
                 self.push(Object::List(items))
             }
             b'}' => self.push(Object::Dict(Vec::new())),
             b'd' => {
-                let items = self.to_mark()?;
+                let items = self.pop_to_mark()?;
                 self.push(Object::Dict(pairs(&items)))
             }
             b'a' => {
@@ -213,7 +217,7 @@ impl<'a> Machine<'a> {
                 self.extend(&[item])
             }
             b'e' => {
-                let items = self.to_mark()?;
+                let items = self.pop_to_mark()?;
                 self.extend(&items)
             }
             b's' => {
@@ -221,10 +225,12 @@ impl<'a> Machine<'a> {
                 self.insert(&[key, value])
             }
             b'u' => {
-                let items = self.to_mark()?;
+                let items = self.pop_to_mark()?;
                 self.insert(&items)
             }
-            other => Err(unsupported(format_args!("pickle: operation {other:#04x}, which state dicts do without"))),
+            other => {
+                Err(unsupported(format_args!("pickle: operation {other:#04x}, which state dicts do without")))
+            }
         }
     }
 
@@ -254,7 +260,7 @@ impl<'a> Machine<'a> {
     }
 
     /// What stands above the last mark, which goes too.
-    fn to_mark(&mut self) -> Result<Vec<Id>> {
+    fn pop_to_mark(&mut self) -> Result<Vec<Id>> {
         let at = self.stack.iter().rposition(|id| matches!(self.objects[id.0], Object::Mark));
         let at = at.ok_or_else(|| bad("pickle: there is no mark"))?;
         let items = self.stack.split_off(at + 1);
@@ -279,7 +285,8 @@ impl<'a> Machine<'a> {
             _ => {
                 let len = if code == 0x8a { self.cursor.u8()?.into() } else { self.cursor.u32()? as usize };
                 let bytes = self.cursor.take(len)?;
-                let mut wide = if bytes.last().is_some_and(|&last| last >= 0x80) { [0xff; 8] } else { [0; 8] };
+                let mut wide =
+                    if bytes.last().is_some_and(|&last| last >= 0x80) { [0xff; 8] } else { [0; 8] };
                 // Numbers of more bits are magic ones, of which nothing is read.
                 let kept = len.min(8);
                 wide[..kept].copy_from_slice(&bytes[..kept]);
@@ -296,7 +303,8 @@ impl<'a> Machine<'a> {
             _ => self.cursor.u8()?.into(),
         };
         let text = self.cursor.take(len)?;
-        let text = str::from_utf8(text).map_err(|_| bad(format_args!("pickle: {:?} is no UTF-8", shown(text))))?;
+        let text =
+            str::from_utf8(text).map_err(|_| bad(format_args!("pickle: {:?} is no UTF-8", shown(text))))?;
         self.push(Object::Text(text))
     }
 
@@ -313,7 +321,8 @@ impl<'a> Machine<'a> {
     fn push_global(&mut self, code: u8) -> Result<()> {
         if code == 0x93 {
             let (name, module) = (self.pop()?, self.pop()?);
-            let (Object::Text(module), Object::Text(name)) = (&self.objects[module.0], &self.objects[name.0]) else {
+            let (Object::Text(module), Object::Text(name)) = (&self.objects[module.0], &self.objects[name.0])
+            else {
                 return Err(bad("pickle: a class without a name"));
             };
             return self.push(Object::Global(module, name));

@@ -7,9 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::super::bytes::shown;
-use super::super::network::{
-    Affine, Cell, Direction, Function, GateOrder, Handed, Matrix, Network, Part, Rnn,
-};
+use super::super::network::{Affine, Cell, Direction, GateOrder, Handed, Matrix, Network, Part, Rnn};
 use super::super::{LoadOptions, Output, bad, unsupported};
 use super::file::Tensor;
 use crate::error::{Error, Result};
@@ -78,14 +76,8 @@ pub(super) fn network(
             Role::Embedding | Role::Recurrent => None,
         };
     }
-    network.push("LoadOptions::last", Part::Function(function(options.last)?));
+    network.push("LoadOptions::last", Part::Function(options.last));
     Ok(network)
-}
-
-/// The function of an activation that a caller chose.
-fn function(activation: Activation) -> Result<Function> {
-    Function::of(activation)
-        .ok_or_else(|| Error::InvalidArgument(format!("load options: activation {}", activation.name())))
 }
 
 fn add_between(network: &mut Network, [below, above]: [&Module<'_>; 2], options: &LoadOptions) -> Result<()> {
@@ -96,7 +88,7 @@ fn add_between(network: &mut Network, [below, above]: [&Module<'_>; 2], options:
             shown(above.name.as_bytes())
         ))
     })?;
-    network.push("LoadOptions::between", Part::Function(function(activation)?));
+    network.push("LoadOptions::between", Part::Function(activation));
     Ok(())
 }
 
@@ -171,7 +163,9 @@ fn possible(module: &Module<'_>) -> Result<Vec<Possible>> {
         }
         (weight, _) => Err(refused(
             module,
-            format_args!("a weight of shape {weight:?} is of no recurrent, linear or embedding module; a prefix selects"),
+            format_args!(
+                "a weight of shape {weight:?} is of no recurrent, linear or embedding module; a prefix selects"
+            ),
         )),
     }
 }
@@ -320,7 +314,7 @@ fn embedding(module: &Module<'_>) -> Result<Part> {
 fn linear(module: &Module<'_>) -> Result<Part> {
     let kernel = matrix(module.tensors["weight"])?.transposed()?;
     let bias = module.tensors.get("bias").map(|bias| bias.floats()).transpose()?;
-    Ok(Part::Dense { kernel, bias, function: Function::Linear })
+    Ok(Part::Dense { kernel, bias, function: Activation::Linear })
 }
 
 fn normalization(module: &Module<'_>) -> Result<Part> {
@@ -332,7 +326,11 @@ fn normalization(module: &Module<'_>) -> Result<Part> {
         if values.len() == len {
             Ok(values.into_iter().map(f64::from).collect())
         } else {
-            Err(bad(format_args!("module {:?}: {leaf} has {} values", shown(module.name.as_bytes()), values.len())))
+            Err(bad(format_args!(
+                "module {:?}: {leaf} has {} values",
+                shown(module.name.as_bytes()),
+                values.len()
+            )))
         }
     };
     let len = module.tensors["running_mean"].floats()?.len();
@@ -353,7 +351,10 @@ fn layers(module: &Module<'_>) -> Result<Vec<Vec<Direction>>> {
 /// The cell of a recurrent module and its layers.
 fn cells(module: &Module<'_>) -> Result<(Cell, Vec<Vec<Direction>>)> {
     if let Some(leaf) = module.tensors.keys().find(|leaf| leaf.starts_with("weight_hr")) {
-        return Err(refused(module, format_args!("tensor {:?}: projections (proj_size)", shown(leaf.as_bytes()))));
+        return Err(refused(
+            module,
+            format_args!("tensor {:?}: projections (proj_size)", shown(leaf.as_bytes())),
+        ));
     }
     let mut layers = Vec::new();
     let mut cell = None;
@@ -369,7 +370,10 @@ fn cells(module: &Module<'_>) -> Result<(Cell, Vec<Vec<Direction>>)> {
             let (input, recurrent) = (matrix(input)?, matrix(recurrent)?);
             let this = cell_of(module, &recurrent)?;
             if *cell.get_or_insert(this) != this {
-                return Err(bad(format_args!("module {:?}: layers of several kinds", shown(module.name.as_bytes()))));
+                return Err(bad(format_args!(
+                    "module {:?}: layers of several kinds",
+                    shown(module.name.as_bytes())
+                )));
             }
             let biases = [get("bias_ih"), get("bias_hh")].map(|bias| bias.map(Tensor::floats).transpose());
             let [first, second] = biases;
@@ -388,7 +392,10 @@ fn cells(module: &Module<'_>) -> Result<(Cell, Vec<Vec<Direction>>)> {
     }
     if read != module.tensors.len() {
         let leaves: Vec<_> = module.tensors.keys().take(8).map(|leaf| shown(leaf.as_bytes())).collect();
-        return Err(refused(module, format_args!("{read} of the tensors {leaves:?} are a recurrent module's")));
+        return Err(refused(
+            module,
+            format_args!("{read} of the tensors {leaves:?} are a recurrent module's"),
+        ));
     }
     let cell = cell.ok_or_else(|| refused(module, "weights of no layer"))?;
     Ok((cell, layers))
@@ -427,7 +434,7 @@ fn add_recurrent(
             ..Rnn::new(cell, forward)
         };
         if cell == Cell::SimpleRnn {
-            rnn.activation = function(options.activation)?;
+            rnn.activation = options.activation;
         }
         let output = if topmost && at == last { options.output } else { Output::Sequence };
         if output == Output::LastState {
