@@ -62,7 +62,7 @@ fn what_a_file_does_not_say_is_an_option() {
     let cases = Cases::read("torch");
     let options = LoadOptions::default().activation(Activation::Relu).last(Activation::Softmax);
     cases.check("head", &loaded("head.pt", &options.clone().between(Activation::Relu)));
-    let message = load("head.pt", &options).err().expect("what stands between is not said").to_string();
+    let message = load("head.pt", &options).expect_err("what stands between is not said").to_string();
     assert!(message.contains("\"fc\" and \"out\"") && message.contains("between"), "{message}");
     for extension in ["pt", "safetensors"] {
         cases.check("normal", &loaded(&format!("normal.{extension}"), &LoadOptions::default()));
