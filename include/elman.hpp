@@ -184,6 +184,13 @@ inline outcome<elman_run_options> run_options() {
     return check(status, value);
 }
 
+/// What PyTorch's state dicts do not say: all tensors, the last step, tanh; set the fields you want.
+inline outcome<elman_load_options> load_options() {
+    elman_load_options value{};
+    const elman_status status = elman_load_options_init(&value, sizeof value);
+    return check(status, value);
+}
+
 /// How a network is trained: Adam, Keras's defaults; change the fields you want.
 inline outcome<elman_trainer_config> trainer_config() {
     elman_trainer_config value{};
@@ -361,6 +368,22 @@ public:
         elman_sequential *network = nullptr;
         const elman_status status = elman_sequential_load_bytes(contents.data(), contents.size(), &network);
         return check(status, sequential(network));
+    }
+    /// With what a state dict does not say.
+    static outcome<sequential> load(const std::string &path, const elman_load_options &options) {
+        elman_sequential *network = nullptr;
+        const elman_status status = elman_sequential_load_with(path.c_str(), &options, &network);
+        return check(status, sequential(network));
+    }
+    static outcome<sequential> load_bytes(view<const std::uint8_t> contents, const elman_load_options &options) {
+        elman_sequential *network = nullptr;
+        const elman_status status =
+            elman_sequential_load_bytes_with(contents.data(), contents.size(), &options, &network);
+        return check(status, sequential(network));
+    }
+    /// The weights of a .weights.h5 file into this network of the same layers; all or none.
+    outcome<void> load_weights(const std::string &path) {
+        return check(elman_sequential_load_weights(get(), path.c_str()));
     }
     outcome<void> save(const std::string &path) const { return check(elman_sequential_save(get(), path.c_str())); }
     /// The bytes that save writes.

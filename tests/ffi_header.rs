@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// The files with C items, in the order of the header.
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 16] = [
     "status.rs",
     "library.rs",
     "enums.rs",
@@ -16,6 +16,7 @@ const SOURCES: [&str; 15] = [
     "options.rs",
     "sequential.rs",
     "files.rs",
+    "import.rs",
     "stream.rs",
     "tape.rs",
     "trainer.rs",

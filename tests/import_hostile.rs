@@ -97,6 +97,8 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
         "keras/cudnn.h5",
         "keras/keras_1.h5",
         "keras/many_new.h5",
+        "audio/gru.json",
+        "audio/nam.nam",
     ];
     let read = |name: &str| (name.to_owned(), std::fs::read(directory(name)).expect("the file is there"));
     names.map(read).into()

@@ -39,7 +39,7 @@ fn models_compute_what_onnx_runtime_computes() {
         cases.check(&name, &model);
         ran += 1;
     }
-    assert_eq!(ran, 40);
+    assert_eq!(ran, 48);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! panics; `raw` looks at C's pointers, `arrays` at the input and the output of a pass, `sized` at structs
 //! that begin with their size; `cancellation` puts off what would unwind a thread; `enums`, `config` and
 //! `options` read what C wrote into memory; `library` says what runs; `cell`, `gated`, `sequential`,
-//! `stream`, `tape` and `trainer` are the functions, each beside its handle; `examples` and `fit` are the
+//! `import`, `stream`, `tape` and `trainer` are the functions, each beside its handle; `examples` and `fit` are the
 //! trainer's on rows as one struct.
 //!
 //! The documentation of every public item is the header's: cbindgen copies it, so it is written for readers
@@ -35,6 +35,8 @@ mod files;
 #[cfg(feature = "training")]
 mod fit;
 mod gated;
+#[cfg(feature = "files")]
+mod import;
 mod library;
 mod options;
 mod raw;
@@ -59,6 +61,8 @@ pub use files::*;
 #[cfg(feature = "training")]
 pub use fit::*;
 pub use gated::*;
+#[cfg(feature = "files")]
+pub use import::*;
 pub use library::*;
 pub use options::*;
 pub use sequential::*;

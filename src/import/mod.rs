@@ -10,8 +10,12 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(any(feature = "keras", feature = "torch"))]
+mod audio;
 #[cfg(any(feature = "keras", feature = "torch", feature = "onnx"))]
 mod bytes;
+#[cfg(any(feature = "keras", feature = "torch"))]
+mod json;
 #[cfg(feature = "keras")]
 mod keras;
 #[cfg(any(feature = "keras", feature = "torch", feature = "onnx"))]
@@ -138,7 +142,11 @@ impl Sequential {
     /// - with the feature `keras`, a `.keras` file, or an `.h5` file with layers, of Keras 1 to 3;
     /// - with the feature `torch`, a state dict of PyTorch: a safetensors file, or what `torch.save` wrote, the old way or
     ///   the new; see [`LoadOptions`] for what it does not say;
-    /// - with the feature `onnx`, an ONNX model.
+    /// - with the feature `onnx`, an ONNX model;
+    /// - with `keras` or `torch`, what audio plug-ins load: RTNeural's JSON, and the LSTMs of Neural Amp Modeler (`.nam`).
+    ///   The latter begin at states of their own, for one row, and go on from call to call: the model is
+    ///   [stateful](crate::SimpleRnn::stateful), and a [`Stream`](crate::Stream) is given its
+    ///   [`states`](Self::states) first.
     ///
     /// A model of another framework computes what it computes there, to 1e-5. What cannot be carried out is
     /// [`Error::Unsupported`], with the layer or node, the attribute and its value. The model reads `[batch, steps,
@@ -193,15 +201,14 @@ impl Sequential {
     }
 }
 
-#[cfg(feature = "keras")]
 impl Sequential {
     /// Reads the weights of a `.weights.h5` file of Keras 3 into this model, whose layers must be those of the file; all
     /// of them, or none.
     ///
     /// # Errors
     /// [`Error::NotBuilt`]; [`Error::BadFormat`], also where a weight is missing or left over;
-    /// [`Error::InvalidArgument`] for a weight of another shape; [`Error::Unsupported`] for chunked or compressed ones and
-    /// after [`drop_weights`](Self::drop_weights); [`Error::Io`]; [`Error::OutOfMemory`]. The model is unchanged then.
+    /// [`Error::InvalidArgument`] for a weight of another shape; [`Error::Unsupported`] for chunked or compressed ones,
+    /// after [`drop_weights`](Self::drop_weights) and without the feature `keras`; [`Error::Io`]; [`Error::OutOfMemory`]. The model is unchanged then.
     pub fn load_weights(&mut self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let bytes = formats::read_file(path)?;
@@ -216,7 +223,10 @@ impl Sequential {
         if !self.is_built() {
             return Err(Error::NotBuilt("load_weights"));
         }
-        keras::load_weights(self, bytes)
+        #[cfg(feature = "keras")]
+        return keras::load_weights(self, bytes);
+        #[cfg(not(feature = "keras"))]
+        Err(left_out("keras"))
     }
 }
 
@@ -230,6 +240,8 @@ enum Format {
     TorchSafetensors,
     TorchLegacy,
     Hdf5,
+    /// RTNeural's or Neural Amp Modeler's.
+    Json,
     /// Keras's or PyTorch's.
     Zip,
 }
@@ -246,6 +258,8 @@ impl Format {
             // The first field of every exporter's file is the version of the format: 08, and a small number.
             [8, 1..=0x20, ..] => Some(Format::Onnx),
             [0x89, b'H', b'D', b'F', b'\r', b'\n', 0x1a, b'\n', ..] => Some(Format::Hdf5),
+            // A header of a safetensors file that is so long has zeros behind it.
+            [b'{', b' ' | b'\n' | b'\r' | b'\t' | b'"', ..] => Some(Format::Json),
             [b'P', b'K', 3, 4, ..] => Some(Format::Zip),
             // A pickle of PyTorch's number.
             [0x80, 2, 0x8a, 0x0a, b'l', 0xfc, 0x9c, b'F', 0xf9, ..] => Some(Format::TorchLegacy),
@@ -270,6 +284,10 @@ fn read(format: Format, bytes: &[u8], options: &LoadOptions) -> Result<Sequentia
         Format::Hdf5 => keras::h5(bytes)?.build(bytes.len()),
         #[cfg(not(feature = "keras"))]
         Format::Hdf5 => Err(left_out("keras")),
+        #[cfg(any(feature = "keras", feature = "torch"))]
+        Format::Json => audio::read(bytes),
+        #[cfg(not(any(feature = "keras", feature = "torch")))]
+        Format::Json => Err(left_out("keras")),
         Format::Zip => zipped(bytes, options),
     }
 }

@@ -45,6 +45,11 @@ impl Matrix {
         self.values[row * self.columns + column]
     }
 
+    #[cfg(any(feature = "keras", feature = "torch"))]
+    pub(super) fn into_values(self) -> Vec<f32> {
+        self.values
+    }
+
     /// Matrices of as many rows, side by side.
     #[cfg(feature = "keras")]
     pub(super) fn beside(matrices: &[&Self]) -> Result<Self> {
@@ -359,7 +364,7 @@ impl Network {
     }
 
     /// Features of the input, as the first part that has weights tells them; 1 where token ids come in.
-    #[cfg(feature = "keras")]
+    #[cfg(any(feature = "keras", feature = "torch"))]
     pub(super) fn first_input(&self) -> Option<usize> {
         self.parts.iter().find_map(|(_, part)| match part {
             Part::Embedding { .. } => Some(1),

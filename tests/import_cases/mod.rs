@@ -54,6 +54,12 @@ impl Cases {
         self.0.keys().cloned().collect()
     }
 
+    /// A case's input and output, of floats.
+    pub(crate) fn floats(&self, name: &str) -> (&[f32], &[f32]) {
+        let case = &self.0[name];
+        (&case["x"].floats, &case["y"].floats)
+    }
+
     /// Runs a case's input through a model, and compares what comes out with what its framework computes.
     pub(crate) fn check(&self, name: &str, model: &Sequential) {
         let case = &self.0[name];

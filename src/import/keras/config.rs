@@ -3,11 +3,11 @@
 use serde_json::Value;
 
 use super::super::bytes::shown;
+use super::super::json::said;
 use super::super::network::{Activation, Affine, Handed, Matrix, Network, Part};
 use super::super::{bad, prefixed, unsupported};
 use super::Version;
 use super::cells;
-use super::json::said;
 use super::line::{self, Described};
 use super::weights::{Names, Source, Store, snake_case};
 use crate::error::{Error, Result};

@@ -7,12 +7,12 @@ mod cells;
 mod config;
 mod dense;
 mod hdf5;
-mod json;
 mod line;
 mod weights;
 
 use serde_json::Value;
 
+use super::json;
 use super::network::Network;
 use super::zip::Archive;
 use super::{bad, unsupported};

@@ -1,16 +1,16 @@
-//! Keras's JSON, read with a bound on what it takes.
+//! JSON of other frameworks, read with a bound on what it takes.
 
 use serde_json::Value;
 
-use super::super::bytes::shown;
-use super::super::{bad, unsupported};
+use super::bytes::shown;
+use super::{bad, unsupported};
 use crate::error::Result;
 
 /// Bytes of a description, a hundred times those of a large one: what is read takes some twenty times as many.
 const MOST: usize = 1 << 24;
 
 /// Any JSON of at most 128 levels.
-pub(in super::super) fn parse(text: &[u8]) -> Result<Value> {
+pub(super) fn parse(text: &[u8]) -> Result<Value> {
     if text.len() > MOST {
         return Err(unsupported(format_args!("JSON of {} bytes; at most {MOST} are read", text.len())));
     }
