@@ -1570,8 +1570,8 @@ elman_status elman_sequential_load_bytes_with(const uint8_t *bytes,
                                               const elman_load_options *options,
                                               elman_sequential **out);
 
-/// Reads the weights of a `.weights.h5` file of Keras 3 into a built network, whose layers must be those of the file: all
-/// of them, or none. path is as in elman_sequential_save.
+/// Reads the weights of a .weights.h5 file of Keras 3, or of an .h5 file of weights alone of Keras 1 and 2, into a built
+/// network, whose layers must be those of the file: all of them, or none. path is as in elman_sequential_save.
 ///
 /// Fails with NOT_BUILT, IO, BAD_FORMAT (also a weight that is missing or left over), INVALID_ARGUMENT (a weight of
 /// another shape; a path that is not UTF-8 where it must be), UNSUPPORTED (weights in chunks or compressed;

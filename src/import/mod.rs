@@ -202,8 +202,8 @@ impl Sequential {
 }
 
 impl Sequential {
-    /// Reads the weights of a `.weights.h5` file of Keras 3 into this model, whose layers must be those of the file; all
-    /// of them, or none.
+    /// Reads the weights of a `.weights.h5` file of Keras 3, or of an `.h5` file of weights alone of Keras 1 and 2, into this
+    /// model, whose layers must be those of the file; all of them, or none.
     ///
     /// # Errors
     /// [`Error::NotBuilt`]; [`Error::BadFormat`], also where a weight is missing or left over;

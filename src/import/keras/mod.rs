@@ -10,6 +10,8 @@ mod hdf5;
 mod line;
 mod weights;
 
+use std::collections::VecDeque;
+
 use serde_json::Value;
 
 use super::json;
@@ -78,10 +80,18 @@ impl Version {
     }
 }
 
-/// Weights of a `.weights.h5` file into a model of the same layers; all, or none.
+/// Weights of a `.weights.h5` file, or of an older one without layers, into a model of the same layers; all, or none.
 pub(super) fn load_weights(model: &mut Sequential, bytes: &[u8]) -> Result<()> {
     let file = File::open(bytes)?;
-    let store = Store::folders(&file)?;
+    let store = Store::of_weights(&file)?;
+    // An older file lists its layers, those without weights among them.
+    let mut listed = VecDeque::new();
+    for name in store.layer_names()? {
+        let source = store.of_list(&name)?;
+        if source.left() != Some(0) {
+            listed.push_back(source);
+        }
+    }
     let mut counts = weights::Names::default();
     let mut arrays: Vec<(usize, Weight, Vec<f32>)> = Vec::new();
     for (index, layer) in model.layers().iter().enumerate() {
@@ -89,16 +99,23 @@ pub(super) fn load_weights(model: &mut Sequential, bytes: &[u8]) -> Result<()> {
         if places.is_empty() {
             continue;
         }
-        let folder = counts.folder(class);
+        let title = format!("layers.{index} ({class})");
+        let mut source = match store.has_folders() {
+            true => store.of_folder(&counts.folder(class), &title),
+            false => {
+                listed.pop_front().ok_or_else(|| bad(format_args!("{title}: the file has no more layers")))?
+            }
+        };
         for (place, weights) in places {
-            let mut source = store.of_folder(&folder, &format!("layers.{index} ({class})"));
             // A layer without a bias has one array less.
             let wanted: Vec<_> = weights
                 .iter()
                 .filter_map(|&which| Some((which, model.weight_shape(index, which).ok()?)))
                 .collect();
             for ((which, shape), found) in wanted.iter().zip(source.take(place, wanted.len())?) {
-                if found.values.len() != shape[0] * shape[1] {
+                // In a file a bias of one row has one dimension.
+                let fits = found.dims == *shape || shape[0] == 1 && found.dims == shape[1..];
+                if !fits {
                     return Err(Error::InvalidArgument(format!(
                         "layers.{index}.{} should have the shape {shape:?}, and the file has {:?}",
                         which.name(),
@@ -108,6 +125,12 @@ pub(super) fn load_weights(model: &mut Sequential, bytes: &[u8]) -> Result<()> {
                 arrays.push((index, *which, found.values));
             }
         }
+        if source.left().is_some_and(|left| left > 0) {
+            return Err(bad(format_args!("{title}: the file has more weights for it")));
+        }
+    }
+    if let Some(source) = listed.front() {
+        return Err(bad(format_args!("the model has no layer for {:?} of the file", source.layer())));
     }
     store.check_folders(&counts)?;
     model.update_variables(|layer, which, values| {

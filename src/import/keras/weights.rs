@@ -62,6 +62,22 @@ impl<'f, 'a> Store<'f, 'a> {
         Err(bad("HDF5: there are no layers"))
     }
 
+    /// Either, of a file of weights alone.
+    pub(super) fn of_weights(file: &'f File<'a>) -> Result<Self> {
+        let root = file.root()?;
+        let listed = ["layer_names", "layer_names0"];
+        for name in listed {
+            if file.texts(&root, name)?.is_some() {
+                return Ok(Self { file, root, folders: false });
+            }
+        }
+        Self::folders(file)
+    }
+
+    pub(super) fn has_folders(&self) -> bool {
+        self.folders
+    }
+
     /// The older one: `model_weights/<layer>` with the attribute `weight_names`.
     pub(super) fn layers(file: &'f File<'a>) -> Result<Self> {
         let root = file.find("model_weights")?.map_or_else(|| file.root(), Ok)?;
@@ -73,37 +89,47 @@ impl<'f, 'a> Store<'f, 'a> {
         if self.folders {
             return Ok(self.of_folder(folder, layer.name));
         }
-        let links = self.file.links(&self.root)?;
-        let Some((_, address)) = links.iter().find(|(name, _)| *name == layer.name) else {
-            return Ok(Source {
-                store: self,
-                layer: layer.name.to_owned(),
-                place: Place::List(VecDeque::new()),
-            });
-        };
-        let group = self.file.object(*address)?;
+        self.of_list(layer.name)
+    }
+
+    /// The arrays that are listed under a layer's name.
+    pub(super) fn of_list(&self, layer: &str) -> Result<Source<'_, 'f, 'a>> {
         let mut arrays = VecDeque::new();
-        for name in self.names(&group)? {
-            let found = self.below(&group, &name)?;
-            let found = found
-                .ok_or_else(|| bad(format_args!("HDF5: weight {:?} is missing", shown(name.as_bytes()))))?;
-            arrays.push_back((name.clone(), found));
+        let links = self.file.links(&self.root)?;
+        if let Some((_, address)) = links.iter().find(|(name, _)| *name == layer) {
+            let group = self.file.object(*address)?;
+            for name in self.names(&group, "weight_names")? {
+                let found = self.below(&group, &name)?;
+                let found = found.ok_or_else(|| {
+                    bad(format_args!("HDF5: weight {:?} is missing", shown(name.as_bytes())))
+                })?;
+                arrays.push_back((name, found));
+            }
         }
-        Ok(Source { store: self, layer: layer.name.to_owned(), place: Place::List(arrays) })
+        Ok(Source { store: self, layer: layer.to_owned(), place: Place::List(arrays) })
+    }
+
+    /// The names of the layers, in their order; none where the file has folders.
+    pub(super) fn layer_names(&self) -> Result<Vec<String>> {
+        if self.folders { Ok(Vec::new()) } else { self.names(&self.root, "layer_names") }
     }
 
     pub(super) fn of_folder(&self, folder: &str, layer: &str) -> Source<'_, 'f, 'a> {
         Source { store: self, layer: layer.to_owned(), place: Place::Folder(folder.to_owned()) }
     }
 
-    /// The names of a layer's weights, in one attribute or, where they are many, in several.
-    fn names(&self, group: &Object<'a>) -> Result<Vec<String>> {
-        if let Some(names) = self.file.texts(group, "weight_names")? {
-            return Ok(names);
+    /// A list of names, in one attribute or, where they are many, in several.
+    fn names(&self, group: &Object<'a>, attribute: &str) -> Result<Vec<String>> {
+        // An empty list is one of numbers.
+        match self.file.texts(group, attribute) {
+            Ok(Some(names)) => return Ok(names),
+            Err(crate::error::Error::Unsupported(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+            Ok(None) => {}
         }
         let mut all = Vec::new();
         for part in 0.. {
-            match self.file.texts(group, &format!("weight_names{part}"))? {
+            match self.file.texts(group, &format!("{attribute}{part}"))? {
                 Some(names) => all.extend(names),
                 None => break,
             }
@@ -133,8 +159,11 @@ impl<'f, 'a> Store<'f, 'a> {
         Ok(at)
     }
 
-    /// Whether the file has weights of layers that the model does not.
+    /// Whether the file has folders with weights of layers that the model does not have.
     pub(super) fn check_folders(&self, names: &Names) -> Result<()> {
+        if !self.folders {
+            return Ok(());
+        }
         for (name, address) in self.file.links(&self.root)? {
             let object = self.file.object(address)?;
             if !names.given.contains(name) && self.has_values(&object, 8)? {
@@ -177,6 +206,11 @@ enum Place<'a> {
 }
 
 impl Source<'_, '_, '_> {
+    /// The layer's name, for messages.
+    pub(super) fn layer(&self) -> String {
+        shown(self.layer.as_bytes())
+    }
+
     /// Arrays that a list has left; a folder does not say.
     pub(super) fn left(&self) -> Option<usize> {
         match &self.place {

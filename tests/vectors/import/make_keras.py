@@ -182,6 +182,12 @@ def old():
         "lstm_1": named("lstm_1", lstm.get_weights()), "gru_1": named("gru_1", gru.get_weights()),
         "dense_1": named("dense_1", dense.get_weights(), ("kernel", "bias"))})
 
+    with h5py.File(path("keras_2_2.h5")) as file, h5py.File(path("keras_2_2_weights.h5"), "w") as alone:
+        for key in file["model_weights"].attrs:
+            alone.attrs[key] = file["model_weights"].attrs[key]
+        for key in file["model_weights"]:
+            file["model_weights"].copy(key, alone)
+
     # 1: other words, and each gate's arrays for itself.
     names = ["W_i", "U_i", "b_i", "W_c", "U_c", "b_c", "W_f", "U_f", "b_f", "W_o", "U_o", "b_o"]
     k, u, b = (gates(w, 4) for w in lstm.get_weights())
