@@ -11,8 +11,9 @@ use crate::error::Result;
 /// Where weights are.
 pub(super) struct Store<'f, 'a> {
     file: &'f File<'a>,
-    /// Below which the layers are.
+    /// Below which the layers are, and what is there: looked up once, as there may be many.
     root: Object<'a>,
+    members: HashMap<&'a str, u64>,
     folders: bool,
 }
 
@@ -52,11 +53,21 @@ pub(super) fn snake_case(class: &str) -> String {
 }
 
 impl<'f, 'a> Store<'f, 'a> {
+    fn new(file: &'f File<'a>, root: Object<'a>, folders: bool) -> Result<Self> {
+        let members = file.links(&root)?.into_iter().collect();
+        Ok(Self { file, root, members, folders })
+    }
+
+    /// What is directly below the root under this name.
+    fn member(&self, name: &str) -> Result<Option<Object<'a>>> {
+        self.members.get(name).map(|&address| self.file.object(address)).transpose()
+    }
+
     /// Keras 3's: `layers/<folder>/…/vars/<n>`, and `_layer_checkpoint_dependencies` of the first ones.
     pub(super) fn folders(file: &'f File<'a>) -> Result<Self> {
         for path in ["layers", "_layer_checkpoint_dependencies"] {
             if let Some(root) = file.find(path)? {
-                return Ok(Self { file, root, folders: true });
+                return Self::new(file, root, true);
             }
         }
         Err(bad("HDF5: there are no layers"))
@@ -68,7 +79,7 @@ impl<'f, 'a> Store<'f, 'a> {
         let listed = ["layer_names", "layer_names0"];
         for name in listed {
             if file.texts(&root, name)?.is_some() {
-                return Ok(Self { file, root, folders: false });
+                return Self::new(file, root, false);
             }
         }
         Self::folders(file)
@@ -81,7 +92,7 @@ impl<'f, 'a> Store<'f, 'a> {
     /// The older one: `model_weights/<layer>` with the attribute `weight_names`.
     pub(super) fn layers(file: &'f File<'a>) -> Result<Self> {
         let root = file.find("model_weights")?.map_or_else(|| file.root(), Ok)?;
-        Ok(Self { file, root, folders: false })
+        Self::new(file, root, false)
     }
 
     /// The arrays of a layer; `folder` is what its folder would be called.
@@ -95,9 +106,7 @@ impl<'f, 'a> Store<'f, 'a> {
     /// The arrays that are listed under a layer's name.
     pub(super) fn of_list(&self, layer: &str) -> Result<Source<'_, 'f, 'a>> {
         let mut arrays = VecDeque::new();
-        let links = self.file.links(&self.root)?;
-        if let Some((_, address)) = links.iter().find(|(name, _)| *name == layer) {
-            let group = self.file.object(*address)?;
+        if let Some(group) = self.member(layer)? {
             for name in self.names(&group, "weight_names")? {
                 let found = self.below(&group, &name)?;
                 let found = found.ok_or_else(|| {
@@ -164,9 +173,9 @@ impl<'f, 'a> Store<'f, 'a> {
         if !self.folders {
             return Ok(());
         }
-        for (name, address) in self.file.links(&self.root)? {
+        for (name, &address) in &self.members {
             let object = self.file.object(address)?;
-            if !names.given.contains(name) && self.has_values(&object, 8)? {
+            if !names.given.contains(*name) && self.has_values(&object, 8)? {
                 return Err(bad(format_args!(
                     "the model has no layer for {:?} of the file",
                     shown(name.as_bytes())
@@ -226,9 +235,12 @@ impl Source<'_, '_, '_> {
         for at in 0..count {
             let (name, found) = match &mut self.place {
                 Place::Folder(folder) => {
-                    let path = format!("{folder}/{below}/vars/{at}");
-                    let found = self.store.below(&self.store.root, &path)?;
-                    (path, found)
+                    let path = format!("{below}/vars/{at}");
+                    let found = match self.store.member(folder)? {
+                        Some(member) => self.store.below(&member, &path)?,
+                        None => None,
+                    };
+                    (format!("{folder}/{path}"), found)
                 }
                 Place::List(list) => match list.pop_front() {
                     Some((name, object)) => (name, Some(object)),

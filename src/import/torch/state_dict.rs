@@ -164,7 +164,8 @@ fn possible(module: &Module<'_>) -> Result<Vec<Possible>> {
         (weight, _) => Err(refused(
             module,
             format_args!(
-                "a weight of shape {weight:?} is of no recurrent, linear or embedding module; a prefix selects"
+                "a weight of shape {:?} is of no recurrent, linear or embedding module; a prefix selects",
+                weight.unwrap_or_default()
             ),
         )),
     }
