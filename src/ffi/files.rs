@@ -53,7 +53,8 @@ impl Bytes {
                 format!("bytes: the file needs {len} bytes, got {}", self.capacity),
             ));
         }
-        // SAFETY: not NULL and of a size that memory has, checked by `new`; the caller's alone; may be uninitialised.
+        // SAFETY: not NULL and of a size that memory has, checked by `new`; the caller's alone; may be
+        // uninitialised.
         let mut room = Room(unsafe { std::slice::from_raw_parts_mut(self.bytes.cast(), len) });
         file.write(&mut room).map_err(|error| Failure::invalid(error.to_string()))
     }
@@ -138,31 +139,33 @@ pub unsafe extern "C" fn elman_sequential_save_bytes(
     })
 }
 
-/// Reads a built network from a file, which may be one of another framework's: the content says what it is, not the name.
-/// path is as in elman_sequential_save. Read are
+/// Reads a built network from a file, which may be one of another framework's: the content says what it is,
+/// not the name. path is as in elman_sequential_save. Read are
 ///
 /// - what elman_sequential_save wrote;
 /// - Keras's .keras files, and .h5 files with layers, of Keras 1 to 3;
-/// - PyTorch's state dicts, in safetensors files and as torch.save writes them; elman_sequential_load_with says what they
-///   do not say;
+/// - PyTorch's state dicts, in safetensors files and as torch.save writes them; elman_sequential_load_with
+///   says what they do not say;
 /// - ONNX models of recurrent and dense layers, as the exporters of PyTorch and TensorFlow write them;
 /// - what audio plug-ins load: RTNeural's JSON, and LSTMs of Neural Amp Modeler (.nam), which are stateful.
 ///
-/// A model of another framework computes what it computes there, to 1e-5, and reads [batch, steps, features] whatever
-/// order of axes it has at home. A graph's states are those of elman_run_options, and rows with lengths in an ONNX model
-/// go with ELMAN_PADDING_ONNX. What cannot be carried out is UNSUPPORTED, and elman_last_error names the layer or node,
-/// the attribute and its value; nothing is passed over, and no code in a file is run.
+/// A model of another framework computes what it computes there, to 1e-5, and reads [batch, steps, features]
+/// whatever order of axes it has at home. A graph's states are those of elman_run_options, and rows with
+/// lengths in an ONNX model go with ELMAN_PADDING_ONNX. What cannot be carried out is UNSUPPORTED, and
+/// elman_last_error names the layer or node, the attribute and its value; nothing is passed over, and no code
+/// in a file is run.
 ///
-/// Files may come from strangers: every size in one is compared with the file before it is allocated. Reading takes at
-/// most six times the bytes of a file of elman's own, and some twenty times those of others. The network that comes of it
-/// takes its weights once plain and once packed, where columns are padded to a multiple of up to 16, and 2 KB a layer, of
-/// which there are at most 65,536.
+/// Files may come from strangers: every size in one is compared with the file before it is allocated. Reading
+/// takes at most six times the bytes of a file of elman's own, and some twenty times those of others. The
+/// network that comes of it takes its weights once plain and once packed, where columns are padded to a
+/// multiple of up to 16, and 2 KB a layer, of which there are at most 65,536.
 ///
 /// On success *out is the new network, and yours to free.
 ///
-/// Fails with IO (also for what is no regular file), BAD_FORMAT (something missing, left over, there twice, of another
-/// shape or unknown), UNSUPPORTED (see above; also where ELMAN_ISA names something unknown or not available here, and for
-/// the files of a framework that the library was built without), OUT_OF_MEMORY, INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
+/// Fails with IO (also for what is no regular file), BAD_FORMAT (something missing, left over, there twice,
+/// of another shape or unknown), UNSUPPORTED (see above; also where ELMAN_ISA names something unknown or not
+/// available here, and for the files of a framework that the library was built without), OUT_OF_MEMORY,
+/// INVALID_ARGUMENT (a path that is not UTF-8 where it must be).
 ///
 /// Threads: any. pthread_cancel acts after the call, not in it.
 #[unsafe(no_mangle)]
