@@ -1,5 +1,6 @@
-//! Files of other frameworks, damaged: bits flipped, bytes replaced, ends cut off, parts doubled. A reader answers with an
-//! error or with a model, soon and with memory bounded by the file's size, and never ends the process.
+//! Files of other frameworks, damaged: bits flipped, bytes replaced, ends cut off, parts doubled. A reader
+//! answers with an error or with a model, soon and with memory bounded by the file's size, and never ends the
+//! process.
 
 #![cfg(all(feature = "keras", feature = "torch", feature = "onnx"))]
 

@@ -1,5 +1,6 @@
 //! ONNX models of PyTorch's and TensorFlow's exporters, the standard's node tests and models made by hand
-//! (`tests/vectors/import/make_onnx.py`): what ONNX Runtime computes, elman computes; and what it does not is named.
+//! (`tests/vectors/import/make_onnx.py`): what ONNX Runtime computes, elman computes; and what it does not is
+//! named.
 
 #![cfg(feature = "onnx")]
 

@@ -20,8 +20,8 @@ pub struct elman_output(pub u32);
 
 /// Every step's output.
 pub const ELMAN_OUTPUT_SEQUENCE: elman_output = elman_output(0);
-/// The output of the last step, out[:, -1] in PyTorch. Of a bidirectional layer that is the last state of the forward half
-/// and the first output of the backward one, which is UNSUPPORTED.
+/// The output of the last step, out[:, -1] in PyTorch. Of a bidirectional layer that is the last state of the
+/// forward half and the first output of the backward one, which is UNSUPPORTED.
 pub const ELMAN_OUTPUT_LAST_STEP: elman_output = elman_output(1);
 /// The last state of each direction, h_n in PyTorch.
 pub const ELMAN_OUTPUT_LAST_STATE: elman_output = elman_output(2);
@@ -44,7 +44,8 @@ impl elman_output {
 pub struct elman_load_options {
     /// Bytes of this struct that are filled; set by elman_load_options_init.
     pub struct_size: usize,
-    /// Only the tensors whose names begin so are read, without that beginning: nul-terminated UTF-8. NULL: all tensors.
+    /// Only the tensors whose names begin so are read, without that beginning: nul-terminated UTF-8. NULL:
+    /// all tensors.
     pub prefix: *const c_char,
     /// What the topmost recurrent layer hands on; ELMAN_OUTPUT_LAST_STEP by default.
     pub output: elman_output,
@@ -68,7 +69,8 @@ const DEFAULTS: elman_load_options = elman_load_options {
     has_between: 0,
 };
 
-/// Fills `options` with defaults: all tensors, the last step, tanh, and nothing said about what stands between.
+/// Fills `options` with defaults: all tensors, the last step, tanh, and nothing said about what stands
+/// between.
 ///
 /// struct_size is `sizeof *options` as your compiler sees it: no more bytes than that are written.
 ///
@@ -91,7 +93,8 @@ pub unsafe extern "C" fn elman_load_options_init(
 /// What C wrote; NULL means the defaults.
 ///
 /// # Safety
-/// `options` is NULL or points to as many readable bytes as its first field says, and its prefix is NULL or nul-terminated.
+/// `options` is NULL or points to as many readable bytes as its first field says, and its prefix is NULL or
+/// nul-terminated.
 unsafe fn read(options: *const elman_load_options) -> Result<LoadOptions, Failure> {
     let mut given = DEFAULTS;
     if !options.is_null() {
@@ -144,8 +147,8 @@ pub unsafe extern "C" fn elman_sequential_load_with(
     })
 }
 
-/// elman_sequential_load_with from memory: the `len` bytes of such a file, at any alignment. They are not needed
-/// afterwards. options may be NULL.
+/// elman_sequential_load_with from memory: the `len` bytes of such a file, at any alignment. They are not
+/// needed afterwards. options may be NULL.
 ///
 /// On success *out is the new network, and yours to free.
 ///
@@ -172,13 +175,14 @@ pub unsafe extern "C" fn elman_sequential_load_bytes_with(
     })
 }
 
-/// Reads the weights of a .weights.h5 file of Keras 3, or of an .h5 file of weights alone of Keras 1 and 2, into a built
-/// network, whose layers must be those of the file: all of them, or none. path is as in elman_sequential_save.
+/// Reads the weights of a .weights.h5 file of Keras 3, or of an .h5 file of weights alone of Keras 1 and 2,
+/// into a built network, whose layers must be those of the file: all of them, or none. path is as in
+/// elman_sequential_save.
 ///
-/// Fails with NOT_BUILT, IO, BAD_FORMAT (also a weight that is missing or left over), INVALID_ARGUMENT (a weight of
-/// another shape; a path that is not UTF-8 where it must be), UNSUPPORTED (weights in chunks or compressed;
-/// elman_sequential_drop_weights has freed the network's; a library built without Keras's files), OUT_OF_MEMORY. The
-/// network is unchanged then.
+/// Fails with NOT_BUILT, IO, BAD_FORMAT (also a weight that is missing or left over), INVALID_ARGUMENT (a
+/// weight of another shape; a path that is not UTF-8 where it must be), UNSUPPORTED (weights in chunks or
+/// compressed; elman_sequential_drop_weights has freed the network's; a library built without Keras's files),
+/// OUT_OF_MEMORY. The network is unchanged then.
 ///
 /// Threads: not while another thread uses the network. pthread_cancel acts after the call, not in it.
 #[unsafe(no_mangle)]

@@ -1,4 +1,5 @@
-//! What audio plug-ins load: RTNeural's JSON, written from Keras's layers, and the LSTMs of Neural Amp Modeler (`.nam`).
+//! What audio plug-ins load: RTNeural's JSON, written from Keras's layers, and the LSTMs of Neural Amp
+//! Modeler (`.nam`).
 
 use serde_json::Value;
 
@@ -95,8 +96,8 @@ fn rtneural(file: &Value) -> Result<Network> {
     Ok(network)
 }
 
-/// Neural Amp Modeler's LSTM: one list with all that there is, in PyTorch's order of gates. Its states begin where the list
-/// says, so the model is stateful: it goes on from call to call, as the plug-in does.
+/// Neural Amp Modeler's LSTM: one list with all that there is, in PyTorch's order of gates. Its states begin
+/// where the list says, so the model is stateful: it goes on from call to call, as the plug-in does.
 fn nam(file: &Value, bytes: usize) -> Result<Sequential> {
     let config = file.get("config").ok_or_else(|| bad("NAM: no config"))?;
     let size = |name: &str| {

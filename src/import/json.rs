@@ -6,7 +6,8 @@ use super::bytes::shown;
 use super::{bad, unsupported};
 use crate::error::Result;
 
-/// Bytes of a description, a hundred times those of a large one: what is read takes some twenty times as many.
+/// Bytes of a description, a hundred times those of a large one: what is read takes some twenty times as
+/// many.
 const MOST: usize = 1 << 24;
 
 /// Any JSON of at most 128 levels.

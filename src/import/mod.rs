@@ -1,12 +1,13 @@
 //! Models of other frameworks: their files in, a built [`Sequential`] out.
 //!
-//! The content of a file says what it is. Each reader (`keras`, `torch`, `onnx`, behind the features of their names; and
-//! `audio` behind `keras` and `torch`) makes a [`network::Network`], a line of parts with weights in Keras's layout,
-//! and that becomes layers. What a file asks for and layers cannot carry out is [`Error::Unsupported`], which names the
-//! layer or node, the attribute and its value; nothing is passed over.
+//! The content of a file says what it is. Each reader (`keras`, `torch`, `onnx`, behind the features of their
+//! names; and `audio` behind `keras` and `torch`) makes a [`network::Network`], a line of parts with weights
+//! in Keras's layout, and that becomes layers. What a file asks for and layers cannot carry out is
+//! [`Error::Unsupported`], which names the layer or node, the attribute and its value; nothing is passed
+//! over.
 //!
-//! Files come from strangers: every size is compared with the bytes that are there before anything is allocated by it,
-//! and what is made of a file takes a small multiple of its bytes.
+//! Files come from strangers: every size is compared with the bytes that are there before anything is
+//! allocated by it, and what is made of a file takes a small multiple of its bytes.
 
 #![forbid(unsafe_code)]
 
@@ -60,8 +61,8 @@ fn prefixed(error: Error, part: impl fmt::Display) -> Error {
 pub enum Output {
     /// Every step's output.
     Sequence,
-    /// The output of the last step, `out[:, -1]`. Of a bidirectional layer that is the last state of the forward half,
-    /// and of the backward half its *first* output.
+    /// The output of the last step, `out[:, -1]`. Of a bidirectional layer that is the last state of the
+    /// forward half, and of the backward half its *first* output.
     #[default]
     LastStep,
     /// The last state of each direction, `h_n`.
@@ -73,7 +74,8 @@ pub enum Output {
 /// ```
 /// use elman::{Activation, LoadOptions, Output};
 ///
-/// let options = LoadOptions::default().prefix("encoder.").output(Output::Sequence).activation(Activation::Relu);
+/// let options =
+/// LoadOptions::default().prefix("encoder.").output(Output::Sequence).activation(Activation::Relu);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -140,23 +142,23 @@ impl Sequential {
     ///
     /// - what [`save`](Self::save) wrote;
     /// - with the feature `keras`, a `.keras` file, or an `.h5` file with layers, of Keras 1 to 3;
-    /// - with the feature `torch`, a state dict of PyTorch: a safetensors file, or what `torch.save` wrote, the old way or
-    ///   the new; see [`LoadOptions`] for what it does not say;
+    /// - with the feature `torch`, a state dict of PyTorch: a safetensors file, or what `torch.save` wrote,
+    ///   the old way or the new; see [`LoadOptions`] for what it does not say;
     /// - with the feature `onnx`, an ONNX model;
-    /// - with `keras` or `torch`, what audio plug-ins load: RTNeural's JSON, and the LSTMs of Neural Amp Modeler (`.nam`).
-    ///   The latter begin at states of their own, for one row, and go on from call to call: the model is
-    ///   [stateful](crate::SimpleRnn::stateful), and a [`Stream`](crate::Stream) is given its
+    /// - with `keras` or `torch`, what audio plug-ins load: RTNeural's JSON, and the LSTMs of Neural Amp
+    ///   Modeler (`.nam`). The latter begin at states of their own, for one row, and go on from call to call:
+    ///   the model is [stateful](crate::SimpleRnn::stateful), and a [`Stream`](crate::Stream) is given its
     ///   [`states`](Self::states) first.
     ///
     /// A model of another framework computes what it computes there, to 1e-5. What cannot be carried out is
-    /// [`Error::Unsupported`], with the layer or node, the attribute and its value. The model reads `[batch, steps,
-    /// features]`, whatever order of axes it has at home.
+    /// [`Error::Unsupported`], with the layer or node, the attribute and its value. The model reads `[batch,
+    /// steps, features]`, whatever order of axes it has at home.
     ///
-    /// Anything in one of elman's own files that is missing, left over, there twice, of another shape or type, or
-    /// unknown is [`Error::BadFormat`]. Every size in a file is compared with the file before it is allocated: reading
-    /// takes at most six times the bytes of an elman file, and some twenty times those of others. The model that comes
-    /// of it takes its weights once plain and once packed, where columns are padded to a multiple of up to 16, and 2 KB
-    /// a layer, of which there are at most 65,536.
+    /// Anything in one of elman's own files that is missing, left over, there twice, of another shape or
+    /// type, or unknown is [`Error::BadFormat`]. Every size in a file is compared with the file before it is
+    /// allocated: reading takes at most six times the bytes of an elman file, and some twenty times those of
+    /// others. The model that comes of it takes its weights once plain and once packed, where columns are
+    /// padded to a multiple of up to 16, and 2 KB a layer, of which there are at most 65,536.
     ///
     /// # Errors
     /// [`Error::BadFormat`]; [`Error::Unsupported`], also when `ELMAN_ISA` cannot be carried out; [`Error::Io`], also
@@ -202,8 +204,8 @@ impl Sequential {
 }
 
 impl Sequential {
-    /// Reads the weights of a `.weights.h5` file of Keras 3, or of an `.h5` file of weights alone of Keras 1 and 2, into this
-    /// model, whose layers must be those of the file; all of them, or none.
+    /// Reads the weights of a `.weights.h5` file of Keras 3, or of an `.h5` file of weights alone of Keras 1
+    /// and 2, into this model, whose layers must be those of the file; all of them, or none.
     ///
     /// # Errors
     /// [`Error::NotBuilt`]; [`Error::BadFormat`], also where a weight is missing or left over;

@@ -1,8 +1,8 @@
-//! What every reader makes, whatever it reads: a line of parts with weights in Keras's layout and order of gates. Here
-//! it becomes a built [`Sequential`].
+//! What every reader makes, whatever it reads: a line of parts with weights in Keras's layout and order of
+//! gates. Here it becomes a built [`Sequential`].
 //!
-//! The order in which a framework keeps its gates is data. What layers cannot carry out is refused in [`Lowering`], by the
-//! name of the part.
+//! The order in which a framework keeps its gates is data. What layers cannot carry out is refused in
+//! [`Lowering`], by the name of the part.
 
 use super::{bad, unsupported};
 use crate::error::{Error, Result};
@@ -134,8 +134,8 @@ impl GateOrder {
     }
 }
 
-/// The weights of one direction, in Keras's layout and order: kernel `[input, gates x units]`, recurrent kernel
-/// `[units, gates x units]`, and a bias of one row, or of two for a GRU whose reset gate comes after.
+/// The weights of one direction, in Keras's layout and order: kernel `[input, gates x units]`, recurrent
+/// kernel `[units, gates x units]`, and a bias of one row, or of two for a GRU whose reset gate comes after.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Direction {
     kernel: Matrix,
@@ -149,8 +149,8 @@ impl Direction {
         Self { kernel, recurrent, bias }
     }
 
-    /// Weights that lie as `[gates x units, columns]` with gates in another order, and two biases, the input's and the
-    /// recurrent one: PyTorch's and ONNX's.
+    /// Weights that lie as `[gates x units, columns]` with gates in another order, and two biases, the
+    /// input's and the recurrent one: PyTorch's and ONNX's.
     pub(super) fn from_rows(
         cell: Cell,
         order: GateOrder,
@@ -230,8 +230,8 @@ impl Direction {
 pub(super) enum Handed {
     /// Every step's output.
     Sequence,
-    /// The output of the last step: in a part of two directions not [`LastState`](Self::LastState), since the backward
-    /// half has seen one step there.
+    /// The output of the last step: in a part of two directions not [`LastState`](Self::LastState), since the
+    /// backward half has seen one step there.
     LastStep,
     /// The last state of each direction.
     LastState,
@@ -307,8 +307,8 @@ impl Affine {
         Ok(folded)
     }
 
-    /// What the kernel above does with `x · scale + shift`, it does with `x` afterwards. Exact but for rounding: sums are
-    /// made in double precision.
+    /// What the kernel above does with `x · scale + shift`, it does with `x` afterwards. Exact but for
+    /// rounding: sums are made in double precision.
     fn fold_into(&self, kernel: &mut Matrix, bias: &mut Option<Vec<f32>>, bias_rows: usize) -> Result<()> {
         let columns = kernel.columns;
         let mut folded =
@@ -392,8 +392,8 @@ impl Network {
         Sequential::from_variables(self.input, lowering.layers, lowering.variables).map_err(as_bad)
     }
 
-    /// What takes the last step goes down to the recurrent part whose sequence it is of: what stands between works on
-    /// every step alike.
+    /// What takes the last step goes down to the recurrent part whose sequence it is of: what stands between
+    /// works on every step alike.
     fn hand_on_last_steps(&mut self) -> Result<()> {
         while let Some(at) = self.parts.iter().position(|(_, part)| matches!(part, Part::LastStep)) {
             let (name, _) = self.parts.remove(at);

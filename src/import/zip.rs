@@ -1,7 +1,8 @@
 //! Zip archives: what `.keras` and PyTorch's files are in.
 //!
-//! A reader of our own, since both frameworks store their members as they are: such a member is read where it lies,
-//! without a copy. Deflated ones, which people who zip again make, may grow to [`MOST_GROWTH`] times their size.
+//! A reader of our own, since both frameworks store their members as they are: such a member is read where it
+//! lies, without a copy. Deflated ones, which people who zip again make, may grow to [`MOST_GROWTH`] times
+//! their size.
 
 use std::borrow::Cow;
 
@@ -13,7 +14,8 @@ use crate::memory::with_room;
 /// How a zip archive begins.
 pub(super) const MAGIC: &[u8] = b"PK\x03\x04";
 
-/// How many times its size a deflated member may become: weights with many zeros come to some 20, bombs to 1000.
+/// How many times its size a deflated member may become: weights with many zeros come to some 20, bombs to
+/// 1000.
 const MOST_GROWTH: usize = 64;
 
 /// Bytes that any member may become, however few it has.

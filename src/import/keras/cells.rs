@@ -44,7 +44,8 @@ pub(super) struct OneCell<'a> {
     config: &'a Value,
 }
 
-/// The cells of a recurrent layer, one above the other, and where the weights of each are below the layer's folder.
+/// The cells of a recurrent layer, one above the other, and where the weights of each are below the layer's
+/// folder.
 pub(super) fn cells<'a>(layer: &Described<'a>) -> Result<Vec<(OneCell<'a>, String)>> {
     if let Some(class) = Class::of(layer.class) {
         return Ok(vec![(OneCell { class, config: layer.config }, "cell".into())]);

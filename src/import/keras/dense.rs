@@ -1,4 +1,5 @@
-//! Groups and attributes of many entries in new HDF5 files: a fractal heap has them, and a tree has their places.
+//! Groups and attributes of many entries in new HDF5 files: a fractal heap has them, and a tree has their
+//! places.
 
 use super::super::bytes::Cursor;
 use super::super::{bad, unsupported};

@@ -1,8 +1,9 @@
 //! HDF5, as much of it as Keras writes: groups, contiguous datasets of floats, attributes of text.
 //!
-//! A reader of our own: those that are there bring 9 to 37 crates or a C library, for a format that can refer to other
-//! files, to itself and to tables of any size. This one knows addresses inside the file, and bounds what it looks at and
-//! what it copies by the file's length. What it does not know is refused by name: chunks, filters, other files.
+//! A reader of our own: those that are there bring 9 to 37 crates or a C library, for a format that can refer
+//! to other files, to itself and to tables of any size. This one knows addresses inside the file, and bounds
+//! what it looks at and what it copies by the file's length. What it does not know is refused by name:
+//! chunks, filters, other files.
 
 use std::cell::Cell;
 

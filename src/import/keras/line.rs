@@ -136,8 +136,8 @@ fn functional(config: &Value, list: &Value, layers: &[Described<'_>]) -> Result<
     Ok(order)
 }
 
-/// All tensors that are named in a node's description: `["name", 0, 0]`, with or without a dictionary behind it, in lists
-/// of Keras 1 and 2, and under `keras_history` in Keras 3.
+/// All tensors that are named in a node's description: `["name", 0, 0]`, with or without a dictionary behind
+/// it, in lists of Keras 1 and 2, and under `keras_history` in Keras 3.
 fn histories<'a>(value: &'a Value, found: &mut Vec<Tensor<'a>>) {
     match value {
         Value::Array(items) => match tensor(value).filter(|_| (3..=4).contains(&items.len())) {

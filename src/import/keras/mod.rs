@@ -1,7 +1,7 @@
 //! Keras's files: `.keras`, the older `.h5`, and `.weights.h5` for a network that is there.
 //!
-//! [`hdf5`] reads the container, [`weights`] finds a layer's arrays in it, [`config`] makes parts of the layers that the
-//! JSON describes, and [`line`] puts those of a functional model in a row.
+//! [`hdf5`] reads the container, [`weights`] finds a layer's arrays in it, [`config`] makes parts of the
+//! layers that the JSON describes, and [`line`] puts those of a functional model in a row.
 
 mod cells;
 mod config;
@@ -80,7 +80,8 @@ impl Version {
     }
 }
 
-/// Weights of a `.weights.h5` file, or of an older one without layers, into a model of the same layers; all, or none.
+/// Weights of a `.weights.h5` file, or of an older one without layers, into a model of the same layers; all,
+/// or none.
 pub(super) fn load_weights(model: &mut Sequential, bytes: &[u8]) -> Result<()> {
     let file = File::open(bytes)?;
     let store = Store::of_weights(&file)?;

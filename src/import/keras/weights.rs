@@ -1,4 +1,5 @@
-//! A layer's arrays: below folders named by class and count (Keras 3), or as a list under the layer's name (before).
+//! A layer's arrays: below folders named by class and count (Keras 3), or as a list under the layer's name
+//! (before).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -17,7 +18,8 @@ pub(super) struct Store<'f, 'a> {
     folders: bool,
 }
 
-/// The names that Keras 3 gives to folders: the class in snake case, and a number from the second of a class on.
+/// The names that Keras 3 gives to folders: the class in snake case, and a number from the second of a class
+/// on.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     counts: HashMap<String, usize>,

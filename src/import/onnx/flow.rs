@@ -109,8 +109,8 @@ impl Flow {
         axis == Axis::One || axis == Axis::Stack && self.pieces().len() == 1
     }
 
-    /// The axes under which `sizes` asks for the data: axes of size 1 come and go, directions join the features that
-    /// follow them, the two outer axes become one and two again.
+    /// The axes under which `sizes` asks for the data: axes of size 1 come and go, directions join the
+    /// features that follow them, the two outer axes become one and two again.
     pub(super) fn reshaped(&self, sizes: &[Dim], size_of: impl Fn(Axis) -> Dim) -> Option<Vec<Axis>> {
         let axes: Vec<Axis> = self.axes.iter().copied().filter(|&axis| !self.is_one(axis)).collect();
         let joined = join(&axes, |pair| match pair {

@@ -201,8 +201,8 @@ impl<'a> Walk<'a> {
         self.end(axes)
     }
 
-    /// The axes of data that the next part reads: it must be the line's end, and becomes it where it is the input or all
-    /// that the last recurrent node hands on.
+    /// The axes of data that the next part reads: it must be the line's end, and becomes it where it is the
+    /// input or all that the last recurrent node hands on.
     pub(super) fn line(&mut self, node: &Node<'_>, flow: &Flow) -> Result<Vec<Axis>> {
         let mut axes = flow.axes.clone();
         match &flow.source {
@@ -557,7 +557,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The input that the network reads: the one that the first recurrent node's X is made of, or else the first output.
+/// The input that the network reads: the one that the first recurrent node's X is made of, or else the first
+/// output.
 fn main_input<'a>(graph: &'a Graph<'a>, inputs: &[&'a Input<'a>]) -> Result<&'a Input<'a>> {
     let makers: HashMap<&str, &Node<'_>> =
         graph.nodes.iter().flat_map(|node| node.outputs.iter().map(move |output| (*output, node))).collect();

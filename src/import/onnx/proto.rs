@@ -1,7 +1,7 @@
 //! ONNX's protobuf messages, as much of them as is used.
 //!
-//! A reader of our own: tensors stay where they lie in the file, and nothing takes more memory than a small multiple of
-//! its bytes. A generated one copies every tensor, and makes 300 bytes of a node that takes two.
+//! A reader of our own: tensors stay where they lie in the file, and nothing takes more memory than a small
+//! multiple of its bytes. A generated one copies every tensor, and makes 300 bytes of a node that takes two.
 
 use super::super::bad;
 use super::super::bytes::Cursor;

@@ -1,7 +1,8 @@
 //! PyTorch's state dicts: safetensors, and the files of `torch.save`.
 //!
-//! [`file`] gives the tensors of a file by name, [`pickle`] reads the pickles in it without running anything, and
-//! [`state_dict`] makes of names and shapes what they do not say outright: which modules there are, and in which order.
+//! [`file`] gives the tensors of a file by name, [`pickle`] reads the pickles in it without running anything,
+//! and [`state_dict`] makes of names and shapes what they do not say outright: which modules there are, and
+//! in which order.
 
 mod file;
 mod pickle;

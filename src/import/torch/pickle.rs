@@ -1,7 +1,7 @@
 //! Pickles, read as data: a machine that builds lists, dictionaries and notes of calls, and calls nothing.
 //!
-//! Objects stand in one table and refer to each other by number, so nothing is copied, and what refers to itself is no
-//! danger by itself. Their number is bounded: a byte of a pickle can make an object of many.
+//! Objects stand in one table and refer to each other by number, so nothing is copied, and what refers to
+//! itself is no danger by itself. Their number is bounded: a byte of a pickle can make an object of many.
 
 use std::collections::HashMap;
 

@@ -1,8 +1,8 @@
 //! From names and shapes of tensors to a line of layers.
 //!
-//! A state dict has the weights of modules, and neither their kinds nor what stands between them. Names tell recurrent
-//! modules, shapes the others. `torch.save` keeps the order in which modules were made; a safetensors file does not, and
-//! there the one order in which the modules fit one behind the other is taken.
+//! A state dict has the weights of modules, and neither their kinds nor what stands between them. Names tell
+//! recurrent modules, shapes the others. `torch.save` keeps the order in which modules were made; a
+//! safetensors file does not, and there the one order in which the modules fit one behind the other is taken.
 
 use std::collections::BTreeMap;
 
@@ -188,7 +188,8 @@ fn order(
             return Ok(found);
         }
     }
-    // Embedding, recurrent, linear is how nearly all networks are; only where there is none such, others are looked at.
+    // Embedding, recurrent, linear is how nearly all networks are; only where there is none such, others are
+    // looked at.
     for sorted in [true, false] {
         search.any_order(sorted)?;
         if search.found.len() > 1 {
