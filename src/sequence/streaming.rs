@@ -312,6 +312,13 @@ impl Streaming {
         y: &mut [f32],
     ) -> Result<()> {
         let plan = self.plan;
+        if let Input::Floats(x) = input
+            && (plan.batch, steps, plan.masks) == (1, 1, false)
+            && plan.features > 0
+        {
+            self.run_one(network, x, y);
+            return Ok(());
+        }
         let source = source(network, &plan, input)?;
         let (full, rest) = self.memory.indices.split_at_mut(plan.chunk);
         let (offsets, ordering) = rest.split_at_mut(plan.batch * plan.chunk);
@@ -357,6 +364,24 @@ impl Streaming {
             }
         }
         Ok(())
+    }
+}
+
+impl Streaming {
+    /// One step of one row of floats, none of which can be masked: a sample of sound, for which nothing has to be ordered or
+    /// looked up.
+    fn run_one(&mut self, network: &Network, x: &[f32], y: &mut [f32]) {
+        let plan = &self.plan;
+        let (body, rest) = self.memory.floats.split_at_mut(plan.body);
+        let input = Below { values: x, stride: plan.features, offsets: &[] };
+        let out = walk(network, plan, body, None, input, 1, &[1], self.odd);
+        self.odd = !self.odd;
+        if plan.sequence {
+            y.copy_from_slice(&out.row(0)[..plan.columns]);
+        } else {
+            let source = Source { values: x, tokens: None, mask: Mask::default() };
+            run_head(network, plan, body, &mut rest[..plan.head], &source, 1, y);
+        }
     }
 }
 
