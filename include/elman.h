@@ -394,7 +394,8 @@ typedef uint32_t elman_output;
 typedef struct {
     /// Bytes of this struct that are filled; set by elman_load_options_init.
     size_t struct_size;
-    /// Only the tensors whose names begin so are read, without that beginning: nul-terminated UTF-8. NULL: all tensors.
+    /// Only the tensors whose names begin so are read, without that beginning: nul-terminated UTF-8. NULL:
+    /// all tensors.
     const char *prefix;
     /// What the topmost recurrent layer hands on; ELMAN_OUTPUT_LAST_STEP by default.
     elman_output output;
@@ -737,8 +738,8 @@ enum {
 enum {
     /// Every step's output.
     ELMAN_OUTPUT_SEQUENCE = 0,
-    /// The output of the last step, out[:, -1] in PyTorch. Of a bidirectional layer that is the last state of the forward half
-    /// and the first output of the backward one, which is UNSUPPORTED.
+    /// The output of the last step, out[:, -1] in PyTorch. Of a bidirectional layer that is the last state of the
+    /// forward half and the first output of the backward one, which is UNSUPPORTED.
     ELMAN_OUTPUT_LAST_STEP = 1,
     /// The last state of each direction, h_n in PyTorch.
     ELMAN_OUTPUT_LAST_STATE = 2,
@@ -1563,16 +1564,15 @@ elman_status elman_sequential_load(const char *path,
 /// Threads: any.
 ELMAN_API elman_status elman_sequential_load_bytes(const uint8_t *bytes, size_t len, elman_sequential **out);
 
-/// Fills `options` with defaults: all tensors, the last step, tanh, and nothing said about what stands between.
+/// Fills `options` with defaults: all tensors, the last step, tanh, and nothing said about what stands
+/// between.
 ///
 /// struct_size is `sizeof *options` as your compiler sees it: no more bytes than that are written.
 ///
 /// Fails with INVALID_ARGUMENT where struct_size does not even hold the prefix.
 ///
 /// Threads: any.
-ELMAN_API
-elman_status elman_load_options_init(elman_load_options *options,
-                                     size_t struct_size);
+ELMAN_API elman_status elman_load_options_init(elman_load_options *options, size_t struct_size);
 
 /// elman_sequential_load with what a state dict does not say. options may be NULL.
 ///
@@ -1586,8 +1586,8 @@ elman_status elman_sequential_load_with(const char *path,
                                         const elman_load_options *options,
                                         elman_sequential **out);
 
-/// elman_sequential_load_with from memory: the `len` bytes of such a file, at any alignment. They are not needed
-/// afterwards. options may be NULL.
+/// elman_sequential_load_with from memory: the `len` bytes of such a file, at any alignment. They are not
+/// needed afterwards. options may be NULL.
 ///
 /// On success *out is the new network, and yours to free.
 ///
@@ -1600,18 +1600,17 @@ elman_status elman_sequential_load_bytes_with(const uint8_t *bytes,
                                               const elman_load_options *options,
                                               elman_sequential **out);
 
-/// Reads the weights of a .weights.h5 file of Keras 3, or of an .h5 file of weights alone of Keras 1 and 2, into a built
-/// network, whose layers must be those of the file: all of them, or none. path is as in elman_sequential_save.
+/// Reads the weights of a .weights.h5 file of Keras 3, or of an .h5 file of weights alone of Keras 1 and 2,
+/// into a built network, whose layers must be those of the file: all of them, or none. path is as in
+/// elman_sequential_save.
 ///
-/// Fails with NOT_BUILT, IO, BAD_FORMAT (also a weight that is missing or left over), INVALID_ARGUMENT (a weight of
-/// another shape; a path that is not UTF-8 where it must be), UNSUPPORTED (weights in chunks or compressed;
-/// elman_sequential_drop_weights has freed the network's; a library built without Keras's files), OUT_OF_MEMORY. The
-/// network is unchanged then.
+/// Fails with NOT_BUILT, IO, BAD_FORMAT (also a weight that is missing or left over), INVALID_ARGUMENT (a
+/// weight of another shape; a path that is not UTF-8 where it must be), UNSUPPORTED (weights in chunks or
+/// compressed; elman_sequential_drop_weights has freed the network's; a library built without Keras's files),
+/// OUT_OF_MEMORY. The network is unchanged then.
 ///
 /// Threads: not while another thread uses the network. pthread_cancel acts after the call, not in it.
-ELMAN_API
-elman_status elman_sequential_load_weights(elman_sequential *network,
-                                           const char *path);
+ELMAN_API elman_status elman_sequential_load_weights(elman_sequential *network, const char *path);
 
 /// Makes a stream of `batch` rows at their beginning, their states zeros.
 ///
