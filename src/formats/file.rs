@@ -235,8 +235,10 @@ fn remove_leftovers(directory: &Path) {
         if !name.to_str().is_some_and(ours) || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
             continue;
         }
-        let opened = open_regular(&entry.path(), OpenOptions::new().write(true));
-        if opened.is_ok_and(|(file, _)| file.try_lock().is_ok()) {
+        // Locked until it is gone: whoever has just made it would else lock it in between, and lose it.
+        if let Ok((file, _)) = open_regular(&entry.path(), OpenOptions::new().write(true))
+            && file.try_lock().is_ok()
+        {
             let _ = fs::remove_file(entry.path());
         }
     }
