@@ -122,10 +122,10 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// The cells with gates by name, each of which makes a layer of so many units.
 /// A cell's name, and a layer of it with so many units.
 type Gated = (&'static str, fn(usize) -> Layer);
 
+/// The cells with gates.
 fn gated_layers() -> [Gated; 2] {
     [
         ("LSTM", |units| Lstm::new(units).return_sequences(true).into()),
