@@ -53,7 +53,7 @@ pub(super) fn gates_len(rnn: &PackedRnn, rows: usize, most: usize) -> usize {
         PackedCell::GruResetBefore(..) => rows
             .saturating_add(most)
             .saturating_mul(gate_stride(rnn))
-            .saturating_add(most.saturating_mul(2 * row_stride(rnn.units()))),
+            .saturating_add(most.saturating_mul(row_stride(rnn.units()))),
     }
 }
 

@@ -337,3 +337,107 @@ impl Steps {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::cells::{gate_column, gate_columns};
+    use crate::simd::Portable;
+
+    const STEPS: usize = 3;
+
+    /// A weight, or a sum, the same each time.
+    fn number(i: usize) -> f32 {
+        (i * 37 % 64) as f32 / 64.0 - 0.5
+    }
+
+    fn sigmoid(x: f64) -> f64 {
+        1.0 / (1.0 + (-x).exp())
+    }
+
+    /// Steps of `units` units against the formulas in `f64`, in arrays that end where the kernel may look last.
+    fn check<S: Simd, C: Cell>(s: S, units: usize, segments: usize) {
+        let (lanes, gates) = (S::LANES, C::GATES);
+        let columns = gate_columns(units, gates, lanes).next_multiple_of(lanes);
+        let last = (units - 1) / lanes * lanes;
+        let stride = last + block_width(units, last, lanes);
+        let mut panels = vec![0.0; columns * units];
+        let mut sums = vec![0.0; STEPS * columns];
+        for (gate, unit) in (0..gates).flat_map(|gate| (0..units).map(move |unit| (gate, unit))) {
+            let (column, first) = (gate_column(units, gates, lanes, gate, unit), unit / lanes * lanes);
+            let width = (gates * block_width(units, first, lanes)).next_multiple_of(lanes);
+            for k in 0..units {
+                panels[first * gates * units + k * width + column - first * gates] =
+                    number(gate * 7 + unit * 5 + k);
+            }
+            (0..STEPS).for_each(|step| sums[step * columns + column] = number(gate + unit * 3 + step));
+        }
+        let start = vec![0.0; columns];
+        let mut rows = vec![0.0; (STEPS + 1) * stride];
+        let mut c = vec![0.0; stride];
+        let (none, states) = (std::ptr::null(), rows.as_mut_ptr());
+        let given = Steps {
+            steps: STEPS,
+            odd: false,
+            units,
+            panels: panels.as_ptr(),
+            segments,
+            start: start.as_ptr(),
+            gates: sums.as_ptr(),
+            input: Input { x: none, features: 0, panels: none, segments: 1, bias: none },
+            gates_stride: columns,
+            h: states.cast_const(),
+            h_next: states.wrapping_add(stride),
+            stride,
+            c: c.as_mut_ptr(),
+        };
+        // SAFETY: every array is as long as its field asks for.
+        unsafe { steps::<S, C>(s, &given) };
+
+        let (mut h, mut cells) = (vec![0.0; units], vec![0.0; units]);
+        for step in 0..STEPS {
+            let product = |gate: usize, unit: usize| -> f64 {
+                let term = |k: usize| f64::from(number(gate * 7 + unit * 5 + k)) * h[k];
+                (0..units).map(term).sum()
+            };
+            let x = |gate: usize, unit: usize| f64::from(number(gate + unit * 3 + step));
+            let sum = |gate, unit| x(gate, unit) + product(gate, unit);
+            let next: Vec<f64> = (0..units)
+                .map(|unit| {
+                    if gates == 4 {
+                        let new =
+                            sigmoid(sum(1, unit)) * cells[unit] + sigmoid(sum(0, unit)) * sum(2, unit).tanh();
+                        cells[unit] = new;
+                        return sigmoid(sum(3, unit)) * new.tanh();
+                    }
+                    let (z, r) = (sigmoid(sum(0, unit)), sigmoid(sum(1, unit)));
+                    z * h[unit] + (1.0 - z) * (x(2, unit) + r * product(2, unit)).tanh()
+                })
+                .collect();
+            h = next;
+            for (unit, expected) in h.iter().enumerate() {
+                let got = f64::from(rows[(step + 1) * stride + unit]);
+                assert!((got - expected).abs() < 1e-5, "{units} units, step {step}: {got} for {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lone_row_s_steps_are_the_formulas() {
+        // With tails and without, in one pass and in several.
+        let sizes: &[usize] = if cfg!(miri) { &[1, 9] } else { &[1, 5, 8, 16, 20, 33, 40, 64, 100] };
+        for &units in sizes {
+            for segments in [1, if units > 1 { 2 } else { 1 }] {
+                check::<_, Lstm>(Portable, units, segments);
+                check::<_, Gru>(Portable, units, segments);
+                #[cfg(target_arch = "x86_64")]
+                {
+                    crate::simd::Avx2::new().into_iter().for_each(|s| check::<_, Lstm>(s, units, segments));
+                    crate::simd::Avx2::new().into_iter().for_each(|s| check::<_, Gru>(s, units, segments));
+                    crate::simd::Avx512::new().into_iter().for_each(|s| check::<_, Lstm>(s, units, segments));
+                    crate::simd::Avx512::new().into_iter().for_each(|s| check::<_, Gru>(s, units, segments));
+                }
+            }
+        }
+    }
+}
