@@ -7,7 +7,7 @@ use super::raw::{Input, Output, Place, Span, at_least_one, shared, unshared};
 use super::sequential::{elman_sequential, reading};
 use super::status::{ELMAN_STATUS_LENGTH_MISMATCH, Failure, elman_status};
 use crate::memory::{ALIGNMENT, Aligned};
-use crate::stream::{Memory, Plan, Stream};
+use crate::stream::{Memory, Plan, Slot, Stream};
 
 /// The states of some rows, kept from call to call, for input that arrives piece by piece. Made by
 /// elman_stream_new or elman_stream_new_in, ended by elman_stream_free. It keeps the weights that the network
@@ -115,12 +115,13 @@ pub unsafe extern "C" fn elman_stream_new_in(
         }
         let handle = memory.cast::<elman_stream>();
         // SAFETY: `memory` has `bytes` bytes that nobody else touches until the stream is freed: the contract of this
-        // function. They are enough and aligned, checked above, and the three parts lie one behind the other at
+        // function. They are enough and aligned, checked above, and the four parts lie one behind the other at
         // multiples of the alignment.
         unsafe {
             let memory = Memory {
                 floats: Aligned::lent(memory.add(layout.floats).cast(), plan.floats()),
                 indices: Aligned::lent(memory.add(layout.indices).cast(), plan.indices()),
+                slots: Aligned::lent(memory.add(layout.slots).cast(), plan.slots()),
             };
             handle.write(elman_stream(Stream::with(&network, plan, memory)?, Home::Lent));
             out.put(handle.as_ptr());
@@ -133,6 +134,7 @@ pub unsafe extern "C" fn elman_stream_new_in(
 struct Layout {
     floats: usize,
     indices: usize,
+    slots: usize,
     bytes: usize,
 }
 
@@ -141,7 +143,8 @@ impl Layout {
         let floats = size_of::<elman_stream>().next_multiple_of(ALIGNMENT);
         // The plan keeps the number of floats and that of indices below an eighth of the address space.
         let indices = (floats + plan.floats() * size_of::<f32>()).next_multiple_of(ALIGNMENT);
-        Self { floats, indices, bytes: indices + plan.indices() * size_of::<usize>() }
+        let slots = (indices + plan.indices() * size_of::<usize>()).next_multiple_of(ALIGNMENT);
+        Self { floats, indices, slots, bytes: slots + plan.slots() * size_of::<Slot>() }
     }
 }
 

@@ -14,6 +14,8 @@ mod product;
 mod transposed;
 
 pub(crate) use packed::{PackedMatrix, gated_segments};
-pub(crate) use product::{Init, Rows, block_of, multiply, recur, walk, walk_by_panels, walk_share};
+pub(crate) use product::{
+    Init, Rows, block_of, calls_of_lone_row, for_lone_row, multiply, recur, walk, walk_by_panels, walk_share,
+};
 #[cfg(feature = "training")]
 pub(crate) use transposed::{Copies, Terms, multiply_over_rows};

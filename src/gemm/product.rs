@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::PackedMatrix;
-use crate::dispatch::{Block, Finish, Function};
+use crate::dispatch::{Block, Finish, Function, StepsFn};
 use crate::memory::extent;
 
 /// The left-hand rows of a product.
@@ -351,6 +351,50 @@ unsafe fn walk_plainly(matrix: &PackedMatrix, block: &mut Block, counts: &[usize
         block.init_stride = block.c_stride;
         init = c;
     }
+}
+
+/// How many calls of kernels make the product of one row with a small matrix; `None` for a large one, whose panels are walked
+/// in turn forwards and backwards.
+pub(crate) fn calls_of_lone_row(matrix: &PackedMatrix) -> Option<usize> {
+    let mut calls = 0;
+    for_lone_row(matrix, matrix.block(), false, |_, _| calls += 1)?;
+    Some(calls)
+}
+
+/// Gives the calls of kernels that [`walk`] makes for a step of one row over a small matrix, which has a tanh layer's states or
+/// the sums themselves as results; `None` for a large matrix.
+///
+/// They may be made by whom [`walk`] may be called by. A product that is one call may write to its row.
+pub(crate) fn for_lone_row(
+    matrix: &PackedMatrix,
+    block: Block,
+    tanh_state: bool,
+    mut call: impl FnMut(StepsFn, Block),
+) -> Option<()> {
+    if !matrix.is_small(1) {
+        return None;
+    }
+    let (columns, width, together) = (matrix.padded_columns(), matrix.width(), matrix.abreast());
+    let finish = if tanh_state { Finish::TanhState } else { Finish::Keep };
+    let mut column = 0;
+    while column < columns {
+        let abreast = together > 1 && column + together * width <= columns;
+        let steps = if abreast {
+            matrix.kernels().steps_abreast
+        } else {
+            matrix.steps_of(width.min(columns - column), 1)
+        };
+        let part = Block {
+            b: block.b.wrapping_add(column * block.terms),
+            init: block.init.wrapping_add(column),
+            c: block.c.wrapping_add(column),
+            finish,
+            ..block
+        };
+        call(steps, part);
+        column += if abreast { together * width } else { width };
+    }
+    Some(())
 }
 
 /// One step over the panels `share` of a large matrix, from the last to the first when `backward`, each in blocks of

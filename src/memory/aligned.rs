@@ -11,8 +11,7 @@ use crate::error::{Error, Result};
 /// Numbers that all bits zero make a zero of.
 ///
 /// # Safety
-/// All bits zero are a value of the type, its size is a power of two up to a cache line's, [`ALIGNMENT`], and
-/// it needs no more alignment than that.
+/// All bits zero are a value of the type, which has a size and needs no more alignment than [`ALIGNMENT`].
 pub(crate) unsafe trait Number: Copy + Send + Sync {}
 // SAFETY: 0.0 is all bits zero, in 4 bytes that are aligned to 4.
 unsafe impl Number for f32 {}
@@ -59,7 +58,9 @@ impl<T: Number> Aligned<T> {
         if len == 0 {
             return Ok(Self::empty());
         }
-        let skipped = colour(len.saturating_mul(size_of::<T>())) / size_of::<T>();
+        // Whole numbers, and whole cache lines.
+        let colour = colour(len.saturating_mul(size_of::<T>()));
+        let skipped = if ALIGNMENT.is_multiple_of(size_of::<T>()) { colour / size_of::<T>() } else { 0 };
         let whole = len.checked_add(skipped).and_then(Self::layout);
         let layout = whole.ok_or(Error::OutOfMemory { bytes: usize::MAX })?;
         // SAFETY: the layout is not empty, since len > 0 and a `Number` has a size.
@@ -80,6 +81,11 @@ impl<T: Number> Aligned<T> {
         // SAFETY: aligned and valid for writing `len` numbers: the caller's duty.
         unsafe { start.write_bytes(0, len) };
         Self { start, len, skipped: 0, lent: true }
+    }
+
+    /// Where the numbers begin, without a reference to them.
+    pub(crate) fn start(&self) -> NonNull<T> {
+        self.start
     }
 
     /// No elements, no allocation.

@@ -7,7 +7,7 @@
 mod aligned;
 mod list;
 
-pub(crate) use aligned::{Aligned, AlignedVec};
+pub(crate) use aligned::{Aligned, AlignedVec, Number};
 pub(crate) use list::{Few, List, refill};
 
 use crate::error::{Error, Result};

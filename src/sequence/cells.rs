@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use super::parallel::{self, Held};
 use super::{looped, unrolled};
-use crate::dispatch::{Block, Function, RESET_GATES, gru, lone, lstm};
+use crate::dispatch::{Block, Function, LoneFn, RESET_GATES, gru, lone, lstm};
 use crate::error::{Error, Result};
 use crate::gemm::{Init, PackedMatrix, Rows, multiply, walk, walk_by_panels};
 use crate::layers::{Gated, PackedCell, PackedRnn};
@@ -93,15 +93,7 @@ pub(super) fn carry(
     if counts == [1] && team.is_none() && has_lone_steps(rnn) {
         // Nothing is gained by making the sums of the input beforehand, and a call is saved.
         let x = &input.row(0)[..rnn.kernel.terms()];
-        assert!(rnn.bias.len() >= rnn.kernel.padded_columns(), "bias too short");
-        let block = rnn.kernel.block();
-        let input = lone::Input {
-            x: x.as_ptr(),
-            features: x.len(),
-            panels: block.b,
-            segments: block.segments,
-            bias: rnn.bias.as_ptr(),
-        };
+        let input = input_of(rnn, x.as_ptr());
         let lone = LoneSteps { steps: 1, odd: first % 2 == 1, previous: 0, here: carried * stride };
         return lone_steps(rnn, lone, rows, (std::ptr::null(), input), cell_states);
     }
@@ -220,7 +212,7 @@ fn shared_steps(rnn: &PackedRnn, team: &mut Held, chunk: Chunk<'_>, scratch: &mu
 }
 
 /// Whether there is a kernel for steps of one row.
-fn has_lone_steps(rnn: &PackedRnn) -> bool {
+pub(super) fn has_lone_steps(rnn: &PackedRnn) -> bool {
     let usual = |gated: &Gated| gated.functions == [Function::Sigmoid, Function::Tanh];
     match &rnn.cell {
         PackedCell::Lstm(gated) | PackedCell::Gru(gated) => rnn.recurrent.is_of_blocks() && usual(gated),
@@ -243,6 +235,48 @@ fn no_input() -> lone::Input {
     lone::Input { x: none, features: 0, panels: none, segments: 1, bias: none }
 }
 
+/// What `x·W + b` of a step is made of.
+pub(super) fn input_of(rnn: &PackedRnn, x: *const f32) -> lone::Input {
+    assert!(rnn.bias.len() >= rnn.kernel.padded_columns(), "bias too short");
+    let block = rnn.kernel.block();
+    let (panels, segments) = (block.b, block.segments);
+    lone::Input { x, features: rnn.kernel.terms(), panels, segments, bias: rnn.bias.as_ptr() }
+}
+
+/// The kernel of a lone row, and one step of it from a state to the next; `c` is an LSTM's cell state.
+pub(super) fn lone_step(
+    rnn: &PackedRnn,
+    input: lone::Input,
+    [h, h_next]: [*mut f32; 2],
+    c: *mut f32,
+) -> (LoneFn, lone::Steps) {
+    let kernels = rnn.recurrent.kernels();
+    let (gated, kernel) = match &rnn.cell {
+        PackedCell::Lstm(gated) => (gated, kernels.lone[0]),
+        PackedCell::Gru(gated) => (gated, kernels.lone[1]),
+        PackedCell::SimpleRnn(_) | PackedCell::GruResetBefore(..) => unreachable!("its product is no pass"),
+    };
+    assert!(gated.start.len() >= rnn.recurrent.padded_columns(), "start too short");
+    let block = rnn.recurrent.block();
+    let steps = lone::Steps {
+        steps: 1,
+        odd: false,
+        units: rnn.units(),
+        panels: block.b,
+        segments: block.segments,
+        start: gated.start.as_ptr(),
+        gates: std::ptr::null(),
+        input,
+        gates_stride: 0,
+        h: h.cast_const(),
+        h_next,
+        in_place: false,
+        stride: 0,
+        c,
+    };
+    (kernel, steps)
+}
+
 /// Carries out steps of one row, no gate of which is stored. Of the sums of the input there are enough, or there is one step and
 /// what they are made of, as long as the matrix says.
 fn lone_steps(
@@ -253,35 +287,15 @@ fn lone_steps(
     cell_states: &mut [f32],
 ) {
     let LoneSteps { steps, odd, previous, here } = lone;
-    let (units, stride, gates_stride) = (rnn.units(), row_stride(rnn.units()), gate_stride(rnn));
-    let kernels = rnn.recurrent.kernels();
-    let (gated, kernel) = match &rnn.cell {
-        PackedCell::Lstm(gated) => (gated, kernels.lone[0]),
-        PackedCell::Gru(gated) => (gated, kernels.lone[1]),
-        PackedCell::SimpleRnn(_) | PackedCell::GruResetBefore(..) => unreachable!("its product is no pass"),
-    };
-    let block = rnn.recurrent.block();
+    let (stride, gates_stride) = (row_stride(rnn.units()), gate_stride(rnn));
     let rows = &mut rows[previous..][..here - previous + steps * stride];
     let states = rows.as_mut_ptr();
     assert!(here - previous >= stride, "rows too short");
     let c = if rnn.states() > 1 { cell_states[..stride].as_mut_ptr() } else { std::ptr::null_mut() };
-    assert!(gated.start.len() >= rnn.recurrent.padded_columns(), "start too short");
-    let steps = lone::Steps {
-        steps,
-        odd,
-        units,
-        panels: block.b,
-        segments: block.segments,
-        start: gated.start.as_ptr(),
-        gates,
-        input,
-        gates_stride,
-        h: states.cast_const(),
-        // SAFETY: inside the rows, see above.
-        h_next: unsafe { states.add(here - previous) },
-        stride,
-        c,
-    };
+    // SAFETY: inside the rows, see above.
+    let h_next = unsafe { states.add(here - previous) };
+    let (kernel, one) = lone_step(rnn, input, [states, h_next], c);
+    let steps = lone::Steps { steps, odd, gates, gates_stride, h_next, stride, ..one };
     // SAFETY: the matrix has a panel for each block. There is a state before the first step and one for each, of `stride`
     // floats, which are whole cache lines and so whole blocks, and the caller's sums of the input; `start` as many columns as the matrix. They
     // are borrowed apart; what a step writes lies behind what it reads. The kernels are this process's.

@@ -27,6 +27,7 @@ mod parallel;
 mod pipeline;
 mod run;
 mod scratch;
+mod single;
 mod streaming;
 #[cfg(feature = "training")]
 mod tape;
@@ -41,6 +42,7 @@ pub(crate) use pipeline::{step, step_padded};
 pub(crate) use run::{Call, check_tokens, run};
 pub use run::{Input, Padding};
 pub(crate) use scratch::ScratchPool;
+pub(crate) use single::Slot;
 pub(crate) use streaming::{Memory, Plan, Streaming};
 #[cfg(feature = "training")]
 pub(crate) use tape::{Mode, Tape, clip_factor, scale, sum_of_squares};

@@ -2,18 +2,20 @@
 //!
 //! A stream walks the layers as a [`pipeline`](super::pipeline) does, in chunks of a few steps, and its memory is cut up
 //! once, when it is made: nothing is allocated, locked or asked of the system afterwards. Each recurrent layer's buffer
-//! begins with the states of all rows, in the order of the batch, so for one row and one step the work is the products
-//! and a copy of the new state to its place.
+//! begins with the states of all rows, in the order of the batch. A step of one row has a way of its own, [`Single`].
 //!
 //! # Masked steps
 //! A masked step repeats the output before it, and that is always what the layers above the last recurrent one make of
 //! its state: a row that has seen no step has zeros for both. So the states are all there is to keep. The repeated row
 //! is held besides, so that repeating is a copy.
 
+use std::sync::Arc;
+
 use super::cells;
 use super::network::Network;
 use super::pipeline::{fully_connected, keep_last};
 use super::run::Input;
+use super::single::{Single, Slot};
 use super::work::Mask;
 use crate::error::{Error, Result};
 use crate::gemm::Rows;
@@ -45,6 +47,8 @@ pub(crate) struct Plan {
     head: usize,
     floats: usize,
     indices: usize,
+    /// Of the list of a single step.
+    slots: usize,
 }
 
 /// The memory of a stream.
@@ -52,13 +56,17 @@ pub(crate) struct Plan {
 pub(crate) struct Memory {
     pub(crate) floats: Aligned<f32>,
     pub(crate) indices: Aligned<usize>,
+    pub(crate) slots: Aligned<Slot>,
 }
 
 /// States kept between calls.
 #[derive(Debug)]
 pub(crate) struct Streaming {
+    network: Arc<Network>,
     plan: Plan,
     memory: Memory,
+    /// One step of one row, where it has a list: of kernels' calls with addresses in `memory` and `network`.
+    single: Option<Single>,
     /// Whether the next step has an odd number: large weights are walked forwards and backwards in turn.
     odd: bool,
 }
@@ -126,7 +134,7 @@ impl Plan {
         let of_masks = if masks { sum(&[repeated, aside])? } else { 0 };
         let ordering = batch.checked_mul(3).and_then(|rows| rows.checked_add(chunk + most));
         let ordering = if masks { ordering } else { Some(0) };
-        Ok(Self {
+        let mut plan = Self {
             batch,
             chunk,
             features: if embedding.is_some() { 0 } else { network.input.features },
@@ -138,7 +146,10 @@ impl Plan {
             head,
             floats: sum(&[Some(body), Some(head), Some(of_masks)])?,
             indices: sum(&[Some(chunk), Some(most), ordering])?,
-        })
+            slots: 0,
+        };
+        plan.slots = Single::count(network, &plan);
+        Ok(plan)
     }
 
     /// Floats of memory: whole cache lines.
@@ -150,12 +161,31 @@ impl Plan {
     pub(crate) fn indices(&self) -> usize {
         self.indices
     }
+
+    /// Slots of memory.
+    pub(crate) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Whether a step is one row of floats, none of which can be masked.
+    pub(super) fn is_single(&self) -> bool {
+        self.batch == 1 && !self.masks && self.features > 0
+    }
+
+    /// Where the floats of the head's layers begin.
+    pub(super) fn head_start(&self) -> usize {
+        self.body
+    }
 }
 
 impl Memory {
     /// Memory of its own for `plan`.
     pub(crate) fn new(plan: &Plan) -> Result<Self> {
-        Ok(Self { floats: Aligned::zeroed(plan.floats)?, indices: Aligned::zeroed(plan.indices)? })
+        Ok(Self {
+            floats: Aligned::zeroed(plan.floats)?,
+            indices: Aligned::zeroed(plan.indices)?,
+            slots: Aligned::zeroed(plan.slots)?,
+        })
     }
 }
 
@@ -189,20 +219,36 @@ struct Source<'a> {
 
 impl Streaming {
     /// A stream at its beginning, in memory of `plan`'s sizes.
-    pub(crate) fn new(network: &Network, plan: Plan, memory: Memory) -> Self {
+    pub(crate) fn new(network: Arc<Network>, plan: Plan, memory: Memory) -> Self {
+        let mut memory = memory;
         assert!(
-            memory.floats.len() >= plan.floats && memory.indices.len() >= plan.indices,
+            memory.floats.len() >= plan.floats
+                && memory.indices.len() >= plan.indices
+                && memory.slots.len() >= plan.slots,
             "the plan asks for more"
         );
-        let mut streaming = Self { plan, memory, odd: false };
+        let floats = memory.floats.start().as_ptr();
+        let listed = plan.slots > 0;
+        let single = if listed { Single::new(&network, &plan, floats, &mut memory.slots) } else { None };
+        let mut streaming = Self { network, plan, memory, single, odd: false };
         streaming.memory.indices[..plan.chunk].fill(plan.batch);
         if plan.masks {
             // The row of zeros: what the layers above the last recurrent one make of a state of zeros.
-            streaming.repeat_states(network, 0..plan.batch);
-            let (_, rows) = streaming.repeated();
+            streaming.repeat_states(0..plan.batch);
+            let (_, rows) = repeated(&plan, &mut streaming.memory.floats);
             rows.copy_within(..row_stride(plan.columns), plan.batch * row_stride(plan.columns));
         }
         streaming
+    }
+
+    /// Whether a step of one row has a list.
+    #[cfg(test)]
+    pub(crate) fn lists_steps(&self) -> bool {
+        self.single.is_some()
+    }
+
+    pub(crate) fn network(&self) -> &Network {
+        &self.network
     }
 
     pub(crate) fn batch(&self) -> usize {
@@ -216,15 +262,15 @@ impl Streaming {
     }
 
     /// Puts rows back to their beginning.
-    pub(crate) fn reset(&mut self, network: &Network, rows: std::ops::Range<usize>) {
-        for (units, at) in states(network, self.plan) {
+    pub(crate) fn reset(&mut self, rows: std::ops::Range<usize>) {
+        for (units, at) in states(&self.network, self.plan) {
             let stride = row_stride(units);
             self.memory.floats[at + rows.start * stride..at + rows.end * stride].fill(0.0);
         }
         if self.plan.masks && self.plan.sequence {
             let columns = row_stride(self.plan.columns);
             let zeros = self.plan.batch * columns;
-            let (_, repeated) = self.repeated();
+            let (_, repeated) = repeated(&self.plan, &mut self.memory.floats);
             for row in rows {
                 repeated.copy_within(zeros..zeros + columns, row * columns);
             }
@@ -232,9 +278,9 @@ impl Streaming {
     }
 
     /// Copies the states out: by recurrent layer, array by array, each `[batch, units]`.
-    pub(crate) fn get(&self, network: &Network, out: &mut [f32]) {
+    pub(crate) fn get(&self, out: &mut [f32]) {
         let mut out = out;
-        for (units, at) in states(network, self.plan) {
+        for (units, at) in states(&self.network, self.plan) {
             let (mine, others) = out.split_at_mut(self.plan.batch * units);
             out = others;
             let states = self.memory.floats[at..].chunks_exact(row_stride(units));
@@ -245,9 +291,9 @@ impl Streaming {
     }
 
     /// Takes states in the form of [`get`](Self::get).
-    pub(crate) fn set(&mut self, network: &Network, values: &[f32]) {
+    pub(crate) fn set(&mut self, values: &[f32]) {
         let mut values = values;
-        for (units, at) in states(network, self.plan) {
+        for (units, at) in states(&self.network, self.plan) {
             let (mine, others) = values.split_at(self.plan.batch * units);
             values = others;
             let states = self.memory.floats[at..].chunks_exact_mut(row_stride(units));
@@ -256,26 +302,19 @@ impl Streaming {
             }
         }
         if self.plan.masks {
-            self.repeat_states(network, 0..self.plan.batch);
+            self.repeat_states(0..self.plan.batch);
         }
     }
 
-    /// The layers' buffers, and the rows that masked steps repeat.
-    fn repeated(&mut self) -> (&mut [f32], &mut [f32]) {
-        let (body, rest) = self.memory.floats.split_at_mut(self.plan.body);
-        let len = (self.plan.batch + 1) * row_stride(self.plan.columns);
-        (body, &mut rest[self.plan.head..][..len])
-    }
-
     /// Fills the repeated outputs of some rows from the states, where the output is a sequence.
-    fn repeat_states(&mut self, network: &Network, rows: std::ops::Range<usize>) {
+    fn repeat_states(&mut self, rows: std::ops::Range<usize>) {
         if !self.plan.sequence {
             return;
         }
         let plan = self.plan;
         let columns = row_stride(plan.columns);
-        let (body, repeated) = self.repeated();
-        let layers = &network.layers[..network.head.start];
+        let (body, repeated) = repeated(&plan, &mut self.memory.floats);
+        let layers = &self.network.layers[..self.network.head.start];
         let Some(top) = layers.iter().rposition(|layer| layer.packed.is_recurrent()) else {
             return;
         };
@@ -304,21 +343,22 @@ impl Streaming {
     }
 
     /// Runs `steps` steps; every length fits, and ids are inside the vocabulary.
-    pub(crate) fn run(
-        &mut self,
-        network: &Network,
-        input: Input<'_>,
-        steps: usize,
-        y: &mut [f32],
-    ) -> Result<()> {
-        let plan = self.plan;
-        if let Input::Floats(x) = input
-            && (plan.batch, steps, plan.masks) == (1, 1, false)
-            && plan.features > 0
-        {
-            self.run_one(network, x, y);
+    pub(crate) fn run(&mut self, input: Input<'_>, steps: usize, y: &mut [f32]) -> Result<()> {
+        if let (Input::Floats(x), 1, Some(single)) = (input, steps, self.single) {
+            debug_assert!(x.len() >= self.plan.features && y.len() == self.plan.columns);
+            // SAFETY: the slots are those that `new` filled, with these floats, of which there is no reference now, and this
+            // network, whose layers nobody changes while it is shared. `x` has the features, the caller's promise.
+            let output = unsafe { single.run(&mut self.memory.slots, x) };
+            let row = &self.memory.floats[output..];
+            match y {
+                // Not worth a call.
+                [y] => *y = row[0],
+                _ => y.copy_from_slice(&row[..y.len()]),
+            }
             return Ok(());
         }
+        let plan = self.plan;
+        let network = &*self.network;
         let source = source(network, &plan, input)?;
         let (full, rest) = self.memory.indices.split_at_mut(plan.chunk);
         let (offsets, ordering) = rest.split_at_mut(plan.batch * plan.chunk);
@@ -367,26 +407,15 @@ impl Streaming {
     }
 }
 
-impl Streaming {
-    /// One step of one row of floats, none of which can be masked: a sample of sound, for which nothing has to be ordered or
-    /// looked up.
-    fn run_one(&mut self, network: &Network, x: &[f32], y: &mut [f32]) {
-        let plan = &self.plan;
-        let (body, rest) = self.memory.floats.split_at_mut(plan.body);
-        let input = Below { values: x, stride: plan.features, offsets: &[] };
-        let out = walk(network, plan, body, None, input, 1, &[1], self.odd);
-        self.odd = !self.odd;
-        if plan.sequence {
-            y.copy_from_slice(&out.row(0)[..plan.columns]);
-        } else {
-            let source = Source { values: x, tokens: None, mask: Mask::default() };
-            run_head(network, plan, body, &mut rest[..plan.head], &source, 1, y);
-        }
-    }
+/// The layers' buffers, and the rows that masked steps repeat.
+fn repeated<'a>(plan: &Plan, floats: &'a mut [f32]) -> (&'a mut [f32], &'a mut [f32]) {
+    let (body, rest) = floats.split_at_mut(plan.body);
+    let len = (plan.batch + 1) * row_stride(plan.columns);
+    (body, &mut rest[plan.head..][..len])
 }
 
 /// Floats of a layer's buffer.
-fn buffer_len(layer: &BuiltLayer, plan: &Plan) -> usize {
+pub(super) fn buffer_len(layer: &BuiltLayer, plan: &Plan) -> usize {
     let most = plan.batch * plan.chunk;
     match &layer.packed {
         Packed::Rnn(rnn) => Room::of(rnn, plan).len(),
@@ -397,16 +426,16 @@ fn buffer_len(layer: &BuiltLayer, plan: &Plan) -> usize {
 
 /// How the buffer of a recurrent layer is cut up: the states of the batch, the rows of a chunk, an LSTM's cell states, and
 /// what a gated cell works in.
-struct Room {
-    states: usize,
-    rows: usize,
+pub(super) struct Room {
+    pub(super) states: usize,
+    pub(super) rows: usize,
     cell_states: usize,
     gates: usize,
 }
 
 impl Room {
     #[inline(always)]
-    fn of(rnn: &PackedRnn, plan: &Plan) -> Self {
+    pub(super) fn of(rnn: &PackedRnn, plan: &Plan) -> Self {
         let (batch, most, stride) = (plan.batch, plan.batch * plan.chunk, row_stride(rnn.units()));
         Self {
             states: batch * stride,

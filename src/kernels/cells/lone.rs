@@ -53,6 +53,8 @@ pub(crate) struct Steps {
     pub(crate) h: *const f32,
     /// The state after the first step; each next one lies `stride` floats behind.
     pub(crate) h_next: *mut f32,
+    /// Of one step: whether the new state takes the place of `h`, and `h_next` is no more than room for it on the way.
+    pub(crate) in_place: bool,
     pub(crate) stride: usize,
     /// An LSTM's cell state, changed in place.
     pub(crate) c: *mut f32,
@@ -138,7 +140,8 @@ impl Cell for Gru {
 /// Every pointer of `steps` must be valid for what its field says: `panels` for the padded columns of all blocks times
 /// `units` terms, `start` and `gates` at each step for `gate_columns` floats, or the fields of `input` where `gates` is null
 /// and there is one step, states for `units` floats rounded up to
-/// whole blocks. What is written overlaps nothing else, but that a step's new state is the next one's.
+/// whole blocks. What is written overlaps nothing else, but that a step's new state is the next one's. With `in_place` there
+/// is one step, and `h` is valid for writing.
 #[inline(always)]
 pub(crate) unsafe fn steps<S: Simd, C: Cell>(s: S, steps: &Steps) {
     let units = steps.units;
@@ -152,6 +155,10 @@ pub(crate) unsafe fn steps<S: Simd, C: Cell>(s: S, steps: &Steps) {
     let most = const { most_blocks(S::ACCUMULATORS, C::GATES) };
     let one_pass = full <= most && units * units * C::GATES <= IN_FIRST_CACHE;
     let mut at = *steps;
+    if steps.in_place && one_pass {
+        // All of the state is read before the first of the next is written.
+        at.h_next = steps.h.cast_mut();
+    }
     for step in 0..steps.steps {
         // SAFETY: the caller's promise for this step; blocks below `full` are full ones, and a tail follows them.
         unsafe {
@@ -172,6 +179,19 @@ pub(crate) unsafe fn steps<S: Simd, C: Cell>(s: S, steps: &Steps) {
             at.h_next = at.h_next.wrapping_add(at.stride);
             // Where it is null there is one step.
             at.gates = at.gates.wrapping_add(at.gates_stride);
+        }
+    }
+    if steps.in_place && !one_pass {
+        let (from, to) = (steps.h_next.cast_const(), steps.h.cast_mut());
+        // SAFETY: the caller's promise: both have room for all blocks.
+        unsafe {
+            for block in 0..full {
+                s.store(to.add(block * S::LANES), s.load(from.add(block * S::LANES)));
+            }
+            if tail {
+                let (half, at) = (s.half(), full * S::LANES);
+                half.store(to.add(at), half.load(from.add(at)));
+            }
         }
     }
 }
@@ -388,11 +408,35 @@ mod tests {
             gates_stride: columns,
             h: states.cast_const(),
             h_next: states.wrapping_add(stride),
+            in_place: false,
             stride,
             c: c.as_mut_ptr(),
         };
         // SAFETY: every array is as long as its field asks for.
         unsafe { steps::<S, C>(s, &given) };
+
+        let (mut h, mut room, mut c) = (vec![0.0; stride], vec![0.0; stride], vec![0.0; stride]);
+        for step in 0..STEPS {
+            let gates = sums[step * columns..].as_ptr();
+            let (state, h_next, c) = (h.as_mut_ptr(), room.as_mut_ptr(), c.as_mut_ptr());
+            let one = Steps {
+                steps: 1,
+                gates,
+                h: state.cast_const(),
+                h_next,
+                in_place: true,
+                stride: 0,
+                c,
+                ..given
+            };
+            // SAFETY: as above.
+            unsafe { steps::<S, C>(s, &one) };
+            assert_eq!(
+                h[..units],
+                rows[(step + 1) * stride..][..units],
+                "{units} units in place, step {step}"
+            );
+        }
 
         let (mut h, mut cells) = (vec![0.0; units], vec![0.0; units]);
         for step in 0..STEPS {
