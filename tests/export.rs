@@ -10,11 +10,14 @@ use std::path::Path;
 
 use elman::{
     Activation, Bidirectional, Dense, Dropout, Embedding, Error, Format, Gru, LoadOptions, Lstm, Masking,
-    MergeMode, Sequential, SimpleRnn,
+    MergeMode, RunOptions, Sequential, SimpleRnn,
 };
-use export_networks::{Case, networks, predicted};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 
-const ALL: [Format; 2] = [Format::Elman, Format::Torch];
+use export_networks::{BATCH, Case, STEPS, networks, predicted};
+
+const ALL: [Format; 3] = [Format::Elman, Format::Torch, Format::Onnx];
 
 /// A file name that fits a format.
 fn file(format: Format) -> &'static str {
@@ -48,6 +51,92 @@ fn a_state_dict_is_the_same_model_again() {
             let again = exported(&case.model, Format::Torch, name, &case.options);
             same_bits(&case, &again, name);
         }
+    }
+}
+
+#[test]
+fn an_onnx_graph_is_the_same_model_again() {
+    for case in networks(150, Format::Onnx) {
+        // Loaded, they stand side by side.
+        if case.two_arrays {
+            continue;
+        }
+        let again = exported(&case.model, Format::Onnx, "model.onnx", &LoadOptions::default());
+        same_bits(&case, &again, "ONNX");
+    }
+}
+
+/// States that a stateful layer keeps are inputs and outputs of the graph, and initial and final states of a
+/// run once it is loaded.
+#[test]
+fn the_states_of_a_stateful_layer_are_inputs_and_outputs() {
+    let model = Sequential::new(3)
+        .add(Lstm::new(4).stateful(true).return_sequences(true))
+        .add(Gru::new(2).stateful(true))
+        .build(1)
+        .expect("the layers fit");
+    let again = exported(&model, Format::Onnx, "model.onnx", &LoadOptions::default());
+    let x = [0.5; BATCH * STEPS * 3];
+    let mut states = vec![0.0; again.state_len(BATCH).expect("it is built")];
+    for _ in 0..3 {
+        let expected = model.predict(&x, BATCH, STEPS).expect("it fits");
+        let (first, mut y) = (states.clone(), vec![0.0; expected.len()]);
+        let options = RunOptions::default().initial_state(&first).final_state(&mut states);
+        again.run(&x, BATCH, STEPS, options, &mut y).expect("it fits");
+        assert_eq!(y, expected);
+    }
+}
+
+#[test]
+fn what_onnx_cannot_say_is_named() {
+    let refused = |model, words: &[&str]| self::refused(Format::Onnx, model, words);
+    let embedding = Sequential::new(1).add(Embedding::new(9, 2).mask_zero(true));
+    refused(embedding.add(Lstm::new(2)), &["layer 0 (embedding)", "mask_zero = true", "ONNX"]);
+    let masking = Sequential::new(3).add(Masking::new(-1.0));
+    refused(masking.add(Lstm::new(2)), &["layer 0 (masking)", "mask_value = -1"]);
+    // Where nothing skips a step, a mask is none.
+    let plain = Sequential::new(1).add(Embedding::new(9, 2).mask_zero(true)).build(1).expect("it fits");
+    let again = exported(&plain, Format::Onnx, "model.onnx", &LoadOptions::default());
+    let ids = [0, 3, 8, 0];
+    assert_eq!(again.predict(&ids, 2, 2).expect("it fits"), plain.predict(&ids, 2, 2).expect("it fits"));
+}
+
+/// Models, inputs and outputs for `tests/vectors/import/check_export.py`, in `target/tmp/export`.
+#[test]
+#[ignore = "for the script, which has the frameworks"]
+fn files_for_the_frameworks() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("export");
+    fs::remove_dir_all(&directory).ok();
+    fs::create_dir_all(&directory).expect("a directory");
+    for format in [Format::Torch, Format::Onnx, Format::KerasWeights] {
+        for (at, case) in networks(200, format).iter().enumerate() {
+            let path = |end: &str| directory.join(format!("{format:?}_{at}{end}"));
+            case.model.export(path(".elman"), Format::Elman).expect("any model");
+            let y = predicted(&case.model, case);
+            let shape = |len: usize| vec![BATCH, STEPS, len / (BATCH * STEPS)];
+            let bytes = |values: &[[u8; 4]]| values.concat();
+            let floats = |values: &[f32]| bytes(&values.iter().map(|v| v.to_le_bytes()).collect::<Vec<_>>());
+            let ids = bytes(&case.ids.iter().map(|id| id.to_le_bytes()).collect::<Vec<_>>());
+            let (x, y_bytes) = (floats(&case.x), floats(&y));
+            let input = match case.reads_ids() {
+                true => ("ids", TensorView::new(Dtype::I32, vec![BATCH, STEPS], &ids)),
+                false => ("x", TensorView::new(Dtype::F32, shape(case.x.len()), &x)),
+            };
+            let y = ("y", TensorView::new(Dtype::F32, vec![y.len()], &y_bytes));
+            let views = [input, y].map(|(name, view)| (name, view.expect("of this size")));
+            safetensors::serialize_to_file(views, None, &path(".io")).expect("it is written");
+            for end in ends(format) {
+                case.model.export(path(end), format).expect("the format has all of it");
+            }
+        }
+    }
+}
+
+fn ends(format: Format) -> &'static [&'static str] {
+    match format {
+        Format::Torch => &[".pt", ".safetensors"],
+        Format::Onnx => &[".onnx"],
+        _ => &[".weights.h5"],
     }
 }
 

@@ -134,7 +134,7 @@ impl GateOrder {
     }
 
     /// The other way round: which of Keras's gates stands at each of the framework's places.
-    pub(crate) fn from_keras(&self, cell: Cell) -> Vec<usize> {
+    pub(crate) fn keras_gates(&self, cell: Cell) -> Vec<usize> {
         let places = self.of(cell);
         (0..places.len()).filter_map(|at| places.iter().position(|&place| place == at)).collect()
     }

@@ -135,7 +135,7 @@ fn add_direction<'a>(
 ) -> Result<()> {
     let of_half = |which: Weight| if backward { which.backward() } else { which };
     let name = |of: &str| format!("{index}.{of}_l0{}", if backward { "_reverse" } else { "" });
-    let order = GateOrder::TORCH.from_keras(cell);
+    let order = GateOrder::TORCH.keras_gates(cell);
     for (which, of) in [(Weight::Kernel, "weight_ih"), (Weight::RecurrentKernel, "weight_hh")] {
         let kernel = model.weight(index, of_half(which))?;
         let [inputs, columns] = kernel.shape();
