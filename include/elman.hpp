@@ -386,6 +386,10 @@ public:
         return check(elman_sequential_load_weights(get(), path.c_str()));
     }
     outcome<void> save(const std::string &path) const { return check(elman_sequential_save(get(), path.c_str())); }
+    /// Writes the network, or its weights, to a file for another framework.
+    outcome<void> export_to(const std::string &path, elman_format format) const {
+        return check(elman_sequential_export(get(), path.c_str(), format));
+    }
     /// The bytes that save writes.
     outcome<std::vector<std::uint8_t>> save_bytes() const {
         std::vector<std::uint8_t> file;

@@ -73,6 +73,8 @@
 mod cell;
 mod dispatch;
 mod error;
+#[cfg(feature = "files")]
+mod export;
 #[cfg(feature = "capi")]
 #[doc(hidden)]
 pub mod ffi;
@@ -97,6 +99,8 @@ mod training;
 pub use cell::{GruCell, LstmCell, SimpleRnnCell};
 pub use dispatch::{Isa, isa};
 pub use error::{Error, Result};
+#[cfg(feature = "files")]
+pub use export::Format;
 #[cfg(feature = "files")]
 pub use import::{LoadOptions, Output};
 pub use layers::{

@@ -130,3 +130,40 @@ fn weights_go_into_a_network_that_is_there() {
     ok(unsafe { elman_sequential_load_weights(network, path.as_ptr()) });
     check(network, "keras", "many", (3, 7));
 }
+
+#[test]
+fn networks_go_out_as_they_came_in() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("model.pt");
+    let path = CString::new(path.to_str().expect("UTF-8")).expect("no nul");
+    let mut network = null_mut();
+    // SAFETY: nul-terminated text and a place for a handle.
+    ok(unsafe { elman_sequential_load(c_path("torch/gru_last.pt").as_ptr(), &mut network) });
+    // SAFETY: a live handle and nul-terminated text, here and below.
+    let export = |format| unsafe { elman_sequential_export(network, path.as_ptr(), format) };
+    assert_eq!(export(elman_format(4)), ELMAN_STATUS_INVALID_ARGUMENT);
+    assert!(last_error().contains("4 is no format"), "{}", last_error());
+    for format in [ELMAN_FORMAT_ELMAN, ELMAN_FORMAT_TORCH] {
+        ok(export(format));
+        let mut again = null_mut();
+        // SAFETY: nul-terminated text and a place for a handle.
+        ok(unsafe { elman_sequential_load(path.as_ptr(), &mut again) });
+        let cases = Cases::read("torch");
+        let (ids, expected) = cases.tokens("gru_last");
+        let mut y = vec![0.0; expected.len()];
+        // SAFETY: a live handle, and arrays of their lengths.
+        ok(unsafe {
+            elman_sequential_predict_tokens(again, ids.as_ptr(), ids.len(), 3, 7, y.as_mut_ptr(), y.len())
+        });
+        for (y, expected) in y.iter().zip(expected) {
+            assert!((y - expected).abs() <= 1e-5, "{y} for {expected}");
+        }
+        // SAFETY: made by the library, and not used again.
+        unsafe { elman_sequential_free(again) };
+    }
+    // SAFETY: as above, and no handle.
+    unsafe { elman_sequential_free(network) };
+    // SAFETY: NULL is refused before anything is read.
+    let status = unsafe { elman_sequential_export(null(), path.as_ptr(), ELMAN_FORMAT_ELMAN) };
+    assert_eq!(status, ELMAN_STATUS_NULL_POINTER);
+}

@@ -9,10 +9,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// For each room the rooms it may name; every room may also name itself, `memory` and `error`. Knowledge flows down.
-const MAY_NAME: [(&str, &[&str]); 18] = [
+const MAY_NAME: [(&str, &[&str]); 19] = [
     (
         "ffi",
         &[
+            "export",
             "import",
             "formats",
             "training",
@@ -25,6 +26,8 @@ const MAY_NAME: [(&str, &[&str]); 18] = [
             "process",
         ],
     ),
+    // Files for other frameworks; the orders of their gates are known where these are read.
+    ("export", &["import", "formats", "sequential", "layers"]),
     // Files of other frameworks; the model that a path leads to may be our own.
     ("import", &["formats", "sequential", "layers"]),
     ("formats", &["training", "sequential", "layers"]),
@@ -66,7 +69,8 @@ const ONE_ROOM: [(&[&str], &[&str], &str); 6] = [
 ];
 
 /// Rooms that must forbid unsafe code.
-const SAFE: [&str; 7] = ["layers", "sequential", "stream", "training", "formats", "import", "error"];
+const SAFE: [&str; 8] =
+    ["layers", "sequential", "stream", "training", "formats", "import", "export", "error"];
 
 /// Where every size comes from the caller: memory is taken by `List`, `AlignedVec` and `zeros`, which can say
 /// that there is none, and `Few` is for what is as long as there are layers or threads.

@@ -38,6 +38,9 @@ use crate::formats;
 use crate::layers::Activation;
 use crate::sequential::Sequential;
 
+#[cfg(any(feature = "torch", feature = "onnx"))]
+pub(crate) use network::GateOrder;
+
 fn bad(message: impl fmt::Display) -> Error {
     Error::BadFormat(message.to_string())
 }

@@ -114,16 +114,16 @@ pub(super) const fn name_of(cell: Cell) -> &'static str {
 
 /// Where a framework keeps its gates: for each of Keras's (i f c o, z r h) the place of it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct GateOrder {
+pub(crate) struct GateOrder {
     lstm: [usize; 4],
     gru: [usize; 3],
 }
 
 impl GateOrder {
     /// i f g o; r z n.
-    pub(super) const TORCH: Self = Self { lstm: [0, 1, 2, 3], gru: [1, 0, 2] };
+    pub(crate) const TORCH: Self = Self { lstm: [0, 1, 2, 3], gru: [1, 0, 2] };
     /// i o f c; z r h.
-    pub(super) const ONNX: Self = Self { lstm: [0, 2, 3, 1], gru: [0, 1, 2] };
+    pub(crate) const ONNX: Self = Self { lstm: [0, 2, 3, 1], gru: [0, 1, 2] };
 
     fn of(&self, cell: Cell) -> &[usize] {
         match cell {
@@ -131,6 +131,12 @@ impl GateOrder {
             Cell::Lstm => &self.lstm,
             Cell::Gru { .. } => &self.gru,
         }
+    }
+
+    /// The other way round: which of Keras's gates stands at each of the framework's places.
+    pub(crate) fn keras_gates(&self, cell: Cell) -> Vec<usize> {
+        let places = self.of(cell);
+        (0..places.len()).filter_map(|at| places.iter().position(|&place| place == at)).collect()
     }
 }
 
