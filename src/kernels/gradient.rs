@@ -19,6 +19,9 @@ use super::cells::derive;
 use super::tile::unroll;
 use crate::simd::Simd;
 
+/// Floats of a cache line.
+const LINE: usize = 16;
+
 /// A product over rows, for the columns of one panel: `c += Σ_n a[n]ᵀ·b[n]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Outer {
@@ -128,18 +131,54 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(s: S, outer: &Outer, a
             unroll!(v < NV, { sums[r][v] = s.load(c.add(r * c_stride + v * S::LANES)) });
         });
         let mut b = outer.b;
-        for k in 0..terms {
-            let a = a.add(if offsets.is_null() { k * a_stride } else { *offsets.add(k) });
-            let mut columns = [s.splat(0.0); NV];
-            unroll!(v < NV, { columns[v] = s.load(b.add(v * S::LANES)) });
-            unroll!(r < MR, {
-                let a = s.splat(*a.add(r));
-                unroll!(v < NV, { sums[r][v] = s.fma(a, columns[v], sums[r][v]) });
+        // The next tile's sums, which come from far away where the gradient is large, are fetched meanwhile.
+        let lines = const { (NV * S::LANES).div_ceil(LINE) };
+        let (mut ahead, mut line) = (c.wrapping_add(MR * c_stride), 0);
+        let mut k = 0;
+        while k + 4 <= terms {
+            s.prefetch(ahead.wrapping_add(line * LINE));
+            line += 1;
+            if line == lines {
+                (ahead, line) = (ahead.wrapping_add(c_stride), 0);
+            }
+            unroll!(i < 4, {
+                let k = k + i;
+                let a = a.add(if offsets.is_null() { k * a_stride } else { *offsets.add(k) });
+                let columns = b.add(i * NV * S::LANES);
+                term::<S, MR, NV>(s, &mut sums, a, columns);
             });
+            b = b.add(4 * NV * S::LANES);
+            k += 4;
+        }
+        for k in k..terms {
+            let a = a.add(if offsets.is_null() { k * a_stride } else { *offsets.add(k) });
+            term::<S, MR, NV>(s, &mut sums, a, b);
             b = b.add(NV * S::LANES);
         }
         unroll!(r < MR, {
             unroll!(v < NV, { s.store(c.add(r * c_stride + v * S::LANES), sums[r][v]) });
+        });
+    }
+}
+
+/// Adds one term: the floats of a row at `a`, and the vectors of one at `b`.
+///
+/// # Safety
+/// They must be valid for `MR` floats, and for `NV` vectors.
+#[inline(always)]
+unsafe fn term<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    sums: &mut [[S::V; NV]; MR],
+    a: *const f32,
+    b: *const f32,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut columns = [s.splat(0.0); NV];
+        unroll!(v < NV, { columns[v] = s.load(b.add(v * S::LANES)) });
+        unroll!(r < MR, {
+            let a = s.splat(*a.add(r));
+            unroll!(v < NV, { sums[r][v] = s.fma(a, columns[v], sums[r][v]) });
         });
     }
 }
