@@ -104,8 +104,8 @@ pub use export::Format;
 #[cfg(feature = "files")]
 pub use import::{LoadOptions, Output};
 pub use layers::{
-    Activation, Bidirectional, Dense, Dropout, Embedding, Gru, Initializer, Layer, Lstm, Masking, MergeMode,
-    Recurrent, SimpleRnn, Unroll, Variable, Weight,
+    Activation, Bidirectional, Dense, Dropout, Embedding, Gru, Initializer, LastStep, Layer, Lstm, Masking,
+    MergeMode, Recurrent, SimpleRnn, Unroll, Variable, Weight,
 };
 pub use sequence::activate;
 pub use sequential::{Input, Padding, RunOptions, Sequential, WeightBytes};

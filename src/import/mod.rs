@@ -65,7 +65,7 @@ pub enum Output {
     /// Every step's output.
     Sequence,
     /// The output of the last step, `out[:, -1]`. Of a bidirectional layer that is the last state of the
-    /// forward half, and of the backward half its *first* output.
+    /// forward half, and of the backward half its *first* output, which [`LastStep`](crate::LastStep) hands on.
     #[default]
     LastStep,
     /// The last state of each direction, `h_n`.

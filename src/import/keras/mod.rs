@@ -151,7 +151,7 @@ fn places(layer: &Layer) -> (&'static str, Vec<(&'static str, Vec<Weight>)>) {
         Layer::Bidirectional(_) => {
             ("bidirectional", vec![("forward_layer/cell", forward()), ("backward_layer/cell", backward())])
         }
-        Layer::Masking(_) | Layer::Dropout(_) => (layer.type_name(), Vec::new()),
+        Layer::Masking(_) | Layer::Dropout(_) | Layer::LastStep(_) => (layer.type_name(), Vec::new()),
         recurrent => (recurrent.type_name(), vec![("cell", forward())]),
     }
 }
