@@ -38,6 +38,8 @@ use crate::formats;
 use crate::layers::Activation;
 use crate::sequential::Sequential;
 
+#[cfg(feature = "keras")]
+pub(crate) use keras::{Names as KerasFolders, places as keras_places};
 #[cfg(any(feature = "torch", feature = "onnx"))]
 pub(crate) use network::GateOrder;
 
