@@ -742,7 +742,7 @@ enum {
     /// Every step's output.
     ELMAN_OUTPUT_SEQUENCE = 0,
     /// The output of the last step, out[:, -1] in PyTorch. Of a bidirectional layer that is the last state of the
-    /// forward half and the first output of the backward one, which is UNSUPPORTED.
+    /// forward half and the first output of the backward one, which elman_sequential_add_last_step hands on.
     ELMAN_OUTPUT_LAST_STEP = 1,
     /// The last state of each direction, h_n in PyTorch.
     ELMAN_OUTPUT_LAST_STATE = 2,
@@ -1268,6 +1268,21 @@ ELMAN_API elman_status elman_sequential_add_dropout(elman_sequential *network, f
 ///
 /// Threads: the network must not be in use by another thread.
 ELMAN_API elman_status elman_sequential_add_masking(elman_sequential *network, float mask_value);
+
+/// Adds a layer that hands on the last step of the sequence below, out[:, -1] in PyTorch. Below it there must
+/// be a recurrent layer with return_sequences.
+///
+/// Above a Bidirectional layer that is another thing than return_sequences = 0 there, which gives the last
+/// state of each half: the backward half has seen only one step by the last position of the sequence. The
+/// last step is that of the sequence as it would come out, whatever is masked: a masked last position has what
+/// such positions have, the output before it or zeros. A stream of such a network is UNSUPPORTED.
+///
+/// Fails with INVALID_ARGUMENT (no sequence of a recurrent layer below, the network is built already); the
+/// network is unchanged then.
+///
+/// Threads: the network must not be in use by another thread.
+ELMAN_API
+elman_status elman_sequential_add_last_step(elman_sequential *network);
 
 /// Gives every weight its initial value; no more layers can be added afterwards. The weights depend on
 /// nothing but the layers and seed: they are the same ones on every machine. Building again initialises anew.

@@ -405,6 +405,7 @@ public:
     chained<sequential> add_embedding(std::size_t vocabulary, std::size_t size, bool mask_zero) {
         return check_chained(elman_sequential_add_embedding(get(), vocabulary, size, mask_zero), *this);
     }
+    chained<sequential> add_last_step() { return check_chained(elman_sequential_add_last_step(get()), *this); }
     chained<sequential> add_masking(float mask_value) {
         return check_chained(elman_sequential_add_masking(get(), mask_value), *this);
     }

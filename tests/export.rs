@@ -17,7 +17,7 @@ use safetensors::tensor::TensorView;
 
 use export_networks::{BATCH, Case, STEPS, networks, predicted};
 
-const ALL: [Format; 3] = [Format::Elman, Format::Torch, Format::Onnx];
+const ALL: [Format; 4] = [Format::Elman, Format::Torch, Format::Onnx, Format::KerasWeights];
 
 /// A file name that fits a format.
 fn file(format: Format) -> &'static str {
@@ -101,6 +101,56 @@ fn what_onnx_cannot_say_is_named() {
     assert_eq!(again.predict(&ids, 2, 2).expect("it fits"), plain.predict(&ids, 2, 2).expect("it fits"));
 }
 
+/// A model of the same layers, with other weights.
+fn same_layers(model: &Sequential) -> Sequential {
+    let layers = model.layers().iter().cloned();
+    layers.fold(Sequential::new(model.input_size()), Sequential::add).build(99).expect("the layers fit")
+}
+
+#[test]
+fn weights_for_keras_go_into_a_model_of_the_same_layers() {
+    for case in networks(100, Format::KerasWeights) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("model.weights.h5");
+        case.model.export(&path, Format::KerasWeights).expect("any model");
+        let mut again = same_layers(&case.model);
+        again.load_weights(&path).unwrap_or_else(|error| panic!("{error}: {}", case.model.summary()));
+        same_bits(&case, &again, "Keras");
+    }
+}
+
+/// So many dense layers.
+fn deep(count: usize) -> Sequential {
+    let dense = |at: usize| Dense::new(1 + at % 2);
+    let model = (0..count).map(dense).fold(Sequential::new(1), Sequential::add);
+    model.build(1).expect("the layers fit")
+}
+
+/// Groups of one list, of several, and of lists that are longer than the format's default; and more than that.
+#[test]
+fn weights_for_keras_may_be_of_many_layers() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("model.weights.h5");
+    for count in [1, 8, 9, 256, 257, 2048] {
+        let model = deep(count);
+        model.export(&path, Format::KerasWeights).unwrap_or_else(|error| panic!("{count}: {error}"));
+        let mut again = same_layers(&model);
+        again.load_weights(&path).unwrap_or_else(|error| panic!("{count}: {error}"));
+        let parameters = |model: &Sequential| {
+            let mut values = vec![0.0; model.parameter_count().expect("it is built")];
+            model.get_parameters(&mut values).expect("it is built");
+            values
+        };
+        assert_eq!(parameters(&model), parameters(&again), "{count}");
+    }
+    match deep(2049).export(&path, Format::KerasWeights) {
+        Err(Error::Unsupported(message)) => {
+            assert!(message.contains("2049 layers") && message.contains("2048"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Models, inputs and outputs for `tests/vectors/import/check_export.py`, in `target/tmp/export`.
 #[test]
 #[ignore = "for the script, which has the frameworks"]
@@ -109,7 +159,14 @@ fn files_for_the_frameworks() {
     fs::remove_dir_all(&directory).ok();
     fs::create_dir_all(&directory).expect("a directory");
     for format in [Format::Torch, Format::Onnx, Format::KerasWeights] {
-        for (at, case) in networks(200, format).iter().enumerate() {
+        let mut cases = networks(200, format);
+        if format == Format::KerasWeights {
+            // A group of more members than the format's default has room for.
+            let x = vec![0.5; BATCH * STEPS];
+            let options = LoadOptions::default();
+            cases.push(Case { model: deep(300), options, x, ids: Vec::new(), two_arrays: false });
+        }
+        for (at, case) in cases.iter().enumerate() {
             let path = |end: &str| directory.join(format!("{format:?}_{at}{end}"));
             case.model.export(path(".elman"), Format::Elman).expect("any model");
             let y = predicted(&case.model, case);

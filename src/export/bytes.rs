@@ -48,6 +48,12 @@ impl Bytes {
         self.put(&number.to_le_bytes())
     }
 
+    /// Writes over what is there from byte `at` on.
+    #[cfg(feature = "keras")]
+    pub(super) fn overwrite(&mut self, at: usize, bytes: &[u8]) {
+        self.0[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
     /// So many zeros.
     pub(super) fn zeros(&mut self, count: usize) -> Result<()> {
         self.reserve(count)?;

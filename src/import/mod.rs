@@ -38,6 +38,8 @@ use crate::formats;
 use crate::layers::Activation;
 use crate::sequential::Sequential;
 
+#[cfg(feature = "keras")]
+pub(crate) use keras::{Names as KerasFolders, places as keras_places};
 #[cfg(any(feature = "torch", feature = "onnx"))]
 pub(crate) use network::GateOrder;
 
@@ -65,7 +67,7 @@ pub enum Output {
     /// Every step's output.
     Sequence,
     /// The output of the last step, `out[:, -1]`. Of a bidirectional layer that is the last state of the
-    /// forward half, and of the backward half its *first* output.
+    /// forward half, and of the backward half its *first* output, which [`LastStep`](crate::LastStep) hands on.
     #[default]
     LastStep,
     /// The last state of each direction, `h_n`.

@@ -1,7 +1,7 @@
 //! Random networks that a format can say.
 
 use elman::{
-    Activation, Bidirectional, Dense, Dropout, Embedding, Format, Gru, Initializer, Input, Layer,
+    Activation, Bidirectional, Dense, Dropout, Embedding, Format, Gru, Initializer, Input, LastStep, Layer,
     LoadOptions, Lstm, MergeMode, Output, Recurrent, Sequential, SimpleRnn,
 };
 
@@ -104,6 +104,10 @@ fn network(seed: u64, format: Format) -> Case {
             true => model.add(Bidirectional::new(layer).merge_mode(merge_mode)),
             false => model.add(Layer::Recurrent(layer)),
         };
+        if last && sequence && !two_arrays && random.below(3) == 0 {
+            model = model.add(LastStep::new());
+            options = options.output(Output::LastStep);
+        }
         if !two_arrays && random.yes() {
             model = model.add(Dropout::new(0.5));
         }

@@ -56,12 +56,21 @@ pub(super) struct Flow {
     pub(super) steps_first: bool,
 }
 
+/// An initialiser of whole numbers.
+#[derive(Debug)]
+pub(super) struct List {
+    pub(super) name: String,
+    pub(super) numbers: Vec<i64>,
+    /// One number and no list: a tensor without axes.
+    pub(super) is_scalar: bool,
+}
+
 /// A graph on its way out.
 #[derive(Debug, Default)]
 pub(super) struct Graph<'a> {
     pub(super) nodes: Vec<Node>,
     pub(super) weights: Vec<Tensor<'a>>,
-    pub(super) lists: Vec<(String, Vec<i64>)>,
+    pub(super) lists: Vec<List>,
     pub(super) inputs: Vec<Port>,
     pub(super) outputs: Vec<Port>,
     /// How the names of what belongs to the current layer begin.
@@ -90,13 +99,23 @@ impl<'a> Graph<'a> {
         name
     }
 
-    /// An initialiser of whole numbers, which stands there once for all who read it.
-    pub(super) fn list(&mut self, list: &[i64]) -> String {
-        if let Some((name, _)) = self.lists.iter().find(|(_, known)| known == list) {
-            return name.clone();
+    /// A list of whole numbers, which stands there once for all who read it.
+    pub(super) fn list(&mut self, numbers: &[i64]) -> String {
+        self.whole(numbers, false)
+    }
+
+    /// A whole number, the same.
+    pub(super) fn number(&mut self, number: i64) -> String {
+        self.whole(&[number], true)
+    }
+
+    fn whole(&mut self, numbers: &[i64], is_scalar: bool) -> String {
+        let same = |known: &&List| known.numbers == numbers && known.is_scalar == is_scalar;
+        if let Some(known) = self.lists.iter().find(same) {
+            return known.name.clone();
         }
         let name = format!("list.{}", self.lists.len());
-        self.lists.push((name.clone(), list.to_vec()));
+        self.lists.push(List { name: name.clone(), numbers: numbers.to_vec(), is_scalar });
         name
     }
 

@@ -57,6 +57,7 @@ fn graph(model: &Sequential) -> Result<Graph<'_>> {
             Layer::Recurrent(_) | Layer::Bidirectional(_) => recurrent::add(&mut graph, model, index, flow)?,
             Layer::Dense(dense) => add_dense(&mut graph, model, index, dense.activation, flow)?,
             Layer::Dropout(_) => flow,
+            Layer::LastStep(_) => last_step(&mut graph, flow),
         };
     }
     if flow.sequence && flow.steps_first {
@@ -90,6 +91,14 @@ fn add_dense<'a>(
         name = graph.node(operator, &[name], attributes);
     }
     Ok(Flow { name, ..flow })
+}
+
+/// The last step of a sequence.
+fn last_step(graph: &mut Graph<'_>, flow: Flow) -> Flow {
+    let axis = if flow.steps_first { 0 } else { 1 };
+    let last = graph.number(-1);
+    let name = graph.node("Gather", &[flow.name, last], vec![("axis", Attribute::Int(axis))]);
+    Flow { name, sequence: false, steps_first: false }
 }
 
 /// The operator of a function; none for what changes nothing.

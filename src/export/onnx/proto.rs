@@ -4,7 +4,7 @@
 //! stands before it; weights, which are most of a file, are made last, straight into it.
 
 use super::super::bytes::Bytes;
-use super::graph::{Attribute, Dim, Graph, Kind, Node, Port};
+use super::graph::{Attribute, Dim, Graph, Kind, List, Node, Port};
 use super::{Tensor, unsupported};
 use crate::error::Result;
 
@@ -68,10 +68,11 @@ pub(super) fn model(graph: &Graph<'_>) -> Result<Bytes> {
     let mut small = Bytes::default();
     graph.nodes.iter().try_for_each(|node| message(&mut small, 1, |to| self::node(to, node)))?;
     text(&mut small, 2, "elman")?;
-    for (name, list) in &graph.lists {
+    for List { name, numbers, is_scalar } in &graph.lists {
         message(&mut small, 5, |to| {
-            tensor_head(to, name, &[list.len()], INT64, list.len() * size_of::<i64>())?;
-            list.iter().try_for_each(|number| to.put(&number.to_le_bytes()))
+            let shape = if *is_scalar { &[][..] } else { &[numbers.len()] };
+            tensor_head(to, name, shape, INT64, numbers.len() * size_of::<i64>())?;
+            numbers.iter().try_for_each(|number| to.put(&number.to_le_bytes()))
         })?;
     }
     graph.inputs.iter().try_for_each(|port| message(&mut small, 11, |to| self::port(to, port)))?;

@@ -35,7 +35,11 @@ pub(super) fn add<'a>(
     let (rnn, merge_mode) = match layer {
         Layer::Recurrent(rnn) => (rnn, None),
         Layer::Bidirectional(both) => (&both.layer, Some(both.merge_mode)),
-        Layer::Embedding(_) | Layer::Masking(_) | Layer::Dense(_) | Layer::Dropout(_) => return Ok(flow),
+        Layer::Embedding(_)
+        | Layer::Masking(_)
+        | Layer::Dense(_)
+        | Layer::Dropout(_)
+        | Layer::LastStep(_) => return Ok(flow),
     };
     let node = Node { model, index, layer: rnn, merge_mode };
     let flow = if flow.steps_first { flow } else { graph.transposed(flow) };

@@ -99,7 +99,7 @@ fn tensors(model: &Sequential) -> Result<Vec<Tensor<'_>>> {
                 };
                 tensors.push(Tensor::new(format!("{index}.bias"), &[units], bias));
             }
-            Layer::Dropout(_) => {}
+            Layer::Dropout(_) | Layer::LastStep(_) => {}
         }
     }
     if tensors.is_empty() {

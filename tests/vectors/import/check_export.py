@@ -123,10 +123,13 @@ def check_onnx(path, end, input_size, layers, io):
 def in_keras(input_size, layers):
     import keras
 
+    # By name, since a wrapper writes its layer down and reads it again.
+    @keras.saving.register_keras_serializable()
+    def hard_sigmoid_keras2(x):
+        return keras.ops.clip(x / 5 + 0.5, 0, 1)
+
     def function(name):
-        if name == "hard_sigmoid_keras2":
-            return lambda x: keras.ops.clip(x / 5 + 0.5, 0, 1)
-        return (lambda x: keras.ops.leaky_relu(x, 0.2)) if name == "leaky_relu" else name
+        return hard_sigmoid_keras2 if name == "hard_sigmoid_keras2" else name
 
     made = {"simple_rnn": keras.layers.SimpleRNN, "lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
     ids = layers[0]["type"] == "embedding"
