@@ -100,15 +100,15 @@ mod tape;
 mod training;
 
 pub use cell::{GruCell, LstmCell, SimpleRnnCell};
-pub use dispatch::{Isa, isa};
+pub use dispatch::{Isa, isa, multiply_adds};
 pub use error::{Error, Result};
 #[cfg(feature = "files")]
 pub use export::Format;
 #[cfg(feature = "files")]
-pub use import::{LoadOptions, Output};
+pub use import::{LoadOptions, Origin, Output};
 pub use layers::{
     Activation, Bidirectional, Dense, Dropout, Embedding, Gru, Initializer, LastStep, Layer, Lstm, Masking,
-    MergeMode, Recurrent, SimpleRnn, Unroll, Variable, Weight,
+    MergeMode, Recurrent, Shape, SimpleRnn, Unroll, Variable, Weight,
 };
 pub use sequence::activate;
 pub use sequential::{Input, Padding, RunOptions, Sequential, WeightBytes};

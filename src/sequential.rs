@@ -533,7 +533,7 @@ impl Sequential {
     }
 
     /// Whether any layer keeps its states from call to call.
-    pub(crate) fn is_stateful(&self) -> bool {
+    pub fn is_stateful(&self) -> bool {
         self.layers.iter().any(Layer::is_stateful)
     }
 
@@ -771,6 +771,27 @@ impl Sequential {
         })
     }
 
+    /// What each layer gives, in order.
+    ///
+    /// ```
+    /// use elman::{Dense, Gru, Sequential};
+    ///
+    /// # fn main() -> Result<(), elman::Error> {
+    /// let model = Sequential::new(3).add(Gru::new(8).return_sequences(true)).add(Dense::new(2)).build(1)?;
+    /// let last = model.output_shapes().last().expect("there are two");
+    /// assert_eq!((last.features, last.sequence), (2, true));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn output_shapes(&self) -> impl Iterator<Item = Shape> {
+        let input = Shape { features: self.input_size, sequence: true };
+        self.layers.iter().enumerate().scan(input, |shape, (i, layer)| {
+            // Every layer was checked when it was added.
+            *shape = layer.output_shape(i, *shape).unwrap_or(*shape);
+            Some(*shape)
+        })
+    }
+
     /// Layers, output shapes, parameters and the driver of each recurrent layer, as a table for people.
     pub fn summary(&self) -> String {
         use std::fmt::Write as _;
@@ -781,13 +802,12 @@ impl Sequential {
             let _ = writeln!(text, "{}", line.trim_end());
         };
         row(&mut text, ["layer", "output shape", "parameters", "driver"]);
-        let mut shape = Shape { features: self.input_size, sequence: true };
-        for (i, layer) in self.layers.iter().enumerate() {
+        let mut features = self.input_size;
+        for ((i, layer), shape) in self.layers.iter().enumerate().zip(self.output_shapes()) {
             let parameters: usize =
-                layer.variable_shapes(shape.features).iter().map(|(_, [rows, columns])| rows * columns).sum();
+                layer.variable_shapes(features).iter().map(|(_, [rows, columns])| rows * columns).sum();
             total = usize::saturating_add(total, parameters);
-            // Every layer was checked when it was added.
-            shape = layer.output_shape(i, shape).unwrap_or(shape);
+            features = shape.features;
             let output = match shape.sequence {
                 true => format!("[batch, steps, {}]", shape.features),
                 false => format!("[batch, {}]", shape.features),

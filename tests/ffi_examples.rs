@@ -36,6 +36,25 @@ fn check_sentiment(output: &str) {
     assert!(figure(output, "sentences per second") > 0.0, "{output}");
 }
 
+/// The models of other frameworks: what these computed, and each file by itself.
+fn check_imported(run: impl Fn(&[&str]) -> String) {
+    let all = run(&[]);
+    assert_eq!(figure(&all, "files"), 3.0, "{all}");
+    assert!(figure(&all, "largest difference from their frameworks") <= 1e-5, "{all}");
+    let data = root().join("ffi-examples/data");
+    let expected = std::fs::read_to_string(data.join("imported.txt")).expect("the list is there");
+    for line in expected.lines() {
+        let [name, numbers @ ..] = &line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let output = run(&[data.join(name).to_str().expect("UTF-8")]);
+        let ours: Vec<&str> = output.trim().split(' ').collect();
+        assert_eq!(ours.len(), numbers.len(), "{name}: {output}");
+        for (ours, theirs) in ours.iter().zip(numbers) {
+            let number = |text: &str| text.parse::<f64>().expect("a number");
+            assert!((number(ours) - number(theirs)).abs() <= 1e-5, "{name}: {ours} for {theirs}");
+        }
+    }
+}
+
 /// The examples of padded batches, taggers and streams say themselves whether their bits are right.
 fn check_streams(run: impl Fn(&str, &[&str]) -> String) {
     let padded = run("padded", &[]);
@@ -84,6 +103,7 @@ fn the_examples_build_and_run() {
             assert!(sequential.contains("as it should be, LENGTH_MISMATCH: x: expected 36"), "{sequential}");
 
             check_streams(|name, arguments| run(program(name).args(arguments)));
+            check_imported(|arguments| run(program("imported").args(arguments)));
 
             let sentences = ["A warm, funny and moving film.", "Dull, slow and far too long.", ""];
             let sentiment = run(program("sentiment").args(sentences));
@@ -145,6 +165,9 @@ fn the_cmake_project_builds_and_runs() {
     for link in ["static", "shared"] {
         check_sentiment(&run(&mut Command::new(build.path().join(format!("sentiment-{link}")))));
         run(&mut Command::new(build.path().join(format!("cells-{link}"))));
+        check_imported(|arguments| {
+            run(Command::new(build.path().join(format!("imported-{link}"))).args(arguments))
+        });
         run(&mut Command::new(build.path().join(format!("sequential-{link}"))));
         check_streams(|name, arguments| {
             run(Command::new(build.path().join(format!("{name}-{link}"))).args(arguments))

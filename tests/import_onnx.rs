@@ -10,7 +10,8 @@ use elman::{Error, Sequential};
 use import_cases::{Cases, directory};
 
 /// What is refused, by words of the message.
-const REFUSED: [(&str, &[&str]); 9] = [
+const REFUSED: [(&str, &[&str]); 10] = [
+    ("refused_external", &["\"w\"", "external_data=False"]),
     ("refused_clip", &["\"first\" (RNN)", "clip = 3"]),
     ("refused_activation", &["\"first\" (RNN)", "activations = Elu", "0.5"]),
     ("refused_operator", &["\"second\" (Erf)"]),

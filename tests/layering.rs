@@ -9,7 +9,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// For each room the rooms it may name; every room may also name itself, `memory` and `error`. Knowledge flows down.
-const MAY_NAME: [(&str, &[&str]); 19] = [
+const MAY_NAME: [(&str, &[&str]); 20] = [
+    // The tool is a crate of its own, above this one: it has what everybody has.
+    ("bin", &["*"]),
     (
         "ffi",
         &[
@@ -64,13 +66,16 @@ const ONE_ROOM: [(&[&str], &[&str], &str); 6] = [
     (&["wide::"], &["simd/portable.rs"], "wide is the portable arm"),
     (&["rayon::"], &["sequence/parallel/pool.rs"], "threads are sequence/parallel's"),
     (&["extern \"C\""], &["ffi/", "process/"], "the C ABI is ffi's, and process has a handler that C calls"),
-    (&["std::fs"], &["formats/"], "files are formats'"),
+    (&["std::fs"], &["formats/", "bin/"], "files are formats', and the tool's"),
     (&["std::env", "env::var"], &["dispatch/"], "the environment is read in dispatch"),
 ];
 
 /// Rooms that must forbid unsafe code.
 const SAFE: [&str; 8] =
     ["layers", "sequential", "stream", "training", "formats", "import", "export", "error"];
+
+/// What the tool must not name: it uses what everybody may use.
+const NOT_THE_TOOLS: [&str; 2] = ["elman::ffi", "unsafe {"];
 
 /// Where every size comes from the caller: memory is taken by `List`, `AlignedVec` and `zeros`, which can say
 /// that there is none, and `Few` is for what is as long as there are layers or threads.
@@ -335,6 +340,20 @@ fn unsafe_code_is_forbidden_where_the_house_says_so() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_tool_uses_what_everybody_has() {
+    let tool: Vec<Source> = sources().into_iter().filter(|source| source.room == "bin").collect();
+    assert!(tool.iter().any(|source| {
+        source.path == "bin/elman/main.rs" && source.code.contains("#![forbid(unsafe_code)]")
+    }));
+    for source in tool {
+        let code = squeezed(&source.code);
+        let named = NOT_THE_TOOLS.iter().find(|words| says(&code, words));
+        assert_eq!(named, None, "src/{}", source.path);
+        assert!(!says_in_braces(&code, "elman::ffi"), "src/{}", source.path);
+    }
 }
 
 #[test]

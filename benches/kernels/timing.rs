@@ -1,6 +1,5 @@
 //! Cases, and the final table in which they are timed in turn, beside the peak.
 
-use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use elman::Isa;
@@ -158,8 +157,7 @@ fn time_in_turn(cases: &mut [&mut Case]) -> Vec<Figures> {
     {
         for ((case, &calls), of_case) in cases.iter_mut().zip(&calls).zip(&mut rounds) {
             let now = Instant::now();
-            run_peak();
-            let peak = peak_flops() as f64 / now.elapsed().as_secs_f64() * case.threads as f64;
+            let peak = run_peak() as f64 / now.elapsed().as_secs_f64() * case.threads as f64;
             of_case.push((seconds_of(case, calls), peak));
         }
     }
@@ -190,81 +188,10 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Sums that do not wait for each other: more than two ports of latency four, or four of three, can have
-/// under way, and few enough for the registers.
-const CHAINS: usize = 12;
-/// All different: a compiler may see that equal sums stay equal (GCC does) and keep one of them.
-const FIRST_SUMS: [f32; CHAINS] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0];
 /// Multiply-adds a chain in one measurement of the peak, about a fifth of a millisecond.
 const CHAIN_LENGTH: usize = 60_000;
 
-pub(crate) fn peak_flops() -> u64 {
-    let lanes = match elman::isa() {
-        Ok(Isa::Avx512) => 16,
-        Ok(Isa::Avx2) => 8,
-        _ => 4,
-    };
-    2 * (lanes * CHAINS * CHAIN_LENGTH) as u64
-}
-
-/// Multiply-adds with vectors of the instruction set in use, and nothing else.
-pub(crate) fn run_peak() {
-    match elman::isa() {
-        // SAFETY: elman runs with it, so this machine has it.
-        #[cfg(target_arch = "x86_64")]
-        Ok(Isa::Avx512) => unsafe { x86::multiply_add_avx512() },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Ok(Isa::Avx2) => unsafe { x86::multiply_add_avx2() },
-        _ => multiply_add_portable(),
-    }
-}
-
-/// A product and a sum, as the portable arm's vectors have no fused form on every machine.
-fn multiply_add_portable() {
-    let (a, b) = (black_box([0.999_f32; 4]), black_box([0.001_f32; 4]));
-    let mut sums = FIRST_SUMS.map(|first| [first; 4]);
-    for _ in 0..CHAIN_LENGTH {
-        for sum in &mut sums {
-            for lane in 0..4 {
-                sum[lane] = sum[lane] * a[lane] + b[lane];
-            }
-        }
-    }
-    black_box(sums);
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use core::arch::x86_64::*;
-    use core::array;
-    use core::hint::black_box;
-
-    use super::{CHAIN_LENGTH, CHAINS, FIRST_SUMS};
-
-    // A plain loop: inside `from_fn`, a closure with more features than it is not always inlined, and then it
-    // is twelve times as slow.
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn multiply_add_avx512() {
-        let (a, b) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(0.001)));
-        let mut sums: [__m512; CHAINS] = array::from_fn(|chain| _mm512_set1_ps(FIRST_SUMS[chain]));
-        for _ in 0..CHAIN_LENGTH {
-            for sum in &mut sums {
-                *sum = _mm512_fmadd_ps(*sum, a, b);
-            }
-        }
-        black_box(sums);
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn multiply_add_avx2() {
-        let (a, b) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(0.001)));
-        let mut sums: [__m256; CHAINS] = array::from_fn(|chain| _mm256_set1_ps(FIRST_SUMS[chain]));
-        for _ in 0..CHAIN_LENGTH {
-            for sum in &mut sums {
-                *sum = _mm256_fmadd_ps(*sum, a, b);
-            }
-        }
-        black_box(sums);
-    }
+/// Multiply-adds with vectors of the instruction set in use, and nothing else; how many operations they are.
+pub(crate) fn run_peak() -> u64 {
+    elman::multiply_adds(CHAIN_LENGTH).expect("an instruction set")
 }

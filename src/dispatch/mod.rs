@@ -13,6 +13,7 @@ pub(crate) use crate::kernels::cells::gru::RESET_GATES;
 pub(crate) use crate::kernels::cells::{gate_column, gate_columns, gru, lone, lstm};
 #[cfg(feature = "training")]
 pub(crate) use crate::kernels::gradient::{LIFT, Outer, SQUARE_LANES, even_split};
+use crate::kernels::peak::CHAINS;
 pub(crate) use crate::kernels::tile::{Block, Finish};
 pub(crate) use crate::simd::FloatMode;
 
@@ -105,6 +106,8 @@ pub(crate) struct KernelSet {
     pub(crate) apply_state: ApplyFn,
     /// Of an LSTM, and of a GRU with reset after, for matrices whose panels are their blocks.
     pub(crate) lone: &'static [LoneFn],
+    /// [`multiply_adds`]; the CPU must have the instruction set.
+    multiply_adds: unsafe fn(usize),
     pub(crate) lstm: LstmFn,
     #[cfg(feature = "training")]
     pub(crate) lstm_back: LstmBackFn,
@@ -198,6 +201,26 @@ pub(crate) fn available_kernels() -> impl Iterator<Item = &'static KernelSet> {
 /// [`Error::Unsupported`] when `ELMAN_ISA` names an arm that is unknown or that this CPU does not have.
 pub fn isa() -> Result<Isa> {
     kernels().map(|kernels| kernels.isa)
+}
+
+/// Does independent multiply-adds with vectors of this process's instruction set, `times` on each of twelve, and nothing
+/// else. Timed, they tell what one core can do, and so which share of it a model uses. Gives the floating-point
+/// operations, two a multiply-add.
+///
+/// ```
+/// let begun = std::time::Instant::now();
+/// let operations = elman::multiply_adds(60_000)?;
+/// println!("{:.1} GF/s", operations as f64 / begun.elapsed().as_secs_f64() / 1e9);
+/// # Ok::<(), elman::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`isa`].
+pub fn multiply_adds(times: usize) -> Result<u64> {
+    let kernels = kernels()?;
+    // SAFETY: the table is given away only where the CPU has its instruction set.
+    unsafe { (kernels.multiply_adds)(times) };
+    Ok(2 * (kernels.lanes * CHAINS) as u64 * times as u64)
 }
 
 fn choose(forced: Option<&std::ffi::OsStr>) -> std::result::Result<&'static KernelSet, String> {

@@ -35,7 +35,7 @@ macro_rules! shells {
             use crate::kernels::cells::{gru, lone, lstm};
             #[cfg(feature = "training")]
             use crate::kernels::gradient;
-            use crate::kernels::{elementwise, tile};
+            use crate::kernels::{elementwise, peak, tile};
 
             const WIDTH: usize = $width;
             const LANES: usize = <$simd as Simd>::LANES;
@@ -158,6 +158,16 @@ macro_rules! shells {
                 unsafe { gradient::through($token, function, gradient, h, rows, columns, stride, squares) }
             }
 
+            #[allow(unused_unsafe, reason = "the portable token needs no promise")]
+            /// # Safety
+            /// The CPU must have the features of the shell.
+            $(#[$features])?
+            unsafe fn multiply_adds(times: usize) {
+                // SAFETY: the features, which the token stands for: the caller's promise.
+                let token = unsafe { $token };
+                peak::multiply_adds(token, times);
+            }
+
             /// As `steps`, for whole blocks of as many gates.
             ///
             /// # Safety
@@ -199,6 +209,7 @@ macro_rules! shells {
                 apply: apply::<false>,
                 apply_state: apply::<true>,
                 lone: &[$(lone::<lone::$cell>),*],
+                multiply_adds,
                 lstm,
                 #[cfg(feature = "training")]
                 lstm_back,

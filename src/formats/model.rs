@@ -22,6 +22,7 @@
 //! One model gives the same bytes each time it is saved: tensors stand in layer order, and nothing of the
 //! time, the place or the machine goes in.
 
+use std::borrow::Cow;
 use std::io::{Read, Seek};
 use std::path::Path;
 
@@ -113,6 +114,14 @@ pub(crate) fn is_of_others(path: &Path) -> Result<bool> {
 /// [`is_of_others`] of the bytes of a file.
 pub(crate) fn is_of_others_bytes(bytes: &[u8]) -> bool {
     Source::of(bytes).header().is_ok_and(|header| safetensors::is_of_others(&header))
+}
+
+/// What the metadata of a safetensors file says that it is.
+pub(crate) fn format_of(bytes: &[u8]) -> Option<String> {
+    let mut source = Source::of(bytes);
+    let header = source.header().ok()?;
+    let tensors = source.tensors(&header).ok()?;
+    tensors.metadata_entry("format").ok().map(Cow::into_owned)
 }
 
 /// Reads what [`save`](Sequential::save) wrote.

@@ -23,12 +23,15 @@ mod keras;
 mod network;
 #[cfg(feature = "onnx")]
 mod onnx;
+mod origin;
 #[cfg(feature = "torch")]
 mod torch;
 #[cfg(any(feature = "keras", feature = "torch", feature = "onnx"))]
 mod values;
 #[cfg(any(feature = "keras", feature = "torch"))]
 mod zip;
+
+pub use origin::Origin;
 
 use std::fmt;
 use std::path::Path;

@@ -8,4 +8,5 @@ pub(crate) mod cells;
 pub(crate) mod elementwise;
 #[cfg(feature = "training")]
 pub(crate) mod gradient;
+pub(crate) mod peak;
 pub(crate) mod tile;

@@ -87,9 +87,12 @@ recurrent_into_layer!(SimpleRnn, Lstm, Gru);
 
 /// What flows between layers: the width of a row, and whether there is a row for every step or for the last one only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shape {
-    pub(crate) features: usize,
-    pub(crate) sequence: bool,
+#[non_exhaustive]
+pub struct Shape {
+    /// Floats a row; where a [`Bidirectional`] layer does not merge its halves, of one of them.
+    pub features: usize,
+    /// Whether there is a row for every step.
+    pub sequence: bool,
 }
 
 impl Layer {

@@ -9,12 +9,17 @@ pub(crate) struct Counting;
 thread_local! {
     static ASKED: Cell<usize> = const { Cell::new(0) };
     static BYTES: Cell<isize> = const { Cell::new(0) };
+    static MOST: Cell<isize> = const { Cell::new(0) };
 }
 
 fn count(bytes: isize) {
     // A thread that is ending counts no more.
     let _ = ASKED.try_with(|asked| asked.set(asked.get() + 1));
-    let _ = BYTES.try_with(|held| held.set(held.get() + bytes));
+    let held = BYTES.try_with(|held| {
+        held.set(held.get() + bytes);
+        held.get()
+    });
+    let _ = MOST.try_with(|most| most.set(most.get().max(held.unwrap_or(0))));
 }
 
 /// Sizes are at most `isize::MAX`.
@@ -61,4 +66,12 @@ pub(crate) fn held<T>(make: impl FnOnce() -> T) -> (T, isize) {
     let before = BYTES.get();
     let made = make();
     (made, BYTES.get() - before)
+}
+
+/// What `make` gives, and how many bytes more this thread held meanwhile, at the most.
+pub(crate) fn most_held<T>(make: impl FnOnce() -> T) -> (T, usize) {
+    let before = BYTES.get();
+    MOST.set(before);
+    let made = make();
+    (made, (MOST.get() - before).unsigned_abs())
 }

@@ -110,3 +110,22 @@ fn assert_close(name: &str, ours: &[f32], theirs: &[f32]) {
         assert!(far <= 1e-5, "{name}: value {i} is {ours}, should be {theirs}");
     }
 }
+
+impl Cases {
+    /// The case of this name, if it is there and has nothing but an input and an output.
+    pub(crate) fn plain(&self, name: &str) -> Option<&str> {
+        let (name, case) = self.0.get_key_value(name)?;
+        let more = ["lengths", "h0", "hn"].iter().any(|key| case.contains_key(*key));
+        (!more).then_some(name)
+    }
+
+    /// A case's input, its batch and steps, and the output.
+    pub(crate) fn question(&self, name: &str) -> (Input<'_>, [usize; 2], &[f32]) {
+        let case = &self.0[name];
+        let (input, shape) = match case.get("x") {
+            Some(x) => (Input::Floats(&x.floats), &x.shape),
+            None => (Input::Tokens(&case["ids"].ints), &case["ids"].shape),
+        };
+        (input, [shape[0], shape[1]], &case["y"].floats)
+    }
+}

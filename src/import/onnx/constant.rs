@@ -35,7 +35,8 @@ impl Constant {
         let name = tensor.name;
         if tensor.external {
             return Err(unsupported(format_args!(
-                "tensor {name:?}: its values are in another file (external data)"
+                "tensor {name:?}: its values are in another file (external data); \
+                 torch.onnx.export(..., external_data=False) leaves them in the model"
             )));
         }
         let numbers = tensor

@@ -270,6 +270,16 @@ def made_by_hand():
     refuse("middle_step", [rnn(), helper.make_node("Gather", ["y", "r"], ["g"], name="second")], ["g"])
     refuse("two_ways", [rnn(), helper.make_node("Add", ["h", "h"], ["sum"], name="second")], ["sum"])
 
+    # Values in another file, as torch.onnx.export leaves them where it is not told otherwise.
+    elsewhere = onnx.load(os.path.join(OUT, "refused_clip.onnx"))
+    del elsewhere.graph.node[0].attribute[:]
+    for tensor in elsewhere.graph.initializer:
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="refused_external.onnx.data")
+        tensor.ClearField("raw_data")
+    with open(os.path.join(OUT, "refused_external.onnx"), "wb") as file:
+        file.write(elsewhere.SerializeToString())
+
 
 if __name__ == "__main__":
     os.makedirs(OUT, exist_ok=True)

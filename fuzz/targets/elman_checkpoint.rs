@@ -1,0 +1,3 @@
+#![no_main]
+
+elman_fuzz::target!(elman_checkpoint);
