@@ -853,7 +853,8 @@ ELMAN_API const char *elman_version(void);
 /// Threads: any.
 ELMAN_API uint32_t elman_version_number(void);
 
-/// The instruction set that models use in this process: "avx512", "avx2" or "portable"; static text.
+/// The instruction set that models use in this process: "avx512", "avx2", "neon" or "portable"; static
+/// text.
 ///
 /// It is chosen once: the best that the machine has, or the one that the environment variable ELMAN_ISA
 /// names. When ELMAN_ISA names something unknown or not available here, this is "unavailable", and whatever

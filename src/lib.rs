@@ -46,10 +46,11 @@
 //! left out; all are on by default.
 //!
 //! Arrays are row-major `f32`, batch-major `[batch, steps, features]`, as in Keras. One model and one input give the
-//! same bits however they are run: any batch, any number of threads, looped or unrolled, AVX2 or AVX-512.
+//! same bits however they are run: any batch, any number of threads, looped or unrolled, AVX2, AVX-512 or
+//! NEON.
 //!
 //! # Speed
-//! `ELMAN_ISA=portable|avx2|avx512` forces an instruction set; [`isa`] says which one runs.
+//! `ELMAN_ISA=portable|neon|avx2|avx512` forces an instruction set; [`isa`] says which one runs.
 //!
 //! A debug build is some 75 times slower, since every intrinsic is a function call there. Programs that are to be
 //! debugged have the kernels optimised all the same with this in their `Cargo.toml`:

@@ -119,7 +119,7 @@ fn statuses_have_their_numbers_and_names() {
     // SAFETY: static texts.
     let (version, isa) = unsafe { (CStr::from_ptr(elman_version()), CStr::from_ptr(elman_isa())) };
     assert_eq!(version.to_str(), Ok(env!("CARGO_PKG_VERSION")));
-    assert!(["portable", "avx2", "avx512"].contains(&isa.to_str().expect("ASCII")), "{isa:?}");
+    assert!(["portable", "neon", "avx2", "avx512"].contains(&isa.to_str().expect("ASCII")), "{isa:?}");
 }
 
 #[test]

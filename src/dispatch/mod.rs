@@ -1,6 +1,6 @@
 //! Which instruction set runs: detected once, or forced by `ELMAN_ISA`, and one static table of kernels for each.
 //!
-//! `ELMAN_ISA=portable|avx2|avx512` forces an arm; a name that is unknown, or that this CPU does not have, is an error
+//! `ELMAN_ISA=portable|neon|avx2|avx512` forces an arm; a name that is unknown, or that this CPU does not have, is an error
 //! wherever a model is built or loaded, never a quiet fallback. The environment is read once a process.
 
 mod shells;
@@ -31,6 +31,8 @@ pub(crate) use crate::simd::FloatMode;
 pub enum Isa {
     /// The `wide` crate's 128-bit vectors: SSE2, NEON, simd128 or scalar code.
     Portable,
+    /// NEON of 64-bit ARM.
+    Neon,
     /// AVX2 and FMA.
     Avx2,
     /// AVX-512 F, DQ, BW and VL.
@@ -39,12 +41,13 @@ pub enum Isa {
 
 impl Isa {
     /// Every arm, the plainest first.
-    pub const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
+    pub const ALL: [Isa; 4] = [Isa::Portable, Isa::Neon, Isa::Avx2, Isa::Avx512];
 
     /// The name that `ELMAN_ISA` takes.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",
+            Isa::Neon => "neon",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
         }
@@ -235,7 +238,7 @@ fn choose(forced: Option<&std::ffi::OsStr>) -> std::result::Result<&'static Kern
     let isa = Isa::ALL
         .into_iter()
         .find(|isa| isa.name() == name)
-        .ok_or_else(|| format!("ELMAN_ISA is {name:?}; it must be portable, avx2 or avx512"))?;
+        .ok_or_else(|| format!("ELMAN_ISA is {name:?}; it must be portable, neon, avx2 or avx512"))?;
     shells::kernel_set(isa).ok_or_else(|| format!("ELMAN_ISA is {name:?}, which this CPU does not have"))
 }
 
@@ -251,7 +254,7 @@ mod tests {
                 Err(why) => assert!(!isa.is_available() && why.contains(isa.name()), "{why}"),
             }
         }
-        for wrong in ["", "AVX2", "sse2", "avx512 "] {
+        for wrong in ["", "AVX2", "sse2", "avx512 ", "Neon"] {
             let why = choose(Some(wrong.as_ref())).expect_err("an unknown name must be refused");
             assert!(why.contains(wrong), "{why}");
         }

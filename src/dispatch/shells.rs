@@ -4,6 +4,8 @@
 //! writes shells and tables only; every body is in `kernels`.
 
 use super::{Isa, KernelSet};
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+use crate::simd::Neon;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{Portable, Simd};
@@ -12,6 +14,10 @@ use crate::simd::{Portable, Simd};
 pub(super) fn kernel_set(isa: Isa) -> Option<&'static KernelSet> {
     match isa {
         Isa::Portable => Some(&portable::KERNELS),
+        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+        Isa::Neon => Neon::new().map(|_| &neon::KERNELS),
+        #[cfg(not(all(target_arch = "aarch64", target_endian = "little")))]
+        Isa::Neon => None,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => Avx2::new().map(|_| &avx2::KERNELS),
         #[cfg(target_arch = "x86_64")]
@@ -237,6 +243,11 @@ shells!(portable: Portable, token Portable, Portable, panels of 2 [1 2], blocks 
 
 // SAFETY of the tokens: a shell of these modules is only reached through its table, and `kernel_set` gives that away
 // only where the token could be made.
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+shells!(
+    #[target_feature(enable = "neon")]
+    neon: Neon, token Neon::assume(), Neon, panels of 4 [1 2 3 4], blocks of [3 4], lone [Lstm Gru], abreast 2
+);
 #[cfg(target_arch = "x86_64")]
 shells!(
     #[target_feature(enable = "avx2,fma")]

@@ -49,7 +49,8 @@ const fn number(digits: &str) -> u32 {
     }
 }
 
-/// The instruction set that models use in this process: "avx512", "avx2" or "portable"; static text.
+/// The instruction set that models use in this process: "avx512", "avx2", "neon" or "portable"; static
+/// text.
 ///
 /// It is chosen once: the best that the machine has, or the one that the environment variable ELMAN_ISA
 /// names. When ELMAN_ISA names something unknown or not available here, this is "unavailable", and whatever
@@ -60,6 +61,7 @@ const fn number(digits: &str) -> u32 {
 pub extern "C" fn elman_isa() -> *const c_char {
     let name = guarded(|| match dispatch::isa() {
         Ok(Isa::Portable) => c"portable",
+        Ok(Isa::Neon) => c"neon",
         Ok(Isa::Avx2) => c"avx2",
         Ok(Isa::Avx512) => c"avx512",
         Err(_) => c"unavailable",

@@ -216,7 +216,15 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize, co
                 s.prefetch(ahead);
                 s.prefetch(ahead.wrapping_add(16));
                 ahead = ahead.wrapping_add(32);
-                unroll!(i < 4, { term::<S, MR, NV, WIDTH>(s, &mut sums[0], &a, block, starts[0] + k + i) });
+                four_terms::<S, MR, NV, WIDTH>(s, &mut sums[0], &a, block, starts[0] + k);
+                k += 4;
+            }
+        }
+        if S::BY_LANE {
+            while k + 4 <= even {
+                unroll!(i < SIDE, {
+                    four_terms::<S, MR, NV, WIDTH>(s, &mut sums[i], &a, block, starts[i] + k)
+                });
                 k += 4;
             }
         }
@@ -238,9 +246,9 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize, co
             for segment in 1..segments {
                 let mut sums = [[s.splat(0.0); NV]; MR];
                 let mut k = start(segment);
-                if MR * NV >= S::ACCUMULATORS / 2 && NV == WIDTH {
+                if S::BY_LANE || MR * NV >= S::ACCUMULATORS / 2 && NV == WIDTH {
                     while k + 4 <= start(segment + 1) {
-                        unroll!(i < 4, { term::<S, MR, NV, WIDTH>(s, &mut sums, &a, block, k + i) });
+                        four_terms::<S, MR, NV, WIDTH>(s, &mut sums, &a, block, k);
                         k += 4;
                     }
                 }
@@ -332,6 +340,61 @@ unsafe fn term<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize>(
             unroll!(v < NV, { sums[r][v] = s.fma(a, columns[v], sums[r][v]) });
         });
     }
+}
+
+/// Adds terms `k` to `k + 3` to the sums of a tile.
+///
+/// # Safety
+/// As [`term`], for all four.
+#[inline(always)]
+unsafe fn four_terms<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize>(
+    s: S,
+    sums: &mut [[S::V; NV]; MR],
+    a: &[*const f32; MR],
+    block: &Block,
+    k: usize,
+) {
+    if !S::BY_LANE {
+        // SAFETY: the caller's promise.
+        unroll!(i < 4, { unsafe { term::<S, MR, NV, WIDTH>(s, sums, a, block, k + i) } });
+        return;
+    }
+    const { assert!(!S::BY_LANE || S::LANES == 4, "a vector of a row is its four terms") };
+    // Sums, a vector of each row and two columns have a register each; where there are too few, the rows go in two halves,
+    // and the columns are loaded once more.
+    let (halves, rows) = const {
+        let fit = MR * (NV + 1) + 2 <= S::ACCUMULATORS + 8;
+        if fit { (1, MR) } else { (2, MR.div_ceil(2)) }
+    };
+    unroll!(half < halves, {
+        // Otherwise columns wait for the second half in registers that there are not.
+        if half > 0 {
+            compiler_fence(Ordering::SeqCst);
+        }
+        let mut floats = [s.splat(0.0); MR];
+        unroll!(r < MR, {
+            if r / rows == half {
+                // SAFETY: the row has all four terms: the caller's promise.
+                floats[r] = unsafe { s.load(a[r].add(k)) };
+            }
+        });
+        macro_rules! lane {
+            ($($i:literal)*) => {$(
+                // SAFETY: `k + i` is a term, for which each panel has a vector for every v: the caller's promise.
+                let b = unsafe { block.b.add((k + $i) * if NV < WIDTH { NV } else { WIDTH } * S::LANES) };
+                unroll!(v < NV, {
+                    // SAFETY: as above.
+                    let column = unsafe { s.load(b.add(v / WIDTH * block.panel_stride + v % WIDTH * S::LANES)) };
+                    unroll!(r < MR, {
+                        if r / rows == half {
+                            sums[r][v] = s.fma_lane::<$i>(floats[r], column, sums[r][v]);
+                        }
+                    });
+                });
+            )*};
+        }
+        lane!(0 1 2 3);
+    });
 }
 
 /// Carries out `block`, `counts[0]` rows, and then the steps of a recurrent layer whose columns are all in the block:

@@ -3,7 +3,7 @@
 //! A kernel is written once, generic over `S: Simd`, and marked `#[inline(always)]`; `dispatch` wraps it in a shell
 //! compiled with the instruction set's features. A token value proves that this CPU has the features: it can only
 //! be made by the arm's `new`, which asks the CPU. Every method is one or a few instructions, correctly rounded, so
-//! that the AVX2 and AVX-512 arms give the same bits; the portable arm has no fused multiply-add on plain x86-64
+//! that the AVX2, AVX-512 and NEON arms give the same bits; the portable arm has no fused multiply-add on plain x86-64
 //! and is bit-stable within itself.
 //!
 //! `min`, `max` and comparisons treat NaN as the x86 instructions do; where it matters the method says so.
@@ -13,6 +13,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod float_mode;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+mod neon;
 mod portable;
 
 #[cfg(target_arch = "x86_64")]
@@ -20,6 +22,8 @@ pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
 pub(crate) use float_mode::FloatMode;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
 
 /// A look-up table of eight entries, stored twice, because a 16-lane permute indexes with four bits.
@@ -68,6 +72,9 @@ pub(crate) unsafe trait Simd: Copy {
     /// Whether a full tile's activations are written out one by one, straight from its registers: 1 to 2 % of the time of
     /// 64 units, for a third more code.
     const WRITES_OUT: bool;
+    /// Whether a multiply-add takes one lane of a vector for its factor without a broadcast. Then rows are read four floats at
+    /// a time, a vector having four lanes.
+    const BY_LANE: bool = false;
 
     /// The token of the narrower vectors.
     fn half(self) -> Self::Half;
@@ -95,6 +102,14 @@ pub(crate) unsafe trait Simd: Copy {
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, in one rounding where the instruction set has it.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a[I] * b + c`, lane `I` of `a` being the factor of all lanes; as [`fma`](Self::fma).
+    #[inline(always)]
+    fn fma_lane<const I: i32>(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        let mut lanes = [0.0; 16];
+        // SAFETY: no vector has more lanes than these.
+        unsafe { self.store(lanes.as_mut_ptr(), a) };
+        self.fma(self.splat(lanes[I as usize]), b, c)
+    }
     /// `a < b ? a : b`, so a NaN in `b` (and a NaN in `a`) gives `b`.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a > b ? a : b`, so a NaN in `b` (and a NaN in `a`) gives `b`.
@@ -116,4 +131,119 @@ pub(crate) unsafe trait Simd: Copy {
     /// `2^n` times the table's entry `i`, where each lane of `a` is `1.5 * 2^23 + 8 n + i`, i in 0..8. Of the bits of entry i
     /// of `table` `i << 20` is taken off: adding the lane's own bits there makes it whole and changes the exponent.
     fn lookup_scaled(self, table: &Table, a: Self::V) -> Self::V;
+}
+
+/// Evaluates the expression for `$s` being each token that this CPU has.
+#[cfg(test)]
+macro_rules! with_every_token {
+    ($s:ident => $body:expr) => {{
+        use $crate::simd;
+        with_every_token!(@ Some(simd::Portable), $s, $body);
+        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+        with_every_token!(@ simd::Neon::new(), $s, $body);
+        #[cfg(target_arch = "x86_64")]
+        {
+            with_every_token!(@ simd::Avx2::new(), $s, $body);
+            with_every_token!(@ simd::Avx512::new(), $s, $body);
+        }
+    }};
+    (@ $token:expr, $s:ident, $body:expr) => {
+        if let Some($s) = $token {
+            $body;
+        }
+    };
+}
+#[cfg(test)]
+pub(crate) use with_every_token;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every kind of number, in every lane.
+    fn numbers() -> Vec<f32> {
+        let mut numbers =
+            vec![0.0, f32::INFINITY, f32::NAN, f32::MIN_POSITIVE, f32::from_bits(1), 1.0, f32::MAX];
+        numbers.extend((0..40u32).map(|i| f32::from_bits(0x3b00_0000 + i * 0x0023_4567)));
+        numbers.iter().flat_map(|&x| [x, -x]).collect()
+    }
+
+    /// What an operation gives for `a`, `b` and `c` in its last lane; all lanes must have it.
+    fn check<S: Simd>(s: S) {
+        let lanes = |v: S::V| {
+            let mut lanes = [0.0; 16];
+            // SAFETY: no vector is wider than 16 lanes.
+            unsafe { s.store(lanes.as_mut_ptr(), v) };
+            lanes
+        };
+        let same = |what: &str, got: S::V, expected: f32| {
+            for got in &lanes(got)[..S::LANES] {
+                // Which NaN arithmetic gives is not defined.
+                let same = got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan();
+                assert!(same, "{what}: {got:e} is not {expected:e}");
+            }
+        };
+        for a in numbers() {
+            let va = s.splat(a);
+            same("abs", s.abs(va), a.abs());
+            same("flush", s.flush_below(va, 1e-3), if a.abs() < 1e-3 { 0.0 } else { a });
+            for b in numbers() {
+                let (vb, what) = (s.splat(b), format!("{a:e} and {b:e}"));
+                same(&what, s.add(va, vb), a + b);
+                same(&what, s.sub(va, vb), a - b);
+                same(&what, s.mul(va, vb), a * b);
+                same(&what, s.div(va, vb), a / b);
+                same(&what, s.min(va, vb), if a < b { a } else { b });
+                same(&what, s.max(va, vb), if a > b { a } else { b });
+                same(&what, s.with_sign_of(s.abs(va), vb), a.abs().copysign(b));
+                let signed = if b.abs() < 1e-3 { 0.0 } else { a.abs().copysign(b) };
+                same(&what, s.with_sign_from(s.abs(va), vb, 1e-3), signed);
+                same(&what, s.select_ge_zero(va, vb, s.splat(7.0)), if a >= 0.0 { b } else { 7.0 });
+            }
+        }
+        // Each lane of its own.
+        let row: Vec<f32> = (0..16u8).map(|i| f32::from(i) - 5.25).collect();
+        // SAFETY: no vector is wider than these.
+        let row_vector = unsafe { s.load(row.as_ptr()) };
+        let (two, three) = (s.splat(2.0), s.splat(3.0));
+        same("lane 0", s.fma_lane::<0>(row_vector, two, three), row[0] * 2.0 + 3.0);
+        same("lane 1", s.fma_lane::<1>(row_vector, two, three), row[1] * 2.0 + 3.0);
+        same("lane 2", s.fma_lane::<2>(row_vector, two, three), row[2] * 2.0 + 3.0);
+        same("lane 3", s.fma_lane::<3>(row_vector, two, three), row[3] * 2.0 + 3.0);
+        static TABLE: Table = Table::new([
+            0x3f80_0000,
+            0x4000_0001,
+            0x4040_0002,
+            0x4080_0003,
+            0x40a0_0004,
+            0x40c0_0005,
+            0xc0e0_0006,
+            0xc100_0007,
+        ]);
+        // Half binades from 2^-4 up: every entry, and in neighbouring lanes others.
+        let scale = |i: usize| f32::from_bits((0x3d80_0000 >> 22 << 22) + ((i as u32) << 22));
+        for first in 0..20 {
+            let at: Vec<f32> = (first..first + 16).map(scale).collect();
+            // SAFETY: no vector is wider than these.
+            let v = unsafe { s.load(at.as_ptr()) };
+            let found = lanes(s.lookup(&TABLE, s.half_binade(v)));
+            for (lane, found) in found[..S::LANES].iter().enumerate() {
+                let entry = TABLE.0[(at[lane].to_bits() >> 22) as usize % 8];
+                assert_eq!(found.to_bits(), entry.to_bits(), "half binade {}", first + lane);
+            }
+            let shifted: Vec<f32> = (0..16).map(|i| 12_582_912.0 - (3 * first + i) as f32).collect();
+            // SAFETY: as above.
+            let scaled = lanes(s.lookup_scaled(&TABLE, unsafe { s.load(shifted.as_ptr()) }));
+            for (lane, scaled) in scaled[..S::LANES].iter().enumerate() {
+                let bits = shifted[lane].to_bits();
+                let expected = TABLE.0[bits as usize % 8].to_bits().wrapping_add(bits << 20);
+                assert_eq!(scaled.to_bits(), expected, "{} scaled", shifted[lane]);
+            }
+        }
+    }
+
+    #[test]
+    fn every_operation_of_every_token_is_that_of_a_single_float() {
+        with_every_token!(s => check(s));
+    }
 }

@@ -202,26 +202,37 @@ const fn most_blocks(accumulators: usize, gates: usize) -> usize {
     if blocks > 3 { 3 } else { blocks }
 }
 
+/// Full blocks of a pass, at most, where not all weights are in the first-level cache.
+const fn together(lanes: usize) -> usize {
+    match lanes {
+        16 => 1,
+        8 => 2,
+        _ => 3,
+    }
+}
+
 /// One step, pass by pass.
 ///
 /// # Safety
 /// As [`steps`]; there are `full` full blocks and `tail` half ones.
 #[inline(always)]
 unsafe fn passes<S: Simd, C: Cell>(s: S, at: &Steps, [full, tail]: [usize; 2], downwards: bool) {
-    // Two blocks where a vector has few lanes: as many sums as keep the ports busy, and the least that is left over.
-    let together = if S::LANES <= HALF { 2 } else { 1 };
-    let groups = full.div_ceil(together) + tail;
-    for group in 0..groups {
-        let group = if downwards { groups - 1 - group } else { group };
-        let first = group * together;
+    // More blocks where a vector has fewer lanes: as many sums as keep the ports busy, and the least that is left over.
+    let together = const { together(S::LANES) };
+    let groups = full.div_ceil(together);
+    // Of threes and a single block, two twos.
+    let twos = together == 3 && full > 3 && full % 3 == 1;
+    for group in 0..groups + tail {
+        let group = if downwards { groups + tail - 1 - group } else { group };
+        let first = group * together - usize::from(twos && group + 1 == groups);
+        let blocks = (full - first.min(full)).min(together) - usize::from(twos && group + 2 == groups);
         // SAFETY: the caller's promise.
         unsafe {
-            if first >= full {
-                pass::<S, C, 0, true>(s, at, full);
-            } else if first + 2 <= full && together == 2 {
-                pass::<S, C, 2, false>(s, at, first);
-            } else {
-                pass::<S, C, 1, false>(s, at, first);
+            match blocks {
+                0 => pass::<S, C, 0, true>(s, at, full),
+                2 if together >= 2 => pass::<S, C, 2, false>(s, at, first),
+                3 if together >= 3 => pass::<S, C, 3, false>(s, at, first),
+                _ => pass::<S, C, 1, false>(s, at, first),
             }
         }
     }
@@ -273,9 +284,27 @@ unsafe fn sums_of<S: Simd, C: Cell, const BLOCKS: usize, const TAIL: bool>(
         if TAIL {
             each_gate!(g < C::GATES, { sums.tail[g] = half.load(start.add(BLOCKS * width + g * HALF)) });
         }
+        // No vector of four lanes leaves a half block.
+        macro_rules! add_lanes {
+            ($sums:ident, $first:ident, $values:ident, $($i:literal)*) => {$(
+                each_full_block!(b < BLOCKS, {
+                    let panel = panels.add((b * terms + $first + $i) * width);
+                    each_gate!(g < C::GATES, {
+                        let weights = s.load(panel.add(g * S::LANES));
+                        $sums.full[b][g] = s.fma_lane::<$i>($values, weights, $sums.full[b][g]);
+                    });
+                });
+            )*};
+        }
         macro_rules! add_terms {
             ($sums:ident, $from:expr, $to:expr) => {
-                for k in $from..$to {
+                let mut first = $from;
+                while S::BY_LANE && first + 4 <= $to {
+                    let values = s.load(a.add(first));
+                    add_lanes!($sums, first, values, 0 1 2 3);
+                    first += 4;
+                }
+                for k in first..$to {
                     let value = *a.add(k);
                     let (wide, narrow) = (s.splat(value), half.splat(value));
                     each_full_block!(b < BLOCKS, {
@@ -362,7 +391,7 @@ impl Steps {
 mod tests {
     use super::*;
     use crate::kernels::cells::{gate_column, gate_columns};
-    use crate::simd::Portable;
+    use crate::simd::with_every_token;
 
     const STEPS: usize = 3;
 
@@ -472,15 +501,10 @@ mod tests {
         let sizes: &[usize] = if cfg!(miri) { &[1, 9] } else { &[1, 5, 8, 16, 20, 33, 40, 64, 100] };
         for &units in sizes {
             for segments in [1, if units > 1 { 2 } else { 1 }] {
-                check::<_, Lstm>(Portable, units, segments);
-                check::<_, Gru>(Portable, units, segments);
-                #[cfg(target_arch = "x86_64")]
-                {
-                    crate::simd::Avx2::new().into_iter().for_each(|s| check::<_, Lstm>(s, units, segments));
-                    crate::simd::Avx2::new().into_iter().for_each(|s| check::<_, Gru>(s, units, segments));
-                    crate::simd::Avx512::new().into_iter().for_each(|s| check::<_, Lstm>(s, units, segments));
-                    crate::simd::Avx512::new().into_iter().for_each(|s| check::<_, Gru>(s, units, segments));
-                }
+                with_every_token!(s => {
+                    check::<_, Lstm>(s, units, segments);
+                    check::<_, Gru>(s, units, segments);
+                });
             }
         }
     }
