@@ -56,6 +56,10 @@ pub struct Sequential {
 const TORN_STATES: &str = "this process was forked while another thread was in a call of this model, so the states that \
                            it keeps are lost: reset them first";
 
+/// Features of a step, at most: what is reckoned of one row and a few more, in bytes, does not overflow then. Layers with
+/// weights have fewer; one that drops or masks has nothing else to stop it.
+const MOST_FEATURES: usize = isize::MAX as usize >> 8;
+
 /// Layers a model may have, far more than any has. It bounds what a file of a few bytes a layer can ask for.
 pub(crate) const MOST_LAYERS: usize = 1 << 16;
 
@@ -863,6 +867,12 @@ fn shapes(input_size: usize, layers: &[Layer]) -> Result<Vec<Shape>> {
 fn shape_above(layers: &[Layer], index: usize, layer: &Layer, input: Shape) -> Result<Shape> {
     if input.features == 0 {
         return Err(Error::InvalidArgument("input size must be at least 1, got 0".into()));
+    }
+    if input.features > MOST_FEATURES {
+        return Err(Error::InvalidArgument(format!(
+            "layer {index} reads {} features: the size of a row overflows",
+            input.features
+        )));
     }
     if index >= MOST_LAYERS {
         return Err(Error::InvalidArgument(format!("a model has at most {MOST_LAYERS} layers")));

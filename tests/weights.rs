@@ -258,6 +258,10 @@ fn sizes_that_no_machine_has() {
     );
     invalid(Sequential::new(usize::MAX).add(Dense::new(3)).build(1), &["overflows", &usize::MAX.to_string()]);
     let half = usize::MAX / 2;
+    for features in [usize::MAX, isize::MAX as usize / 4] {
+        let model = Sequential::new(features).add(elman::Dropout::new(0.5));
+        invalid(model.build(1), &["overflows", &features.to_string()]);
+    }
     invalid(Sequential::new(1).add(Embedding::new(half, half)).build(1), &["overflows", &half.to_string()]);
     // In range as a number, beyond any address space.
     for layer in [
