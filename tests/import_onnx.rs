@@ -10,11 +10,13 @@ use elman::{Error, Sequential};
 use import_cases::{Cases, directory};
 
 /// What is refused, by words of the message.
-const REFUSED: [(&str, &[&str]); 9] = [
+const REFUSED: [(&str, &[&str]); 11] = [
     ("refused_clip", &["\"first\" (RNN)", "clip = 3"]),
     ("refused_activation", &["\"first\" (RNN)", "activations = Elu", "0.5"]),
     ("refused_operator", &["\"second\" (Erf)"]),
     ("refused_middle_step", &["\"second\" (Gather)"]),
+    ("refused_mean_of_steps", &["\"second\" (ReduceMean)", "axes [0]", "both directions"]),
+    ("refused_turned", &["\"second\" (Slice)", "turns around", "direction = reverse"]),
     ("refused_two_ways", &["\"second\" (Add)"]),
     ("dynamo_rnn_unrolled", &["Slice", "step by step", "dynamo=False"]),
     ("keras_gru_loop", &["(Loop)"]),

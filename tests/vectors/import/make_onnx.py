@@ -263,11 +263,15 @@ def made_by_hand():
 
     # Refused: each by its name.
     rnn = lambda **attributes: helper.make_node("RNN", ["x", "w", "r", "b"], ["y", "h"], hidden_size=6, name="first", **attributes)
-    refuse = lambda name, nodes, outputs=("h",): save("refused_" + name, nodes, [("x", [None, None, 5])], outputs, single, None)
+    refuse = lambda name, nodes, outputs=("h",), more={}: save(
+        "refused_" + name, nodes, [("x", [None, None, 5])], outputs, single | more, None)
     refuse("clip", [rnn(clip=3.0)])
     refuse("activation", [rnn(activations=["Elu"], activation_alpha=[0.5])])
     refuse("operator", [rnn(), helper.make_node("Erf", ["h"], ["e"], name="second")], ["e"])
     refuse("middle_step", [rnn(), helper.make_node("Gather", ["y", "r"], ["g"], name="second")], ["g"])
+    refuse("mean_of_steps", [rnn(), helper.make_node("ReduceMean", ["y"], ["mean"], axes=[0], keepdims=0, name="second")], ["mean"])
+    turned = helper.make_node("Slice", ["y", "minus_one", "end", "zero", "minus_one"], ["turned"], name="second")
+    refuse("turned", [rnn(), turned], ["turned"], {"minus_one": np.array([-1]), "end": np.array([-(2**63)]), "zero": np.array([0])})
     refuse("two_ways", [rnn(), helper.make_node("Add", ["h", "h"], ["sum"], name="second")], ["sum"])
 
 
