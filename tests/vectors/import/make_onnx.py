@@ -56,7 +56,8 @@ def torch_models():
             super().__init__()
             self.embedding = nn.Embedding(vocabulary, 5) if vocabulary else None
             self.rnn = getattr(nn, kind)(5, 6, layers, bidirectional=both, batch_first=batch_first, **options)
-            self.fc = nn.Linear(12 if both else 6, outputs) if outputs else None
+            wide = both and take in ("last", "state", "sequence")
+            self.fc = nn.Linear(12 if wide else 6, outputs) if outputs else None
             self.take, self.batch_first, self.both = take, batch_first, both
 
         def forward(self, x):
@@ -68,6 +69,17 @@ def torch_models():
                 y = y[:, -1] if self.batch_first else y[-1]
             elif self.take == "state":
                 y = torch.cat((h[-2], h[-1]), dim=1) if self.both else h[-1]
+            # Directions that are joined into one, as tutorials do it.
+            elif self.take == "sum":
+                y = y[:, :, :6] + y[:, :, 6:]
+            elif self.take == "product":
+                y = y[:, :, :6] * y[:, :, 6:]
+            elif self.take == "last_sum":
+                y = y[:, -1, :6] + y[:, -1, 6:]
+            elif self.take == "state_sum":
+                y = h[0] + h[1]
+            elif self.take == "state_mean":
+                y = h.mean(0)
             return y if self.fc is None else torch.softmax(self.fc(y), dim=-1)
 
     class Stateful(nn.Module):
@@ -148,6 +160,9 @@ def torch_models():
             states(f"{exporter}_{lower}_states", kind, legacy)
     one("legacy_rnn_relu", Model("RNN", "sequence", nonlinearity="relu", bias=False, outputs=0))
     one("dynamo_rnn_unrolled", Model("RNN", "last"), False)
+    for take in ("sum", "product", "last_sum", "state_sum", "state_mean"):
+        one(f"legacy_gru_{take}", Model("GRU", take, 1, True))
+        one(f"dynamo_lstm_{take}", Model("LSTM", take, 1, True), False)
 
 
 def keras_models():
