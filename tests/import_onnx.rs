@@ -37,7 +37,7 @@ fn models_compute_what_onnx_runtime_computes() {
         cases.check(&name, &model);
         ran += 1;
     }
-    assert_eq!(ran, 63);
+    assert_eq!(ran, 67);
 }
 
 #[test]

@@ -540,6 +540,9 @@ impl<'a> Walk<'a> {
                 };
                 let wanted: Vec<_> = wanted.iter().enumerate().map(size).collect();
                 let axes = flow.reshaped(&wanted, |axis| self.size_after(&flow, axis));
+                // Directions that stood side by side get an axis of their own.
+                let parted = flow.parted();
+                let axes = axes.or_else(|| parted.reshaped(&wanted, |axis| self.size_of(&parted, axis)));
                 let axes = axes.ok_or_else(|| refused(node, format_args!("the shape {wanted:?}")))?;
                 Ok(Value::Flow(flow.with_axes(axes)))
             }

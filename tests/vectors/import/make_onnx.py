@@ -72,6 +72,11 @@ def torch_models():
             # Directions that are joined into one, as tutorials do it.
             elif self.take == "sum":
                 y = y[:, :, :6] + y[:, :, 6:]
+            elif self.take == "view_sum":
+                y = y.view(y.shape[0], y.shape[1], 2, 6)
+                y = y[:, :, 0] + y[:, :, 1]
+            elif self.take == "view_mean":
+                y = y.view(y.shape[0], y.shape[1], 2, 6).mean(2)
             elif self.take == "product":
                 y = y[:, :, :6] * y[:, :, 6:]
             elif self.take == "last_sum":
@@ -160,7 +165,7 @@ def torch_models():
             states(f"{exporter}_{lower}_states", kind, legacy)
     one("legacy_rnn_relu", Model("RNN", "sequence", nonlinearity="relu", bias=False, outputs=0))
     one("dynamo_rnn_unrolled", Model("RNN", "last"), False)
-    for take in ("sum", "product", "last_sum", "state_sum", "state_mean"):
+    for take in ("sum", "product", "last_sum", "state_sum", "state_mean", "view_sum", "view_mean"):
         one(f"legacy_gru_{take}", Model("GRU", take, 1, True))
         one(f"dynamo_lstm_{take}", Model("LSTM", take, 1, True), False)
 
