@@ -409,6 +409,9 @@ typedef struct {
     uint8_t has_between;
 } elman_load_options;
 
+/// A kind of file that elman_sequential_export writes: one of the ELMAN_FORMAT_ constants.
+typedef uint32_t elman_format;
+
 /// What moves the weights: one of the ELMAN_OPTIMIZER_ constants. Formulas and defaults are Keras's.
 typedef uint32_t elman_optimizer;
 
@@ -739,10 +742,34 @@ enum {
     /// Every step's output.
     ELMAN_OUTPUT_SEQUENCE = 0,
     /// The output of the last step, out[:, -1] in PyTorch. Of a bidirectional layer that is the last state of the
-    /// forward half and the first output of the backward one, which is UNSUPPORTED.
+    /// forward half and the first output of the backward one, which elman_sequential_add_last_step hands on.
     ELMAN_OUTPUT_LAST_STEP = 1,
     /// The last state of each direction, h_n in PyTorch.
     ELMAN_OUTPUT_LAST_STATE = 2,
+};
+
+/// The values of elman_format.
+enum {
+    /// What elman_sequential_save writes.
+    ELMAN_FORMAT_ELMAN = 0,
+    /// A state dict of PyTorch, for load_state_dict(torch.load(path, weights_only=True)), or, where the path ends
+    /// in .safetensors, for load_state_dict(safetensors.torch.load_file(path)).
+    ///
+    /// The names begin with the layer's number, as those of nn.ModuleList and nn.Sequential do: a list of one
+    /// module a layer takes it, nn.RNN, nn.LSTM or nn.GRU of one layer with batch_first=True for recurrent ones
+    /// (3.weight_ih_l0, and 3.weight_ih_l0_reverse with bidirectional=True), nn.Linear for dense ones,
+    /// nn.Embedding, nn.Dropout; bias=False where the layer has no bias. What a state dict does not say stays
+    /// with the module's forward: the functions of nn.RNN and behind nn.Linear, which output of a recurrent
+    /// module goes on, and states that are kept from call to call.
+    ///
+    /// UNSUPPORTED are what these modules do not have: masks, walking backwards alone, other merge modes than
+    /// concat, a GRU's reset_after of 0, and other functions inside recurrent layers than theirs. A dense layer
+    /// without a bias at the bottom has one of zeros in the file, since a matrix alone is what an embedding has.
+    ELMAN_FORMAT_TORCH = 1,
+    /// An ONNX model (opset 14), for ONNX Runtime and others.
+    ELMAN_FORMAT_ONNX = 2,
+    /// A .weights.h5 file, for load_weights of a Keras 3 model of the same layers.
+    ELMAN_FORMAT_KERAS_WEIGHTS = 3,
 };
 
 /// The values of elman_optimizer.
@@ -1242,6 +1269,21 @@ ELMAN_API elman_status elman_sequential_add_dropout(elman_sequential *network, f
 /// Threads: the network must not be in use by another thread.
 ELMAN_API elman_status elman_sequential_add_masking(elman_sequential *network, float mask_value);
 
+/// Adds a layer that hands on the last step of the sequence below, out[:, -1] in PyTorch. Below it there must
+/// be a recurrent layer with return_sequences.
+///
+/// Above a Bidirectional layer that is another thing than return_sequences = 0 there, which gives the last
+/// state of each half: the backward half has seen only one step by the last position of the sequence. The
+/// last step is that of the sequence as it would come out, whatever is masked: a masked last position has what
+/// such positions have, the output before it or zeros. A stream of such a network is UNSUPPORTED.
+///
+/// Fails with INVALID_ARGUMENT (no sequence of a recurrent layer below, the network is built already); the
+/// network is unchanged then.
+///
+/// Threads: the network must not be in use by another thread.
+ELMAN_API
+elman_status elman_sequential_add_last_step(elman_sequential *network);
+
 /// Gives every weight its initial value; no more layers can be added afterwards. The weights depend on
 /// nothing but the layers and seed: they are the same ones on every machine. Building again initialises anew.
 ///
@@ -1611,6 +1653,21 @@ elman_status elman_sequential_load_bytes_with(const uint8_t *bytes,
 ///
 /// Threads: not while another thread uses the network. pthread_cancel acts after the call, not in it.
 ELMAN_API elman_status elman_sequential_load_weights(elman_sequential *network, const char *path);
+
+/// Writes a network, or its weights, to a file for another framework. The file is there complete or not at
+/// all, as with elman_sequential_save, and path is as there. elman_sequential_load reads these files too, but
+/// for ELMAN_FORMAT_KERAS_WEIGHTS, which elman_sequential_load_weights reads.
+///
+/// Fails with NOT_BUILT, IO, OUT_OF_MEMORY, INVALID_ARGUMENT (a format that is none; a path that is not UTF-8
+/// where it must be), UNSUPPORTED (something that the format cannot say: elman_last_error has the layer, the
+/// attribute and its value; elman_sequential_drop_weights has freed the weights; a library built without the
+/// framework's files).
+///
+/// Threads: any number at once on one network. pthread_cancel acts after the call, not in it.
+ELMAN_API
+elman_status elman_sequential_export(const elman_sequential *network,
+                                     const char *path,
+                                     elman_format format);
 
 /// Makes a stream of `batch` rows at their beginning, their states zeros.
 ///

@@ -386,6 +386,10 @@ public:
         return check(elman_sequential_load_weights(get(), path.c_str()));
     }
     outcome<void> save(const std::string &path) const { return check(elman_sequential_save(get(), path.c_str())); }
+    /// Writes the network, or its weights, to a file for another framework.
+    outcome<void> export_to(const std::string &path, elman_format format) const {
+        return check(elman_sequential_export(get(), path.c_str(), format));
+    }
     /// The bytes that save writes.
     outcome<std::vector<std::uint8_t>> save_bytes() const {
         std::vector<std::uint8_t> file;
@@ -401,6 +405,7 @@ public:
     chained<sequential> add_embedding(std::size_t vocabulary, std::size_t size, bool mask_zero) {
         return check_chained(elman_sequential_add_embedding(get(), vocabulary, size, mask_zero), *this);
     }
+    chained<sequential> add_last_step() { return check_chained(elman_sequential_add_last_step(get()), *this); }
     chained<sequential> add_masking(float mask_value) {
         return check_chained(elman_sequential_add_masking(get(), mask_value), *this);
     }

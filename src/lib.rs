@@ -27,20 +27,23 @@
 //!
 //! # What there is
 //! - **Models**: [`Sequential`], a stack of [`SimpleRnn`], [`Lstm`], [`Gru`], [`Bidirectional`], [`Dense`],
-//!   [`Embedding`], [`Masking`] and [`Dropout`], run as a pipeline over chunks of steps. [`RunOptions`] are masks,
-//!   lengths and states. [`SimpleRnnCell`], [`LstmCell`] and [`GruCell`] are one step by hand.
+//!   [`Embedding`], [`Masking`], [`LastStep`] and [`Dropout`], run as a pipeline over chunks of steps.
+//!   [`RunOptions`] are masks, lengths and states. [`SimpleRnnCell`], [`LstmCell`] and [`GruCell`] are one step
+//!   by hand.
 //! - **Streams**: [`Stream`] keeps its states between calls, and is real-time safe.
 //! - **Training**: [`Sequential::fit`] with a [`Trainer`] does it all; [`Fitting`] is its loop in your own hands,
 //!   [`Trainer::step`] one step of it, and a [`Tape`] gives the gradients for a training of your own.
 //! - **Files**: [`Sequential::save`] and [`Sequential::load`] for models, [`Trainer::save`] and [`Trainer::load`] for
 //!   checkpoints that go on to the same bits. Both are safetensors files, which Python reads.
+//! - **Models from elsewhere**: [`Sequential::load`] takes the files of Keras, PyTorch and ONNX as well, and
+//!   [`Sequential::export`] writes them.
 //! - **Threads**: a model runs on the caller's thread alone until [`Sequential::set_threads`]; any number of threads may
 //!   use one model at once.
 //! - **C and C++**: `make install` puts `elman.h`, `elman.hpp`, a static and a shared library, and files for pkg-config
 //!   and CMake under a prefix. The headers stand in `include` and say everything that C needs.
 //!
-//! Each of the Cargo features `training`, `threads`, `files`, `capi` and `progress` can be left out; all are on by
-//! default.
+//! Each of the Cargo features `training`, `threads`, `files`, `keras`, `torch`, `onnx`, `capi` and `progress` can be
+//! left out; all are on by default.
 //!
 //! Arrays are row-major `f32`, batch-major `[batch, steps, features]`, as in Keras. One model and one input give the
 //! same bits however they are run: any batch, any number of threads, looped or unrolled, AVX2 or AVX-512.
@@ -73,6 +76,8 @@
 mod cell;
 mod dispatch;
 mod error;
+#[cfg(feature = "files")]
+mod export;
 #[cfg(feature = "capi")]
 #[doc(hidden)]
 pub mod ffi;
@@ -98,10 +103,12 @@ pub use cell::{GruCell, LstmCell, SimpleRnnCell};
 pub use dispatch::{Isa, isa, multiply_adds};
 pub use error::{Error, Result};
 #[cfg(feature = "files")]
+pub use export::Format;
+#[cfg(feature = "files")]
 pub use import::{LoadOptions, Origin, Output};
 pub use layers::{
-    Activation, Bidirectional, Dense, Dropout, Embedding, Gru, Initializer, Layer, Lstm, Masking, MergeMode,
-    Recurrent, Shape, SimpleRnn, Unroll, Variable, Weight,
+    Activation, Bidirectional, Dense, Dropout, Embedding, Gru, Initializer, LastStep, Layer, Lstm, Masking,
+    MergeMode, Recurrent, Shape, SimpleRnn, Unroll, Variable, Weight,
 };
 pub use sequence::activate;
 pub use sequential::{Input, Padding, RunOptions, Sequential, WeightBytes};

@@ -877,6 +877,13 @@ fn shape_above(layers: &[Layer], index: usize, layer: &Layer, input: Shape) -> R
         )));
     }
     let output = layer.output_shape(index, input)?;
+    if let Layer::LastStep(_) = layer
+        && !layers[..index].iter().any(|below| below.recurrent().is_some())
+    {
+        return Err(Error::InvalidArgument(format!(
+            "layer {index} (last_step) takes the last step of a recurrent layer's sequence, and there is none below"
+        )));
+    }
     for (which, dims) in layer.variable_shapes(input.features) {
         checked_product(which.name(), &dims)?;
     }

@@ -174,6 +174,7 @@ fn null_is_named() {
         null_pointer(elman_sequential_add_dense(null_mut(), 1, ELMAN_ACTIVATION_RELU), "network");
         null_pointer(elman_sequential_add_dropout(null_mut(), 0.5), "network");
         null_pointer(elman_sequential_add_masking(null_mut(), 0.5), "network");
+        null_pointer(elman_sequential_add_last_step(null_mut()), "network");
         null_pointer(elman_sequential_build(null_mut(), 0), "network");
         null_pointer(elman_sequential_summary(null(), null_mut(), 0, &mut size), "network");
         null_pointer(elman_sequential_summary(n, null_mut(), 0, null_mut()), "needed");
@@ -422,6 +423,7 @@ fn unknown_values_are_refused() {
         invalid(elman_sequential_add_bidirectional(empty.0, &config(3), mode), &["5", "merge mode"]);
         invalid(elman_sequential_add_dropout(empty.0, 2.0), &["rate", "2"]);
         invalid(elman_sequential_add_masking(empty.0, f32::INFINITY), &["mask_value", "inf"]);
+        invalid(elman_sequential_add_last_step(empty.0), &["last_step", "recurrent"]);
         assert_eq!(elman_sequential_layer_count(empty.0), 0);
         assert_eq!(elman_sequential_add_dropout(empty.0, 0.5), ELMAN_STATUS_OK);
         assert_eq!(elman_sequential_add_masking(empty.0, 0.0), ELMAN_STATUS_UNSUPPORTED);

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// The files with C items, in the order of the header.
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 17] = [
     "status.rs",
     "library.rs",
     "enums.rs",
@@ -17,6 +17,7 @@ const SOURCES: [&str; 16] = [
     "sequential.rs",
     "files.rs",
     "import.rs",
+    "export.rs",
     "stream.rs",
     "tape.rs",
     "trainer.rs",

@@ -47,6 +47,8 @@ fn one_call_takes_any_file() {
         ("keras/lstm_both.keras", "lstm_both"),
         ("keras/gru_both.h5", "gru_both"),
         ("torch/normal.pt", "normal"),
+        ("torch/gru_last_both.pt", "gru_last_both"),
+        ("onnx/legacy_lstm_last_both.onnx", "legacy_lstm_last_both"),
     ] {
         let framework = file.split('/').next().expect("a folder");
         let mut network = null_mut();
@@ -129,4 +131,72 @@ fn weights_go_into_a_network_that_is_there() {
     // SAFETY: see above.
     ok(unsafe { elman_sequential_load_weights(network, path.as_ptr()) });
     check(network, "keras", "many", (3, 7));
+}
+
+#[test]
+fn networks_go_out_as_they_came_in() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("model.pt");
+    let path = CString::new(path.to_str().expect("UTF-8")).expect("no nul");
+    let mut network = null_mut();
+    // SAFETY: nul-terminated text and a place for a handle.
+    ok(unsafe { elman_sequential_load(c_path("torch/gru_last.pt").as_ptr(), &mut network) });
+    // SAFETY: a live handle and nul-terminated text, here and below.
+    let export = |format| unsafe { elman_sequential_export(network, path.as_ptr(), format) };
+    assert_eq!(export(elman_format(4)), ELMAN_STATUS_INVALID_ARGUMENT);
+    assert!(last_error().contains("4 is no format"), "{}", last_error());
+    for format in [ELMAN_FORMAT_ELMAN, ELMAN_FORMAT_TORCH, ELMAN_FORMAT_ONNX] {
+        ok(export(format));
+        let mut again = null_mut();
+        // SAFETY: nul-terminated text and a place for a handle.
+        ok(unsafe { elman_sequential_load(path.as_ptr(), &mut again) });
+        let cases = Cases::read("torch");
+        let (ids, expected) = cases.tokens("gru_last");
+        let mut y = vec![0.0; expected.len()];
+        // SAFETY: a live handle, and arrays of their lengths.
+        ok(unsafe {
+            elman_sequential_predict_tokens(again, ids.as_ptr(), ids.len(), 3, 7, y.as_mut_ptr(), y.len())
+        });
+        for (y, expected) in y.iter().zip(expected) {
+            assert!((y - expected).abs() <= 1e-5, "{y} for {expected}");
+        }
+        // SAFETY: made by the library, and not used again.
+        unsafe { elman_sequential_free(again) };
+    }
+    ok(export(ELMAN_FORMAT_KERAS_WEIGHTS));
+    // SAFETY: a live handle and nul-terminated text.
+    ok(unsafe { elman_sequential_load_weights(network, path.as_ptr()) });
+    // SAFETY: made by the library, and not used again.
+    unsafe { elman_sequential_free(network) };
+    // SAFETY: NULL is refused before anything is read.
+    let status = unsafe { elman_sequential_export(null(), path.as_ptr(), ELMAN_FORMAT_ELMAN) };
+    assert_eq!(status, ELMAN_STATUS_NULL_POINTER);
+}
+
+#[test]
+fn the_last_step_is_a_layer() {
+    let x: Vec<f32> = (0..2 * 5 * 3).map(|i| (i % 7) as f32 / 7.0 - 0.5).collect();
+    let predicted = |last: bool| {
+        let mut network = null_mut();
+        let mut config = std::mem::MaybeUninit::uninit();
+        let mut y = vec![0.0; if last { 2 * 8 } else { 2 * 5 * 8 }];
+        // SAFETY: places of their types, live handles, arrays of their lengths, and no handle once it is freed.
+        unsafe {
+            ok(elman_sequential_new(3, &mut network));
+            ok(elman_lstm_config_init(config.as_mut_ptr(), size_of::<elman_lstm_config>(), 4));
+            let mut config = config.assume_init();
+            config.return_sequences = 1;
+            ok(elman_sequential_add_bidirectional_lstm(network, &config, ELMAN_MERGE_MODE_CONCAT));
+            if last {
+                ok(elman_sequential_add_last_step(network));
+            }
+            ok(elman_sequential_build(network, 1));
+            ok(elman_sequential_predict(network, x.as_ptr(), x.len(), 2, 5, y.as_mut_ptr(), y.len()));
+            elman_sequential_free(network);
+        }
+        y
+    };
+    let (sequence, last) = (predicted(false), predicted(true));
+    assert_eq!(last[..8], sequence[4 * 8..5 * 8]);
+    assert_eq!(last[8..], sequence[9 * 8..]);
 }

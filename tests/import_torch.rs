@@ -30,6 +30,7 @@ fn modules_compute_what_pytorch_computes() {
             (format!("{kind}_last"), options.clone()),
             (format!("{kind}_sequence_both"), options.clone().output(Output::Sequence)),
             (format!("{kind}_state_both"), options.clone().output(Output::LastState)),
+            (format!("{kind}_last_both"), options.clone()),
             (format!("{kind}_bare"), options.clone().output(Output::Sequence)),
         ] {
             for extension in ["pt", "safetensors"] {
@@ -75,10 +76,9 @@ fn what_is_not_carried_out_is_named() {
         ("refused_projection.pt", &["weight_hr_l0", "proj_size"][..]),
         ("refused_conv.pt", &["module \"0\"", "[6, 5, 3]"]),
         ("refused_module.pt", &["torch.nn.modules.rnn.RNN", "state_dict()"]),
-        ("refused_order.safetensors", &["\"0\", \"1\"", "several orders"]),
+        ("refused_order.safetensors", &["\"first\", \"other\"", "several orders"]),
         ("refused_fit.pt", &["\"rnn\", \"fc\"", "5 to 6", "7"]),
         ("refused_sparse.pt", &["\"weight_ih_l0\"", "_rebuild_sparse_tensor"]),
-        ("rnn_last_both.pt", &["rnn, layer 1", "last step"]),
     ] {
         match load(file, &LoadOptions::default()) {
             Err(Error::Unsupported(message)) => {

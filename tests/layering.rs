@@ -9,12 +9,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// For each room the rooms it may name; every room may also name itself, `memory` and `error`. Knowledge flows down.
-const MAY_NAME: [(&str, &[&str]); 19] = [
+const MAY_NAME: [(&str, &[&str]); 20] = [
     // The tool is a crate of its own, above this one: it has what everybody has.
     ("bin", &["*"]),
     (
         "ffi",
         &[
+            "export",
             "import",
             "formats",
             "training",
@@ -27,6 +28,8 @@ const MAY_NAME: [(&str, &[&str]); 19] = [
             "process",
         ],
     ),
+    // Files for other frameworks; the orders of their gates are known where these are read.
+    ("export", &["import", "formats", "sequential", "layers"]),
     // Files of other frameworks; the model that a path leads to may be our own.
     ("import", &["formats", "sequential", "layers"]),
     ("formats", &["training", "sequential", "layers"]),
@@ -68,7 +71,8 @@ const ONE_ROOM: [(&[&str], &[&str], &str); 6] = [
 ];
 
 /// Rooms that must forbid unsafe code.
-const SAFE: [&str; 7] = ["layers", "sequential", "stream", "training", "formats", "import", "error"];
+const SAFE: [&str; 8] =
+    ["layers", "sequential", "stream", "training", "formats", "import", "export", "error"];
 
 /// What the tool must not name: it uses what everybody may use.
 const NOT_THE_TOOLS: [&str; 2] = ["elman::ffi", "unsafe {"];

@@ -21,7 +21,7 @@ pub struct elman_output(pub u32);
 /// Every step's output.
 pub const ELMAN_OUTPUT_SEQUENCE: elman_output = elman_output(0);
 /// The output of the last step, out[:, -1] in PyTorch. Of a bidirectional layer that is the last state of the
-/// forward half and the first output of the backward one, which is UNSUPPORTED.
+/// forward half and the first output of the backward one, which elman_sequential_add_last_step hands on.
 pub const ELMAN_OUTPUT_LAST_STEP: elman_output = elman_output(1);
 /// The last state of each direction, h_n in PyTorch.
 pub const ELMAN_OUTPUT_LAST_STATE: elman_output = elman_output(2);

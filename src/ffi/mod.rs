@@ -31,6 +31,8 @@ mod enums;
 #[cfg(feature = "training")]
 mod examples;
 #[cfg(feature = "files")]
+mod export;
+#[cfg(feature = "files")]
 mod files;
 #[cfg(feature = "training")]
 mod fit;
@@ -56,6 +58,8 @@ pub use config::*;
 pub use enums::*;
 #[cfg(feature = "training")]
 pub use examples::*;
+#[cfg(feature = "files")]
+pub use export::*;
 #[cfg(feature = "files")]
 pub use files::*;
 #[cfg(feature = "training")]

@@ -15,7 +15,7 @@ use super::enums::{elman_activation, elman_bool, elman_merge_mode, elman_weight}
 use super::options::elman_run_options;
 use super::raw::{Input, Output, Place, at_least_one, check_pointer, free, shared};
 use super::status::{ELMAN_STATUS_LENGTH_MISMATCH, Failure, elman_status};
-use crate::layers::{Bidirectional, Dense, Dropout, Embedding, Layer, Masking};
+use crate::layers::{Bidirectional, Dense, Dropout, Embedding, LastStep, Layer, Masking};
 use crate::process::{ForkLock, ReadGuard, WriteGuard};
 use crate::sequential::Sequential;
 
@@ -245,6 +245,24 @@ pub unsafe extern "C" fn elman_sequential_add_masking(
 ) -> elman_status {
     // SAFETY: the contract at the top of the header is `add`'s.
     unsafe { add(network, || Ok(Masking::new(mask_value).into())) }
+}
+
+/// Adds a layer that hands on the last step of the sequence below, out[:, -1] in PyTorch. Below it there must
+/// be a recurrent layer with return_sequences.
+///
+/// Above a Bidirectional layer that is another thing than return_sequences = 0 there, which gives the last
+/// state of each half: the backward half has seen only one step by the last position of the sequence. The
+/// last step is that of the sequence as it would come out, whatever is masked: a masked last position has what
+/// such positions have, the output before it or zeros. A stream of such a network is UNSUPPORTED.
+///
+/// Fails with INVALID_ARGUMENT (no sequence of a recurrent layer below, the network is built already); the
+/// network is unchanged then.
+///
+/// Threads: the network must not be in use by another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn elman_sequential_add_last_step(network: *mut elman_sequential) -> elman_status {
+    // SAFETY: the contract at the top of the header is `add`'s.
+    unsafe { add(network, || Ok(LastStep::new().into())) }
 }
 
 /// # Safety

@@ -39,6 +39,12 @@ pub(crate) fn read_head(path: &Path, most: usize) -> crate::error::Result<Vec<u8
     Ok(bytes)
 }
 
+/// Writes a file of these bytes as [`replace`] does.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> crate::error::Result<()> {
+    replace(path, &|out| out.write_all(bytes))
+        .map_err(|source| crate::error::Error::Io { path: path.into(), source })
+}
+
 /// Opens what is there if it is a regular file, and does not wait for anything else.
 fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<(File, fs::Metadata)> {
     // Looked at before, since some devices act when they are opened.

@@ -14,6 +14,7 @@
 //! {"type": "bidirectional", "merge_mode": "concat", "simple_rnn": {"units": 64}}
 //! {"type": "dense", "units": 1, "activation": "linear", "use_bias": true}
 //! {"type": "dropout", "rate": 0.5}
+//! {"type": "last_step"}
 //! ```
 //!
 //! The values above are the defaults (Keras's), taken where a field is missing; `vocabulary`, `size`, `units`
@@ -32,8 +33,8 @@ use super::json::{self, Json, Quoted};
 use super::{bad, prefixed};
 use crate::error::Result;
 use crate::layers::{
-    Activation, Bidirectional, Dense, Dropout, Embedding, Gru, Layer, Lstm, Masking, MergeMode, Options,
-    Recurrent, SimpleRnn, Unroll,
+    Activation, Bidirectional, Dense, Dropout, Embedding, Gru, LastStep, Layer, Lstm, Masking, MergeMode,
+    Options, Recurrent, SimpleRnn, Unroll,
 };
 use crate::memory::with_room;
 use crate::sequential::{MOST_LAYERS, Sequential};
@@ -146,6 +147,7 @@ enum LayerType {
     Bidirectional,
     Dense,
     Dropout,
+    LastStep,
 }
 
 /// A struct of fields that are there or not.
@@ -226,6 +228,7 @@ impl LayerObject {
                 .use_bias(self.use_bias.take().unwrap_or(true))
                 .into(),
             LayerType::Dropout => Dropout::new(needed(&mut self.rate, "rate")?).into(),
+            LayerType::LastStep => LastStep::new().into(),
         };
         self.finish()?;
         Ok(layer)
@@ -361,6 +364,7 @@ impl From<&Layer> for LayerObject {
             Layer::Dropout(Dropout { rate }) => {
                 Self { r#type: Some(LayerType::Dropout), rate: Some(rate), ..Self::default() }
             }
+            Layer::LastStep(LastStep) => Self { r#type: Some(LayerType::LastStep), ..Self::default() },
         }
     }
 }

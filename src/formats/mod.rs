@@ -19,9 +19,9 @@ mod safetensors;
 
 use std::fmt;
 
-pub(crate) use file::{read as read_file, read_head};
+pub(crate) use file::{read as read_file, read_head, write as write_file};
 pub(crate) use model::{format_of, is_of_others, is_of_others_bytes, load, load_bytes};
-pub(crate) use safetensors::{Image, all_tensors};
+pub(crate) use safetensors::{Image, all_tensors, header as safetensors_header};
 
 use crate::error::Error;
 

@@ -83,9 +83,10 @@ struct TensorObject<'a> {
     data_offsets: [usize; 2],
 }
 
-struct HeaderObject<'a> {
+struct HeaderObject<'a, T> {
     metadata: &'a [(&'a str, &'a str)],
-    tensors: &'a [Tensor<'a>],
+    /// Names and shapes, in the order of the data.
+    tensors: T,
 }
 
 struct MetadataObject<'a>(&'a [(&'a str, &'a str)]);
@@ -96,14 +97,16 @@ impl Serialize for MetadataObject<'_> {
     }
 }
 
-impl Serialize for HeaderObject<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(1 + self.tensors.len()))?;
+impl<N: fmt::Display, S: AsRef<[usize]>, T: Iterator<Item = (N, S)> + Clone> Serialize
+    for HeaderObject<'_, T>
+{
+    fn serialize<Z: Serializer>(&self, serializer: Z) -> std::result::Result<Z::Ok, Z::Error> {
+        let mut map = serializer.serialize_map(None)?;
         map.serialize_entry(METADATA, &MetadataObject(self.metadata))?;
         let mut start = 0;
-        for Tensor { name, shape, values } in self.tensors {
-            let end = start + size_of_val(&values[..]);
-            let shape = name.shape_in_file(shape);
+        for (name, shape) in self.tensors.clone() {
+            let shape = shape.as_ref();
+            let end = start + shape.iter().product::<usize>() * size_of::<f32>();
             let object = TensorObject { dtype: "F32", shape, data_offsets: [start, end] };
             map.serialize_entry(&format_args!("{name}"), &object)?;
             start = end;
@@ -112,17 +115,28 @@ impl Serialize for HeaderObject<'_> {
     }
 }
 
+/// The header of a file whose tensors are floats and lie one behind the other, without the eight bytes of its
+/// length.
+pub(crate) fn header<N: fmt::Display, S: AsRef<[usize]>>(
+    metadata: &[(&str, &str)],
+    tensors: impl Iterator<Item = (N, S)> + Clone,
+) -> Result<Vec<u8>> {
+    let mut header = Text::default();
+    serde_json::to_writer(&mut header, &HeaderObject { metadata, tensors })
+        .and_then(|()| {
+            // Spaces at the end of the header are the format's own way to align the data.
+            let spaces = header.0.len().next_multiple_of(size_of::<u64>()) - header.0.len();
+            header.write_all(&b"       "[..spaces]).map_err(serde_json::Error::io)
+        })
+        .map_err(|_| Error::OutOfMemory { bytes: header.0.capacity() })?;
+    Ok(header.0)
+}
+
 impl<'a> Image<'a> {
     pub(super) fn new(metadata: &[(&str, &str)], tensors: Vec<Tensor<'a>>) -> Result<Self> {
-        let mut header = Text::default();
-        serde_json::to_writer(&mut header, &HeaderObject { metadata, tensors: &tensors })
-            .and_then(|()| {
-                // Spaces at the end of the header are the format's own way to align the data.
-                let spaces = header.0.len().next_multiple_of(size_of::<u64>()) - header.0.len();
-                header.write_all(&b"       "[..spaces]).map_err(serde_json::Error::io)
-            })
-            .map_err(|_| Error::OutOfMemory { bytes: header.0.capacity() })?;
-        Ok(Self { header: header.0, tensors })
+        let named = tensors.iter().map(|tensor| (tensor.name, tensor.name.shape_in_file(&tensor.shape)));
+        let header = header(metadata, named)?;
+        Ok(Self { header, tensors })
     }
 
     /// Bytes of the file.

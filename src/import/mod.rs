@@ -41,6 +41,11 @@ use crate::formats;
 use crate::layers::Activation;
 use crate::sequential::Sequential;
 
+#[cfg(feature = "keras")]
+pub(crate) use keras::{Names as KerasFolders, places as keras_places};
+#[cfg(any(feature = "torch", feature = "onnx"))]
+pub(crate) use network::GateOrder;
+
 fn bad(message: impl fmt::Display) -> Error {
     Error::BadFormat(message.to_string())
 }
@@ -65,7 +70,7 @@ pub enum Output {
     /// Every step's output.
     Sequence,
     /// The output of the last step, `out[:, -1]`. Of a bidirectional layer that is the last state of the
-    /// forward half, and of the backward half its *first* output.
+    /// forward half, and of the backward half its *first* output, which [`LastStep`](crate::LastStep) hands on.
     #[default]
     LastStep,
     /// The last state of each direction, `h_n`.

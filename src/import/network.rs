@@ -8,8 +8,8 @@ use super::{bad, unsupported};
 use crate::error::{Error, Result};
 pub(super) use crate::layers::{Activation, Cell};
 use crate::layers::{
-    Bidirectional, Dense, Dropout, Embedding, Gru, Layer, Lstm, Masking, MergeMode, Options, Recurrent,
-    Shape, SimpleRnn, Variable, Variables, Weight,
+    Bidirectional, Dense, Dropout, Embedding, Gru, LastStep, Layer, Lstm, Masking, MergeMode, Options,
+    Recurrent, Shape, SimpleRnn, Variable, Variables, Weight,
 };
 use crate::memory::{AlignedVec, with_room};
 use crate::sequential::Sequential;
@@ -114,16 +114,16 @@ pub(super) const fn name_of(cell: Cell) -> &'static str {
 
 /// Where a framework keeps its gates: for each of Keras's (i f c o, z r h) the place of it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct GateOrder {
+pub(crate) struct GateOrder {
     lstm: [usize; 4],
     gru: [usize; 3],
 }
 
 impl GateOrder {
     /// i f g o; r z n.
-    pub(super) const TORCH: Self = Self { lstm: [0, 1, 2, 3], gru: [1, 0, 2] };
+    pub(crate) const TORCH: Self = Self { lstm: [0, 1, 2, 3], gru: [1, 0, 2] };
     /// i o f c; z r h.
-    pub(super) const ONNX: Self = Self { lstm: [0, 2, 3, 1], gru: [0, 1, 2] };
+    pub(crate) const ONNX: Self = Self { lstm: [0, 2, 3, 1], gru: [0, 1, 2] };
 
     fn of(&self, cell: Cell) -> &[usize] {
         match cell {
@@ -131,6 +131,12 @@ impl GateOrder {
             Cell::Lstm => &self.lstm,
             Cell::Gru { .. } => &self.gru,
         }
+    }
+
+    /// The other way round: which of Keras's gates stands at each of the framework's places.
+    pub(crate) fn keras_gates(&self, cell: Cell) -> Vec<usize> {
+        let places = self.of(cell);
+        (0..places.len()).filter_map(|at| places.iter().position(|&place| place == at)).collect()
     }
 }
 
@@ -402,12 +408,9 @@ impl Network {
                 _ => None,
             });
             match below {
+                // What is walked backwards alone hands on its outputs in the order in which it is walked.
                 Some(rnn) if rnn.handed == Handed::Sequence => {
-                    rnn.handed = if rnn.backward.is_none() && !rnn.go_backwards {
-                        Handed::LastState
-                    } else {
-                        Handed::LastStep
-                    };
+                    rnn.handed = if rnn.backward.is_none() { Handed::LastState } else { Handed::LastStep };
                 }
                 _ => {
                     return Err(unsupported(format_args!(
@@ -572,15 +575,17 @@ impl Lowering {
             return Err(bad("one direction has a bias, the other has none"));
         }
         let layer = recurrent(name, &rnn)?;
+        let takes_last_step = rnn.handed == Handed::LastStep;
         let mut weights = weights_of(rnn.cell, rnn.forward);
         match rnn.backward {
-            None => self.push(layer, weights),
+            None => self.push(layer, weights)?,
             Some((half, mode)) => {
                 let backward = weights_of(rnn.cell, half).into_iter();
                 weights.extend(backward.map(|(which, shape, values)| (which.backward(), shape, values)));
-                self.push(Bidirectional::new(layer).merge_mode(mode), weights)
+                self.push(Bidirectional::new(layer).merge_mode(mode), weights)?;
             }
         }
+        if takes_last_step { self.push(LastStep::new(), Vec::new()) } else { Ok(()) }
     }
 
     fn add_affine(&mut self, affine: Affine) -> Result<()> {
@@ -636,17 +641,17 @@ fn weights_of(cell: Cell, direction: Direction) -> Vec<(Weight, [usize; 2], Vec<
 
 /// The layer of a recurrent part.
 fn recurrent(name: &str, rnn: &Rnn) -> Result<Recurrent> {
-    if rnn.handed == Handed::LastStep {
+    if rnn.handed == Handed::LastStep && rnn.backward.is_none() {
         return Err(unsupported(format_args!(
-            "{name}: the last step of a sequence that was also walked backwards; the last states and the whole sequence \
-             can be had"
+            "{name}: direction = reverse, and the output of its last step, the first that it computes, is used; Y_h can \
+             be had"
         )));
     }
     let units = rnn.units();
     let options = Options {
         activation: rnn.activation,
         use_bias: rnn.forward.bias.is_some(),
-        return_sequences: rnn.handed == Handed::Sequence,
+        return_sequences: rnn.handed != Handed::LastState,
         go_backwards: rnn.go_backwards,
         stateful: rnn.stateful,
         zero_output_for_mask: rnn.zero_output_for_mask,

@@ -22,6 +22,20 @@ pub enum MergeMode {
     None,
 }
 
+impl MergeMode {
+    /// Keras's name, and `none`.
+    #[cfg(feature = "files")]
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            MergeMode::Concat => "concat",
+            MergeMode::Sum => "sum",
+            MergeMode::Mul => "mul",
+            MergeMode::Ave => "ave",
+            MergeMode::None => "none",
+        }
+    }
+}
+
 /// Keras's Bidirectional around a recurrent layer: a forward half and a backward half of the same
 /// configuration. As in Keras its masked steps give zeros.
 ///

@@ -14,6 +14,7 @@ mod embedding;
 mod gates;
 mod gru;
 mod initializer;
+mod last_step;
 mod lstm;
 mod masking;
 mod packed;
@@ -28,6 +29,7 @@ pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use gru::Gru;
 pub use initializer::Initializer;
+pub use last_step::LastStep;
 pub use lstm::Lstm;
 pub use masking::Masking;
 pub use recurrent::{Recurrent, Unroll};
@@ -57,6 +59,8 @@ pub enum Layer {
     Dense(Dense),
     /// Drops inputs in training; does nothing in inference.
     Dropout(Dropout),
+    /// The last step of a sequence.
+    LastStep(LastStep),
 }
 
 macro_rules! into_layer {
@@ -68,7 +72,7 @@ macro_rules! into_layer {
         }
     )*};
 }
-into_layer!(Embedding, Masking, Recurrent, Bidirectional, Dense, Dropout);
+into_layer!(Embedding, Masking, Recurrent, Bidirectional, Dense, Dropout, LastStep);
 
 macro_rules! recurrent_into_layer {
     ($($name:ident),*) => {$(
@@ -101,6 +105,7 @@ impl Layer {
             Layer::Bidirectional(_) => "bidirectional",
             Layer::Dense(_) => "dense",
             Layer::Dropout(_) => "dropout",
+            Layer::LastStep(_) => "last_step",
         }
     }
 
@@ -113,7 +118,11 @@ impl Layer {
     pub(crate) fn recurrent(&self) -> Option<&Recurrent> {
         match self {
             Layer::Recurrent(layer) | Layer::Bidirectional(Bidirectional { layer, .. }) => Some(layer),
-            Layer::Embedding(_) | Layer::Masking(_) | Layer::Dense(_) | Layer::Dropout(_) => None,
+            Layer::Embedding(_)
+            | Layer::Masking(_)
+            | Layer::Dense(_)
+            | Layer::Dropout(_)
+            | Layer::LastStep(_) => None,
         }
     }
 
@@ -126,6 +135,7 @@ impl Layer {
             Layer::Bidirectional(layer) => layer.validate(),
             Layer::Dense(layer) => layer.validate(),
             Layer::Dropout(layer) => layer.validate(),
+            Layer::LastStep(_) => Ok(()),
         }
     }
 
@@ -171,6 +181,7 @@ impl Layer {
             }),
             Layer::Dense(layer) => Ok(Shape { features: layer.units, ..input }),
             Layer::Dropout(_) => Ok(input),
+            Layer::LastStep(_) => needs_sequence(Shape { sequence: false, ..input }),
         }
     }
 
@@ -181,7 +192,7 @@ impl Layer {
             Layer::Recurrent(layer) => layer.variable_shapes(input),
             Layer::Bidirectional(layer) => layer.variable_shapes(input),
             Layer::Dense(layer) => layer.variable_shapes(input),
-            Layer::Masking(_) | Layer::Dropout(_) => Vec::new(),
+            Layer::Masking(_) | Layer::Dropout(_) | Layer::LastStep(_) => Vec::new(),
         }
     }
 
@@ -192,7 +203,7 @@ impl Layer {
             Layer::Bidirectional(layer) => layer.layer.initializer(which.forward()),
             Layer::Dense(layer) => layer.initializer(which),
             Layer::Embedding(layer) => layer.embeddings_initializer,
-            Layer::Masking(_) | Layer::Dropout(_) => Initializer::Zeros,
+            Layer::Masking(_) | Layer::Dropout(_) | Layer::LastStep(_) => Initializer::Zeros,
         }
     }
 

@@ -146,7 +146,7 @@ impl Packed {
                 PackedRnn::new(kernels, rnn, variables, Weight::backward)?,
             ])),
             Layer::Dense(dense) => Self::Dense(PackedDense::new(kernels, dense, variables)?),
-            Layer::Embedding(_) | Layer::Masking(_) | Layer::Dropout(_) => Self::Plain,
+            Layer::Embedding(_) | Layer::Masking(_) | Layer::Dropout(_) | Layer::LastStep(_) => Self::Plain,
         })
     }
 }

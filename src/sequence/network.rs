@@ -104,6 +104,11 @@ impl Network {
                     stage = Stage { zero_output: true, ..fresh(i + 1) };
                     recurrent = false;
                 }
+                // In no stage: the one below gives its whole sequence.
+                Layer::LastStep(_) => {
+                    self.head = i + 1..self.layers.len();
+                    break;
+                }
                 Layer::Embedding(_) | Layer::Masking(_) | Layer::Dense(_) | Layer::Dropout(_) => {}
             }
             stage.layers.end = i + 1;
@@ -140,6 +145,12 @@ impl Network {
     pub(crate) fn is_unmerged(&self) -> bool {
         let last = self.layers.last().map(|layer| &layer.layer);
         matches!(last, Some(Layer::Bidirectional(both)) if both.merge_mode == MergeMode::None)
+    }
+
+    /// Whether the head begins with the last step of a whole sequence, rather than with last states.
+    pub(super) fn takes_last_step(&self) -> bool {
+        let top = self.head.start.checked_sub(1).and_then(|top| self.layers.get(top));
+        top.is_some_and(|top| matches!(top.layer, Layer::LastStep(_)))
     }
 
     /// Whether every recurrent layer has two directions.

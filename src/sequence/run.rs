@@ -290,7 +290,7 @@ impl Scratch {
         for (i, stage) in network.stages.iter().enumerate() {
             let layers = &network.layers[stage.layers.clone()];
             let output = layers.last().map_or(network.input, |layer| layer.output);
-            let is_last = i + 1 == network.stages.len();
+            let is_last = i + 1 == network.stages.len() && !network.takes_last_step();
             // Stages write the two in turn.
             let whole = &mut self.wholes[(i + 1) % 2];
             if stage.both {
@@ -374,7 +374,7 @@ impl Part<'_> {
                 Source { values, steps, map }
             };
             let layers = &network.layers[stage.layers.clone()];
-            let is_last = i + 1 == network.stages.len();
+            let is_last = i + 1 == network.stages.len() && !network.takes_last_step();
             let output = layers.last().map_or(network.input, |layer| layer.output);
             let stage_states = &mut states[state..];
             state += layers.iter().map(|layer| layer.packed.directions().count()).sum::<usize>();
@@ -419,7 +419,7 @@ impl Part<'_> {
             fed_by_whole = true;
         }
         if !network.output.sequence {
-            run_head(network, work, states, head, self.output);
+            run_head(network, work, (states, before), head, self.output);
         }
     }
 
@@ -722,8 +722,14 @@ fn merge_to_whole(mode: MergeMode, halves: &[Whole; 2], units: usize, work: &Wor
     }
 }
 
-/// The layers above the last step.
-fn run_head(network: &Network, work: &Work, states: &[Buffer], head: &mut [Buffer; 2], output: &mut [f32]) {
+/// The layers above the last step: that of the last states, or of a whole sequence.
+fn run_head(
+    network: &Network,
+    work: &Work,
+    (states, whole): (&[Buffer], &Whole),
+    head: &mut [Buffer; 2],
+    output: &mut [f32],
+) {
     let Some(top) = network.layers[..network.head.start].last() else { return };
     let layers = &network.layers[network.head.clone()];
     let [mut x, mut y] = head.each_mut();
@@ -759,8 +765,13 @@ fn run_head(network: &Network, work: &Work, states: &[Buffer], head: &mut [Buffe
                     );
                 }
             }
+            Layer::LastStep(_) => {
+                let from = whole.offsets[row * work.steps + work.steps - 1];
+                let features = top.output.features;
+                x.0[row * stride..][..features].copy_from_slice(&whole.values.0[from..][..features]);
+            }
             Layer::Embedding(_) | Layer::Masking(_) | Layer::Dense(_) | Layer::Dropout(_) => {
-                unreachable!("only a recurrent layer turns a sequence into its last step")
+                unreachable!("these turn no sequence into its last step")
             }
         }
     }

@@ -83,6 +83,11 @@ impl Plan {
                         "layer {i} has go_backwards: it begins at the end of a sequence, and a stream has none"
                     )));
                 }
+                Layer::LastStep(_) => {
+                    return Err(Error::Unsupported(format!(
+                        "layer {i} (last_step) takes the last step of a sequence, and a stream has no end"
+                    )));
+                }
                 Layer::Recurrent(_)
                 | Layer::Embedding(_)
                 | Layer::Masking(_)

@@ -56,7 +56,7 @@ fn output(layers: &[Layer]) -> (Option<Activation>, Range) {
                 dropped |= dropout.rate > 0.0;
                 continue;
             }
-            Layer::Masking(_) => continue,
+            Layer::Masking(_) | Layer::LastStep(_) => continue,
             Layer::Embedding(_) => return (None, Range::Any),
             Layer::Dense(dense) => (dense.activation, of(dense.activation)),
             Layer::Recurrent(rnn) => of_recurrent(rnn),

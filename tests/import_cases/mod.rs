@@ -60,6 +60,12 @@ impl Cases {
         (&case["x"].floats, &case["y"].floats)
     }
 
+    /// A case's input and output, of token ids.
+    pub(crate) fn tokens(&self, name: &str) -> (&[i32], &[f32]) {
+        let case = &self.0[name];
+        (&case["ids"].ints, &case["y"].floats)
+    }
+
     /// Runs a case's input through a model, and compares what comes out with what its framework computes.
     pub(crate) fn check(&self, name: &str, model: &Sequential) {
         let case = &self.0[name];

@@ -24,6 +24,8 @@ use crate::sequential::Sequential;
 use hdf5::File;
 use weights::Store;
 
+pub(crate) use weights::Names;
+
 /// The member of a `.keras` file that describes the layers.
 pub(super) const CONFIG: &str = "config.json";
 
@@ -142,7 +144,7 @@ pub(super) fn load_weights(model: &mut Sequential, bytes: &[u8]) -> Result<()> {
 }
 
 /// Where Keras keeps the weights of a layer: below the folder of its class, in each place in this order.
-fn places(layer: &Layer) -> (&'static str, Vec<(&'static str, Vec<Weight>)>) {
+pub(crate) fn places(layer: &Layer) -> (&'static str, Vec<(&'static str, Vec<Weight>)>) {
     let forward = || vec![Weight::Kernel, Weight::RecurrentKernel, Weight::Bias];
     let backward = || forward().into_iter().map(Weight::backward).collect();
     match layer {
@@ -151,7 +153,7 @@ fn places(layer: &Layer) -> (&'static str, Vec<(&'static str, Vec<Weight>)>) {
         Layer::Bidirectional(_) => {
             ("bidirectional", vec![("forward_layer/cell", forward()), ("backward_layer/cell", backward())])
         }
-        Layer::Masking(_) | Layer::Dropout(_) => (layer.type_name(), Vec::new()),
+        Layer::Masking(_) | Layer::Dropout(_) | Layer::LastStep(_) => (layer.type_name(), Vec::new()),
         recurrent => (recurrent.type_name(), vec![("cell", forward())]),
     }
 }

@@ -21,14 +21,14 @@ pub(super) struct Store<'f, 'a> {
 /// The names that Keras 3 gives to folders: the class in snake case, and a number from the second of a class
 /// on.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(crate) struct Names {
     counts: HashMap<String, usize>,
     given: HashSet<String>,
 }
 
 impl Names {
     /// The folder of the next layer of a class, given in snake case.
-    pub(super) fn folder(&mut self, class: &str) -> String {
+    pub(crate) fn folder(&mut self, class: &str) -> String {
         let count = self.counts.entry(class.to_owned()).or_default();
         let folder = if *count == 0 { class.to_owned() } else { format!("{class}_{count}") };
         *count += 1;

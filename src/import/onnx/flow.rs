@@ -71,6 +71,8 @@ pub(super) struct Piece {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
     Sequence,
+    /// The sequence of a direction that was walked from the last step, in the order in which it was walked.
+    Walked,
     /// The output of the last step, which is not the last state of a direction that was walked from there.
     LastStep,
     State,

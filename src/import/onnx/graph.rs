@@ -11,6 +11,7 @@ use super::flow::{Axis, Dim, Filling, Flow, Piece, Source, Value, What};
 use super::proto::{Graph, Input, Model, Node};
 use super::recurrent;
 use crate::error::{Error, Result};
+use crate::layers::MergeMode;
 
 /// A node as messages name it.
 pub(super) fn label(node: &Node<'_>) -> String {
@@ -39,6 +40,8 @@ struct Met {
     pieces: Vec<Piece>,
     /// What the next part takes of it, once that is known.
     handed: Option<Handed>,
+    /// Its directions were joined into one; nobody else may read them one by one.
+    merged: bool,
 }
 
 /// The walk over a graph.
@@ -242,7 +245,7 @@ impl<'a> Walk<'a> {
         let parts = self.network.parts.len();
         let not_all = || refused(node, "reads some of a recurrent node's outputs, or those of several");
         let met = pieces.first().and_then(|first| self.met.get_mut(first.rnn)).ok_or_else(not_all)?;
-        if met.part + 1 != parts {
+        if met.part + 1 != parts || met.merged {
             return Err(refused(
                 node,
                 "reads a recurrent node that others have gone on from: the graph is no line",
@@ -254,7 +257,8 @@ impl<'a> Walk<'a> {
             };
             met.pieces.len() == pieces.len() && met.pieces.iter().zip(pieces).all(same)
         };
-        let handed = if of(&[What::Sequence]) {
+        let walked = of(&[What::Walked]);
+        let handed = if walked || of(&[What::Sequence]) {
             Handed::Sequence
         } else if of(&[What::State]) {
             Handed::LastState
@@ -274,10 +278,50 @@ impl<'a> Walk<'a> {
         rnn.handed = handed;
         // Layers that walk backwards give their outputs in the order in which they walk.
         match handed {
-            Handed::Sequence if rnn.go_backwards => Err(unsupported(format_args!(
+            Handed::Sequence if rnn.go_backwards && !walked => Err(unsupported(format_args!(
                 "{name}: direction = reverse, and its sequence (Y) is used; Y_h can be had"
             ))),
             _ => Ok(()),
+        }
+    }
+
+    /// Both directions of the last recurrent node, joined by `mode`; `axes` are those of the result.
+    pub(super) fn merge(
+        &mut self,
+        node: &Node<'_>,
+        flow: &Flow,
+        mode: MergeMode,
+        axes: Vec<Axis>,
+    ) -> Result<Value> {
+        let both = flow.pieces();
+        self.hand_on(node, both)?;
+        let met = both.first().and_then(|first| self.met.get_mut(first.rnn));
+        let Some(met) = met else { return Err(refused(node, "joins no directions")) };
+        met.merged = true;
+        if let Some((_, Part::Rnn(rnn))) = self.network.parts.get_mut(met.part) {
+            self.features = rnn.units();
+            if let Some((_, merge_mode)) = &mut rnn.backward {
+                *merge_mode = mode;
+            }
+        }
+        Ok(self.end(axes))
+    }
+
+    /// Data whose axis `at` is the steps, from the last one to the first: the outputs of a direction that was
+    /// walked so, in the order in which it was.
+    pub(super) fn turned(&mut self, node: &Node<'_>, flow: &Flow, at: usize) -> Result<Flow> {
+        let walked = match flow.pieces() {
+            [piece] if piece.what == What::Sequence && piece.reversed && !self.lengths => {
+                Some(Piece { what: What::Walked, ..*piece })
+            }
+            _ => None,
+        };
+        match walked.filter(|_| flow.axes.get(at).is_some_and(|&axis| self.is_steps(axis))) {
+            Some(walked) => Ok(Flow { source: Source::Pieces(vec![walked]), axes: flow.axes.clone() }),
+            None => Err(refused(
+                node,
+                "turns around what is no sequence of a recurrent node of direction = reverse",
+            )),
         }
     }
 
@@ -389,7 +433,8 @@ impl<'a> Walk<'a> {
             Source::Pieces(pieces) => {
                 let step = |piece: &Piece| match (piece.what, piece.reversed, last) {
                     (What::Sequence, false, true) | (What::Sequence, true, false) => Some(What::State),
-                    (What::Sequence, true, true) => Some(What::LastStep),
+                    (What::Sequence, true, true) | (What::Walked, true, false) => Some(What::LastStep),
+                    (What::Walked, true, true) => Some(What::State),
                     _ => None,
                 };
                 let taken = pieces.iter().map(|piece| Some(Piece { what: step(piece)?, ..*piece }));
@@ -449,7 +494,7 @@ impl<'a> Walk<'a> {
         self.put(node, 2, flow(memory, &of_state));
         self.reads(rnn.forward.inputs());
         self.features = sequence.len().saturating_mul(rnn.units());
-        self.met.push(Met { part: self.network.parts.len(), pieces: sequence, handed: None });
+        self.met.push(Met { part: self.network.parts.len(), pieces: sequence, handed: None, merged: false });
         self.network.push(label(node), Part::Rnn(Box::new(rnn)));
         Ok(())
     }

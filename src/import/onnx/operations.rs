@@ -10,6 +10,7 @@ use super::graph::{Walk, refused};
 use super::proto::Node;
 use super::recurrent;
 use crate::error::Result;
+use crate::layers::MergeMode;
 
 fn number(value: &Value) -> Option<f64> {
     match value {
@@ -58,6 +59,7 @@ impl<'a> Walk<'a> {
             "MatMul" => self.matmul(node),
             "Gemm" => self.gemm(node),
             "Add" | "Sub" | "Mul" | "Div" => self.arithmetic(node),
+            "ReduceSum" | "ReduceMean" | "ReduceProd" => self.reduce(node),
             "BatchNormalization" => self.batch_normalization(node),
             "Where" => self.choose(node),
             "Less" | "Not" => self.compare(node),
@@ -232,6 +234,23 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// The axis that a slice turns around as a whole, if that is what it does.
+    fn turned_axis(&self, node: &Node<'_>, rank: usize) -> Result<Option<usize>> {
+        let mut given = [0; 4];
+        for (to, input) in given.iter_mut().zip(1..5) {
+            *to = match self.get(node, input)? {
+                Value::Constant(one) if self.opset >= 10 => match one.ints() {
+                    Some(&[one]) => one,
+                    _ => return Ok(None),
+                },
+                _ => return Ok(None),
+            };
+        }
+        let [start, end, axis, step] = given;
+        let whole = (start == -1 || start >= i32::MAX.into()) && end <= i32::MIN.into();
+        Ok(if whole && step == -1 { index(axis, rank) } else { None })
+    }
+
     fn slice(&mut self, node: &Node<'_>) -> Result<Value> {
         let data = self.get(node, 0)?;
         let rank = match &data {
@@ -241,6 +260,9 @@ impl<'a> Walk<'a> {
             Value::Given { .. } => 3,
             Value::Absent | Value::Filled(_) | Value::Opaque => return Ok(data),
         };
+        if let (Value::Flow(flow), Some(axis)) = (&data, self.turned_axis(node, rank)?) {
+            return Ok(Value::Flow(self.turned(node, flow, axis)?));
+        }
         let slices =
             self.slices(node, rank)?.ok_or_else(|| refused(node, "the range is not known beforehand"))?;
         let bounds = |start: i64, end: i64, len: usize| {
@@ -429,6 +451,40 @@ impl<'a> Walk<'a> {
         }
         let pieces = flows.iter().flat_map(|flow| flow.pieces().iter().copied()).collect();
         Ok(Value::Flow(Flow { source: Source::Pieces(pieces), axes }))
+    }
+
+    /// Both directions of a recurrent node, joined element by element.
+    fn reduce(&mut self, node: &Node<'_>) -> Result<Value> {
+        let Value::Flow(flow) = self.get(node, 0)? else { return self.other(node) };
+        let mode = match node.operator {
+            "ReduceSum" => MergeMode::Sum,
+            "ReduceMean" => MergeMode::Ave,
+            _ => MergeMode::Mul,
+        };
+        let given = self.get(node, 1)?;
+        let axes = match (node.ints("axes"), &given) {
+            (Some(axes), _) => axes,
+            (None, Value::Constant(axes)) => axes.ints().unwrap_or_default(),
+            _ => &[],
+        };
+        let axis = match axes {
+            [axis] => index(*axis, flow.axes.len()).filter(|&at| flow.axes[at] == Axis::Stack),
+            _ => None,
+        };
+        let axis = axis.filter(|_| flow.pieces().len() == 2).ok_or_else(|| {
+            refused(
+                node,
+                format_args!(
+                    "reduces the axes {axes:?}; both directions of a recurrent node can be joined so"
+                ),
+            )
+        })?;
+        let mut axes = flow.axes.clone();
+        match node.int("keepdims").unwrap_or(1) {
+            0 => _ = axes.remove(axis),
+            _ => axes[axis] = Axis::One,
+        }
+        self.merge(node, &flow, mode, axes)
     }
 
     /// Axes of size 1 that come or go.

@@ -1,8 +1,9 @@
 //! From names and shapes of tensors to a line of layers.
 //!
 //! A state dict has the weights of modules, and neither their kinds nor what stands between them. Names tell
-//! recurrent modules, shapes the others. `torch.save` keeps the order in which modules were made; a
-//! safetensors file does not, and there the one order in which the modules fit one behind the other is taken.
+//! recurrent modules, shapes the others. Modules that are named by numbers, as in `nn.Sequential`, stand in
+//! their order. `torch.save` keeps the order in which modules were made; a safetensors file does not, and
+//! there the one order in which the modules fit one behind the other is taken.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +48,12 @@ pub(super) fn network(
     bytes: usize,
     options: &LoadOptions,
 ) -> Result<Network> {
-    let modules = modules(tensors, options, bytes)?;
+    let mut modules = modules(tensors, options, bytes)?;
+    let numbers: Option<Vec<u32>> = modules.iter().map(|module| module.name.parse().ok()).collect();
+    if numbers.is_some() {
+        modules.sort_by_key(|module| module.name.parse::<u32>().unwrap_or_default());
+    }
+    let ordered = ordered || numbers.is_some();
     let possible = modules.iter().map(|module| possible(module)).collect::<Result<Vec<_>>>()?;
     let order = order(&modules, &possible, ordered)?;
     let mut network = Network::default();

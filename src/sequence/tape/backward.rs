@@ -7,8 +7,8 @@ use super::forward::{each_pair, first_place, mask_rows};
 use super::gated::Of;
 use super::steps::each_place;
 use super::{
-    Back, DenseOp, GateMatrices, Layout, Op, Part, Plan, RnnOp, Scratch, Tape, Value, add_row, dense_of,
-    looked_at, put_row, rnn_of, taken,
+    Back, DenseOp, GateMatrices, Layout, Op, Part, Plan, RnnOp, Scratch, Tape, Value, Work, add_row,
+    dense_of, looked_at, put_row, rnn_of, taken,
 };
 use crate::dispatch::{Function, SQUARE_LANES};
 use crate::error::Result;
@@ -150,6 +150,19 @@ impl Part {
                         to.ends[at..][..to.stride].copy_from_slice(&gradient[row * to.stride..][..to.stride]);
                     }
                 }
+                values[*output].gradient = gradient;
+            }
+            Op::LastPosition { input, output } => {
+                let gradient = taken(&mut values[*output].gradient);
+                let Work { batch, steps, .. } = plan.work;
+                let to = &mut values[*input];
+                let stride = to.stride;
+                to.gradient[..batch * steps * stride].fill(0.0);
+                let last = to.gradient.chunks_exact_mut(stride).skip(steps - 1).step_by(steps);
+                for (to, from) in last.zip(gradient.chunks_exact(stride)).take(batch) {
+                    to.copy_from_slice(from);
+                }
+                to.filled = true;
                 values[*output].gradient = gradient;
             }
             Op::Merge { mode, inputs, output } => {

@@ -134,6 +134,15 @@ impl Part {
                     }
                     values[*output].rows = to;
                 }
+                Op::LastPosition { input, output } => {
+                    let mut to = taken(&mut values[*output].rows);
+                    let from = &values[*input];
+                    let last = from.rows.chunks_exact(from.stride).skip(steps - 1).step_by(steps);
+                    for (to, from) in to.chunks_exact_mut(from.stride).zip(last).take(plan.work.batch) {
+                        to.copy_from_slice(from);
+                    }
+                    values[*output].rows = to;
+                }
                 Op::Merge { mode, inputs, output } => {
                     merge_values(&plan.work, *mode, values, *inputs, *output);
                 }

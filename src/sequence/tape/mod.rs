@@ -144,6 +144,11 @@ enum Op {
         reversed: bool,
         zero_output: bool,
     },
+    /// Positions to the last one.
+    LastPosition {
+        input: usize,
+        output: usize,
+    },
     Merge {
         mode: MergeMode,
         inputs: [usize; 2],
@@ -508,7 +513,11 @@ impl Op {
         match self {
             Op::Rnn(op) => Some((op.layer, op.half)),
             Op::Dense(op) => Some((op.layer, 0)),
-            Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } | Op::Dropout { .. } => None,
+            Op::Expand { .. }
+            | Op::Last { .. }
+            | Op::LastPosition { .. }
+            | Op::Merge { .. }
+            | Op::Dropout { .. } => None,
         }
     }
 
@@ -541,7 +550,11 @@ impl Op {
                 let kernel = transposed(built.input.features, built.output.features)?;
                 Some(Back { kernel, recurrent: None, candidate: None, by_gate: List::new() })
             }
-            Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } | Op::Dropout { .. } => None,
+            Op::Expand { .. }
+            | Op::Last { .. }
+            | Op::LastPosition { .. }
+            | Op::Merge { .. }
+            | Op::Dropout { .. } => None,
         })
     }
 }
@@ -620,7 +633,7 @@ impl Part {
                     let rows = steps::gathered(&values[*input], values[*output].layout, bounds);
                     scratch.previous.reserve(rows)?;
                 }
-                Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } => {}
+                Op::Expand { .. } | Op::Last { .. } | Op::LastPosition { .. } | Op::Merge { .. } => {}
             }
         }
         Ok(())
@@ -666,7 +679,7 @@ impl Part {
                     }
                 }
                 Op::Dropout { output, .. } => scratch.rows.reserve_scratch(values[*output].stride)?,
-                Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } => {}
+                Op::Expand { .. } | Op::Last { .. } | Op::LastPosition { .. } | Op::Merge { .. } => {}
             }
         }
         initial.make_room(batch.saturating_mul(units_before))
@@ -715,7 +728,11 @@ impl Part {
                 [masks + op.squares.len() + gated, op.offsets.len()]
             }
             Op::Dense(op) => [0, op.offsets.len()],
-            Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } | Op::Dropout { .. } => [0, 0],
+            Op::Expand { .. }
+            | Op::Last { .. }
+            | Op::LastPosition { .. }
+            | Op::Merge { .. }
+            | Op::Dropout { .. } => [0, 0],
         });
         let [in_ops, lists] = ops.fold([0, 0], |[a, b], [c, d]| [a + c, b + d]);
         let floats = values.chain(buffers).sum::<usize>() + in_ops + self.initial.len();
@@ -747,7 +764,11 @@ fn unroll(network: &Network) -> Result<(List<Op>, List<Value>)> {
         layers[after + 1..].iter().find_map(|layer| match &layer.layer {
             Layer::Recurrent(rnn) => Some(Some(rnn.options().go_backwards)),
             Layer::Bidirectional(_) => Some(None),
-            Layer::Embedding(_) | Layer::Masking(_) | Layer::Dense(_) | Layer::Dropout(_) => None,
+            Layer::Embedding(_)
+            | Layer::Masking(_)
+            | Layer::Dense(_)
+            | Layer::Dropout(_)
+            | Layer::LastStep(_) => None,
         })
     };
     // What a layer gives that computes row by row.
@@ -764,6 +785,12 @@ fn unroll(network: &Network) -> Result<(List<Op>, List<Value>)> {
         match &built.layer {
             Layer::Embedding(_) => values[at] = Value::new(Layout::Source, features),
             Layer::Masking(_) => {}
+            Layer::LastStep(_) => {
+                // No layer above it reads steps, so what is below has been written out by positions.
+                let output = add(&mut values, Layout::Last, features);
+                ops.push(Op::LastPosition { input: at, output });
+                at = output;
+            }
             Layer::Dropout(dropout) if dropout.rate == 0.0 => {}
             Layer::Dense(_) => {
                 let output = add(&mut values, row_wise(i, here), features);

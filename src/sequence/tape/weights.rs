@@ -362,7 +362,7 @@ fn ends(op: &Op) -> Option<Ends> {
         Op::Rnn(op) => (op.input, op.output, Weights::Both, op.cell.gates()),
         Op::Dense(op) => (op.input, op.output, Weights::Kernel, 1),
         Op::Dropout { input, output, .. } => (*input, *output, Weights::None, 1),
-        Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } => return None,
+        Op::Expand { .. } | Op::Last { .. } | Op::LastPosition { .. } | Op::Merge { .. } => return None,
     };
     Some(Ends { input, output, weights, gates })
 }
@@ -422,7 +422,11 @@ impl Op {
         let op = match self {
             Op::Rnn(op) => op,
             Op::Dense(_) => return [whole(Side::Input(0), Side::OfInput(0), 1), [None; MOST]],
-            Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } | Op::Dropout { .. } => {
+            Op::Expand { .. }
+            | Op::Last { .. }
+            | Op::LastPosition { .. }
+            | Op::Merge { .. }
+            | Op::Dropout { .. } => {
                 return [[None; MOST]; 2];
             }
         };
@@ -503,7 +507,9 @@ impl Part {
             Op::Dropout { output, .. } => {
                 return if side == Side::HandedDown { self.gradient_of(*output) } else { NO_ROWS };
             }
-            Op::Expand { .. } | Op::Last { .. } | Op::Merge { .. } => return NO_ROWS,
+            Op::Expand { .. } | Op::Last { .. } | Op::LastPosition { .. } | Op::Merge { .. } => {
+                return NO_ROWS;
+            }
         };
         match (side, &op.gated) {
             (Side::Input(gate), _) => {

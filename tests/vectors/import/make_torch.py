@@ -169,7 +169,7 @@ def main():
     torch.save(nn.LSTM(5, 6, proj_size=3).state_dict(), path("refused_projection.pt"))
     torch.save(nn.Sequential(nn.Conv1d(5, 6, 3)).state_dict(), path("refused_conv.pt"))
     torch.save(nn.RNN(5, 6), path("refused_module.pt"))
-    two = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    two = nn.ModuleDict({"first": nn.Linear(4, 4), "other": nn.Linear(4, 4)})
     save_state(two.state_dict(), path("refused_order.safetensors"))
     torch.save({"rnn." + k: v for k, v in nn.RNN(5, 6).state_dict().items()} | {"fc.weight": torch.zeros(3, 7)}, path("refused_fit.pt"))
     torch.save({"weight_ih_l0": torch.zeros(6, 5).to_sparse(), "weight_hh_l0": torch.zeros(6, 6)}, path("refused_sparse.pt"))
