@@ -422,6 +422,41 @@ fn convert_writes_a_model_that_computes_the_same() {
         .fails(3, &["directory.safetensors"]);
 }
 
+/// Every format, by the name of the file and by the option; what comes back computes the same.
+#[test]
+fn convert_writes_every_format() {
+    let case = Case::new("torch", "normal", &[3, 2]);
+    let (model, x, y) = (file("torch/normal.pt"), case.path("x.npy"), case.path("y.npy"));
+    for (name, to, format, origin) in [
+        ("a.onnx", &[][..], "onnx", "ONNX"),
+        ("a.pt", &[], "torch", "PyTorch (torch.save)"),
+        ("A.PTH", &[], "torch", "PyTorch (torch.save)"),
+        ("b.safetensors", &["--to", "torch"], "torch", "PyTorch (safetensors)"),
+        ("c.safetensors", &[], "elman", "elman's own"),
+        ("d.onnx", &["--to", "elman"], "elman", "elman's own"),
+    ] {
+        let out = case.path(name);
+        let said = elman(&[&["convert", &model, &out, "--json"][..], to].concat()).json();
+        assert_eq!(
+            (&said["format"], &said["bytes"]),
+            (&format.into(), &case.read(name).len().into()),
+            "{name}"
+        );
+        assert_eq!(elman(&["inspect", "--json", &out]).json()["origin"], origin, "{name}");
+        assert!(elman(&["check", &out, &x, &y]).fine().starts_with("the same"), "{name}");
+    }
+    // Weights alone are no model.
+    let weights = case.path("a.weights.h5");
+    let said = elman(&["convert", &model, &weights, "--json"]).json();
+    assert_eq!(said["format"], "keras-weights");
+    elman(&["inspect", &weights]).fails(4, &["a.weights.h5", "load_weights"]);
+    // Tokens that are masked, which a state dict cannot say.
+    let out = case.path("masked.pt");
+    elman(&["convert", &file("keras/lstm_last.keras"), &out])
+        .fails(4, &["masked.pt", "layer 0", "mask_zero"]);
+    assert!(!Path::new(&out).exists());
+}
+
 #[test]
 fn files_that_are_none_have_a_code_and_a_sentence() {
     let case = Case::new("keras", "lstm_both", &[3, 3]);
