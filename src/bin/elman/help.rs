@@ -125,7 +125,7 @@ Times the model on this machine, with random input:
   bidirectional one), of one row of --steps steps;
 - rows a second by batch and threads, and their share of the peak: of the fused multiply-adds that as many cores do when
   they do nothing else, measured in turn with the model. Two threads of one core share its peak.
-On a machine that does other things too the figures are too low, the first of all those of threads.
+On a machine that does other things too the figures are too low, those of threads above all. In JSON times are seconds.
 
   --steps N             steps a row                                   100
   --batch LIST          rows a call                                   1,8,32
