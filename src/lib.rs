@@ -42,8 +42,10 @@
 //! - **C and C++**: `make install` puts `elman.h`, `elman.hpp`, a static and a shared library, and files for pkg-config
 //!   and CMake under a prefix. The headers stand in `include` and say everything that C needs.
 //!
-//! Each of the Cargo features `training`, `threads`, `files`, `keras`, `torch`, `onnx`, `capi` and `progress` can be
-//! left out; all are on by default.
+//! - **On the command line**: `cargo install elman` brings a tool that inspects, converts, runs, times and checks models.
+//!
+//! Each of the Cargo features `training`, `threads`, `files`, `keras`, `torch`, `onnx`, `capi`, `progress` and `cli`
+//! can be left out; all are on by default.
 //!
 //! Arrays are row-major `f32`, batch-major `[batch, steps, features]`, as in Keras. One model and one input give the
 //! same bits however they are run: any batch, any number of threads, looped or unrolled, AVX2 or AVX-512.
