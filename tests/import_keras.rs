@@ -37,7 +37,7 @@ fn files_compute_what_keras_computes() {
         cases.check(name, &loaded(&file));
         ran += 1;
     }
-    assert_eq!(ran, 31);
+    assert_eq!(ran, 35);
 }
 
 #[test]
@@ -117,6 +117,8 @@ fn what_is_not_carried_out_is_named() {
         ("refused_layer_norm.keras", &["\"norm\" (LayerNormalization)"]),
         ("refused_graph.h5", &["no line"]),
         ("refused_chunks.h5", &["compression"]),
+        ("refused_mask.keras", &["(LSTM)", "mask = another"]),
+        ("refused_step.keras", &["(GetItem)", "key = ", "2]"]),
         ("forms.weights.h5", &["load_weights"]),
     ] {
         match load(file) {

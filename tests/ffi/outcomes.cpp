@@ -57,6 +57,10 @@ static int networks(const std::string &path) {
     EXPECT(network.save(path).ok());
     auto loaded = elman::sequential::load(path);
     EXPECT(loaded.ok() && loaded.value().predict(x, 2, 6).value() == y.value());
+    EXPECT(network.export_to(path + ".pt", ELMAN_FORMAT_TORCH).ok());
+    EXPECT(elman::sequential::load(path + ".pt").value().predict(x, 2, 6).value() == y.value());
+    EXPECT(network.export_to(path + ".pt", 9).status() == ELMAN_STATUS_INVALID_ARGUMENT);
+    EXPECT(network.add_last_step().status() == ELMAN_STATUS_INVALID_ARGUMENT);
     // A network whose making failed is none.
     auto missing = elman::sequential::load(path + ".missing");
     EXPECT(missing.value().build(1).status() == ELMAN_STATUS_NULL_POINTER);

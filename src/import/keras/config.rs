@@ -191,6 +191,7 @@ fn add(
             network.push(name, Part::Embedding { table: table.into_matrix()?, mask_zero });
             Ok(())
         }
+        "GetItem" => add_item(network, layer),
         "Dense" => add_dense(network, &options, source, ""),
         "TimeDistributed" => add_distributed(network, &options, source),
         "TimeDistributedDense" => add_dense(network, &options, source, ""),
@@ -214,6 +215,26 @@ fn add(
         class if cells::Class::of(class).is_some() => add_recurrent(network, &options, source),
         _ => Err(unsupported(format_args!("{name}: layers of this class are not carried out"))),
     }
+}
+
+/// An index of a functional model: the last step of a sequence, `x[:, -1]` or `x[:, -1, :]`.
+fn add_item(network: &mut Network, layer: &Described<'_>) -> Result<()> {
+    let key = layer.calls.pointer("/0/args/1").unwrap_or(&Value::Null);
+    let is_whole = |part: &Value| {
+        let open = |name| part.pointer(&format!("/config/{name}")).is_some_and(Value::is_null);
+        part.get("class_name").and_then(Value::as_str) == Some("__slice__")
+            && ["start", "stop", "step"].into_iter().all(open)
+    };
+    let is_last = match key.as_array().map(Vec::as_slice) {
+        Some([rows, step]) => is_whole(rows) && step.as_i64() == Some(-1),
+        Some([rows, step, features]) => is_whole(rows) && step.as_i64() == Some(-1) && is_whole(features),
+        _ => false,
+    };
+    if !is_last {
+        return Err(refused(layer, "key", said(key)));
+    }
+    network.push(label(layer), Part::LastStep);
+    Ok(())
 }
 
 fn one<T>(list: Vec<T>) -> Result<T> {
@@ -261,7 +282,7 @@ fn inner<'a>(options: &Options<'a>, key: &str) -> Result<Described<'a>> {
     let class = inside.get("class_name").and_then(Value::as_str).ok_or_else(missing)?;
     let config = inside.get("config").ok_or_else(missing)?;
     let name = config.get("name").and_then(Value::as_str).unwrap_or(options.layer.name);
-    Ok(Described { class, name, config, place: options.layer.place })
+    Ok(Described { class, name, config, ..*options.layer })
 }
 
 /// A recurrent layer: a part for each of its cells.

@@ -6,6 +6,8 @@ use serde_json::Value;
 
 use super::super::bytes::shown;
 use super::super::{bad, unsupported};
+use super::cells::Class;
+use super::config::refused;
 use crate::error::Result;
 
 /// A layer of a model's description.
@@ -14,6 +16,8 @@ pub(super) struct Described<'a> {
     pub(super) class: &'a str,
     pub(super) name: &'a str,
     pub(super) config: &'a Value,
+    /// What it is called with, in a functional model.
+    pub(super) calls: &'a Value,
     /// Its place in the description, by which weights are found.
     pub(super) place: usize,
 }
@@ -62,7 +66,8 @@ fn describe(place: usize, layer: &Value) -> Result<Described<'_>> {
     let (class, config) =
         described.ok_or_else(|| bad(format_args!("config: layer {place} has no class or no config")))?;
     let name = config.get("name").or_else(|| layer.get("name")).and_then(Value::as_str).unwrap_or_default();
-    Ok(Described { class, name, config, place })
+    let calls = layer.get("inbound_nodes").unwrap_or(&Value::Null);
+    Ok(Described { class, name, config, calls, place })
 }
 
 /// A tensor of a functional model: a layer's name and which of its outputs.
@@ -73,12 +78,76 @@ fn tensor(history: &Value) -> Option<Tensor<'_>> {
     Some((history.first()?.as_str()?, history.get(2)?.as_u64()?))
 }
 
+/// What Keras 3 writes of a mask: operations beside the line that compare what a layer reads with a number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Mask<'a> {
+    of: Tensor<'a>,
+    number: f64,
+    /// Whether any feature may differ, rather than the token id.
+    any: bool,
+}
+
+/// The masks of a functional model, by the names of the operations that give them.
+fn masks<'a>(layers: &[Described<'a>]) -> HashMap<&'a str, Mask<'a>> {
+    let mut masks: HashMap<&str, Mask<'_>> = HashMap::new();
+    for layer in layers {
+        let argument = |at: usize| layer.calls.pointer(&format!("/0/args/{at}"));
+        let of = argument(0).and_then(|first| tensor(first.pointer("/config/keras_history")?));
+        let mask = match (layer.class, of) {
+            ("NotEqual", Some(of)) => {
+                argument(1).and_then(Value::as_f64).map(|number| Mask { of, number, any: false })
+            }
+            ("Any", Some((name, _))) => masks.get(name).map(|mask| Mask { any: true, ..*mask }),
+            _ => None,
+        };
+        masks.extend(mask.map(|mask| (layer.name, mask)));
+    }
+    masks
+}
+
+/// A layer's mask, as Keras 3 writes it.
+fn mask_of(call: &Value) -> Option<Tensor<'_>> {
+    tensor(call.pointer("/config/keras_history")?)
+}
+
+/// Checks that layers skip what the layer below them says, and nothing else. Files that have no masks leave
+/// that to the layers.
+fn check_masks<'a>(
+    line: impl Iterator<Item = (&'a Described<'a>, Option<Tensor<'a>>)>,
+    masks: &HashMap<&str, Mask<'_>>,
+) -> Result<()> {
+    let mut here = None;
+    for (layer, below) in line {
+        let flag = |name| layer.config.get(name).and_then(Value::as_bool) == Some(true);
+        let number = layer.config.get("mask_value").and_then(Value::as_f64);
+        let given = layer.calls.pointer("/0/kwargs/mask").and_then(mask_of);
+        let given = given.map(|(name, _)| masks.get(name));
+        let skips = ["Bidirectional", "RNN"].contains(&layer.class) || Class::of(layer.class).is_some();
+        let is_right = match given {
+            Some(mask) => mask.is_some() && mask == here.as_ref(),
+            None => !skips || here.is_none() || masks.is_empty(),
+        };
+        if !is_right {
+            return Err(refused(layer, "mask", "another one than that of the layers below"));
+        }
+        match (layer.class, below) {
+            ("Embedding", Some(of)) if flag("mask_zero") => here = Some(Mask { of, number: 0.0, any: false }),
+            ("Masking", Some(of)) => here = Some(Mask { of, number: number.unwrap_or(0.0), any: true }),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// The order of a functional model's layers, if each reads the one before and nothing else.
 fn functional(config: &Value, list: &Value, layers: &[Described<'_>]) -> Result<Vec<usize>> {
     let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    let masks = masks(layers);
     let mut above: HashMap<&str, usize> = HashMap::new();
+    let mut reads = HashMap::new();
     let mut first = None;
-    for (layer, description) in layers.iter().zip(list) {
+    let beside = |layer: &Described<'_>| masks.contains_key(layer.name);
+    for (layer, description) in layers.iter().zip(list).filter(|(layer, _)| !beside(layer)) {
         let refused = |why: &str| {
             unsupported(format_args!(
                 "layer {:?} ({}): {why}",
@@ -97,6 +166,7 @@ fn functional(config: &Value, list: &Value, layers: &[Described<'_>]) -> Result<
                 if *output != 0 {
                     return Err(refused("reads a state of another layer"));
                 }
+                reads.insert(layer.place, (*below, *output));
                 if above.insert(below, layer.place).is_some() {
                     return Err(refused("reads what another layer reads too: the graph is no line"));
                 }
@@ -113,13 +183,14 @@ fn functional(config: &Value, list: &Value, layers: &[Described<'_>]) -> Result<
         at = *next;
         order.push(at);
     }
-    if order.len() != layers.len() {
+    let all = layers.len() - layers.iter().filter(|layer| beside(layer)).count();
+    if order.len() != all {
         return Err(unsupported(format_args!(
-            "a functional model of {} layers, of which {} are a line from its input",
-            layers.len(),
+            "a functional model of {all} layers, of which {} are a line from its input",
             order.len()
         )));
     }
+    check_masks(order.iter().map(|&at| (&layers[at], reads.get(&at).copied())), &masks)?;
     let mut outputs = Vec::new();
     histories(config.get("output_layers").unwrap_or(&Value::Null), &mut outputs);
     match outputs.first() {
@@ -146,7 +217,12 @@ fn histories<'a>(value: &'a Value, found: &mut Vec<Tensor<'a>>) {
         },
         Value::Object(members) => match members.get("keras_history") {
             Some(history) => found.extend(tensor(history)),
-            None => members.values().for_each(|member| histories(member, found)),
+            // A mask is no data; see `check_masks`.
+            None => {
+                let is_mask = |name: &str, member| name == "mask" && mask_of(member).is_some();
+                let data = members.iter().filter(|(name, member)| !is_mask(name, member));
+                data.for_each(|(_, member)| histories(member, found));
+            }
         },
         _ => {}
     }

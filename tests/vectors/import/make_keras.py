@@ -255,10 +255,36 @@ def refused():
             new["model_weights"].create_dataset(name, data=values, chunks=True, compression="gzip")
 
 
+def steps():
+    """Functional models that take the last step of a sequence, masked or not, and one that takes another."""
+    inputs = keras.Input((None, 5))
+    sequence = layers.Bidirectional(layers.LSTM(6, return_sequences=True))(inputs)
+    save("step_last", keras.Model(inputs, layers.Dense(3)(sequence[:, -1, :])))
+    ids = keras.Input((None,))
+    embedded = layers.Embedding(11, 5, mask_zero=True)(ids)
+    sequence = layers.Bidirectional(layers.GRU(6, return_sequences=True), merge_mode="ave")(embedded)
+    tokens = rng.integers(1, 11, (3, 7))
+    tokens[1, 4:] = tokens[2, 2] = 0
+    save("step_last_masked", keras.Model(ids, layers.Dense(3)(sequence[:, -1])), ids=True, x=tokens)
+    masked = layers.Masking(-1.0)(inputs)
+    above = layers.GRU(4)(layers.Dropout(0.5)(layers.Dense(4)(layers.LSTM(6, return_sequences=True)(masked))))
+    x = rng.uniform(-1, 1, (3, 7, 5)).astype(np.float32)
+    x[1, 2] = x[2, 5:] = -1
+    save("functional_masked", keras.Model(inputs, above), x=x)
+    sequence = layers.SimpleRNN(6, return_sequences=True, go_backwards=True)(inputs)
+    save("step_last_backwards", keras.Model(inputs, layers.Dense(3)(sequence[:, -1])))
+    sequence = layers.GRU(6, return_sequences=True)(inputs)
+    other = layers.LSTM(6)(layers.Embedding(11, 5, mask_zero=True)(ids), mask=keras.ops.not_equal(ids, 3))
+    for name, model in {"step": keras.Model(inputs, sequence[:, 2]), "mask": keras.Model(ids, other)}.items():
+        model.save(path(f"refused_{name}.keras"))
+        fixed_zip(path(f"refused_{name}.keras"), path(f"refused_{name}.keras"), zipfile.ZIP_STORED)
+
+
 if __name__ == "__main__":
     os.makedirs(OUT, exist_ok=True)
     keras.utils.set_random_seed(13)
     current()
     old()
     refused()
+    steps()
     save_file(arrays, os.path.join(HERE, "keras.safetensors"))
