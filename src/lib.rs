@@ -41,8 +41,8 @@
 //!   use one model at once.
 //! - **C and C++**: `make install` puts `elman.h`, `elman.hpp`, a static and a shared library, and files for pkg-config
 //!   and CMake under a prefix. The headers stand in `include` and say everything that C needs.
-//!
-//! - **On the command line**: `cargo install elman` brings a tool that inspects, converts, runs, times and checks models.
+//! - **On the command line**: `make install-tool` brings `elman`, which inspects, converts, runs, times and checks
+//!   models.
 //!
 //! Each of the Cargo features `training`, `threads`, `files`, `keras`, `torch`, `onnx`, `capi`, `progress` and `cli`
 //! can be left out; all are on by default.
