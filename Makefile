@@ -1,9 +1,10 @@
 # make                       builds libelman.a and the shared library with link-time optimisation, into target/c
 # make run                   builds and runs the C and C++ examples
 # make install               headers, libraries, pkg-config file and CMake package, to PREFIX (/usr/local); DESTDIR stages
-# make uninstall
+# make install-tool          the command-line tool elman, to PREFIX/bin (as cargo install --path . does, to cargo's place)
+# make uninstall             all of it
 #
-# PREFIX, INCLUDEDIR, LIBDIR and DESTDIR are honoured; an installed tree may be moved. LIB_DIR=... takes the
+# PREFIX, INCLUDEDIR, LIBDIR, BINDIR and DESTDIR are honoured; an installed tree may be moved. LIB_DIR=... takes the
 # libraries from there, as make leaves them in target/c, and runs no cargo. STRIP= (empty) installs with line
 # tables, which are most of libelman.a.
 
@@ -16,6 +17,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),$(HERE)/target))
 PREFIX     ?= /usr/local
 INCLUDEDIR ?= $(PREFIX)/include
 LIBDIR     ?= $(PREFIX)/lib
+BINDIR     ?= $(PREFIX)/bin
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' $(HERE)/Cargo.toml | head -n 1)
 numbers := $(subst ., ,$(firstword $(subst -, ,$(VERSION))))
@@ -48,7 +50,7 @@ OBJCOPY  ?= objcopy
 LOCALIZE := $(OBJCOPY) --wildcard --localize-symbol=rust_eh_personality --localize-symbol='_R*' --localize-symbol='_ZN*'
 endif
 
-.PHONY: all libraries cargo run install uninstall
+.PHONY: all libraries cargo run install install-tool uninstall
 all: libraries
 
 ifdef LIB_DIR
@@ -115,8 +117,15 @@ install: libraries
 	$(call substitute,elmanConfig.cmake,$(DESTDIR)$(LIBDIR)/cmake/elman)
 	$(call substitute,elmanConfigVersion.cmake,$(DESTDIR)$(LIBDIR)/cmake/elman)
 
+install-tool:
+	$(CARGO) build --release --bin elman --manifest-path $(HERE)/Cargo.toml --target-dir $(TARGET_DIR)
+	$(INSTALL) -d $(DESTDIR)$(BINDIR)
+	$(INSTALL) -m 755 $(TARGET_DIR)/release/elman $(DESTDIR)$(BINDIR)/elman
+	$(if $(STRIP),$(STRIP) $(DESTDIR)$(BINDIR)/elman)
+
 uninstall:
 	rm -f $(DESTDIR)$(INCLUDEDIR)/elman.h $(DESTDIR)$(INCLUDEDIR)/elman.hpp
+	rm -f $(DESTDIR)$(BINDIR)/elman
 	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,libelman.a $(SHARED) $(SONAME) $(BUILT) pkgconfig/elman.pc)
 	rm -f $(DESTDIR)$(LIBDIR)/cmake/elman/elmanConfig.cmake $(DESTDIR)$(LIBDIR)/cmake/elman/elmanConfigVersion.cmake
 	-rmdir $(DESTDIR)$(LIBDIR)/cmake/elman

@@ -41,9 +41,11 @@
 //!   use one model at once.
 //! - **C and C++**: `make install` puts `elman.h`, `elman.hpp`, a static and a shared library, and files for pkg-config
 //!   and CMake under a prefix. The headers stand in `include` and say everything that C needs.
+//! - **On the command line**: `make install-tool` brings `elman`, which inspects, converts, runs, times and checks
+//!   models.
 //!
-//! Each of the Cargo features `training`, `threads`, `files`, `keras`, `torch`, `onnx`, `capi` and `progress` can be
-//! left out; all are on by default.
+//! Each of the Cargo features `training`, `threads`, `files`, `keras`, `torch`, `onnx`, `capi`, `progress` and `cli`
+//! can be left out; all are on by default.
 //!
 //! Arrays are row-major `f32`, batch-major `[batch, steps, features]`, as in Keras. One model and one input give the
 //! same bits however they are run: any batch, any number of threads, looped or unrolled, AVX2, AVX-512 or

@@ -297,6 +297,18 @@ fn sequences_have_a_line_for_each_step() {
         .fails(3, &["no.npy", "several lengths"]);
 }
 
+/// A model that keeps states begins each row where it began.
+#[test]
+fn rows_do_not_go_on_from_each_other() {
+    let nam = file("audio/nam.nam");
+    let run = |input: &str| fed(input, &["run", &nam, "-"]).fine();
+    let (one, other) = (run("1\n0.5\n"), run("0.25\n"));
+    assert_eq!(
+        run("\u{feff}1\n0.5\n\n1\n0.5\n\n0.25\n\n1\n0.5\n"),
+        [&one[..], &one, &other, &one].join("\n")
+    );
+}
+
 #[test]
 fn options_of_state_dicts_are_those_of_the_library() {
     let case = Case::new("torch", "head", &[3, 2]);
@@ -422,6 +434,41 @@ fn convert_writes_a_model_that_computes_the_same() {
         .fails(3, &["directory.safetensors"]);
 }
 
+/// Every format, by the name of the file and by the option; what comes back computes the same.
+#[test]
+fn convert_writes_every_format() {
+    let case = Case::new("torch", "normal", &[3, 2]);
+    let (model, x, y) = (file("torch/normal.pt"), case.path("x.npy"), case.path("y.npy"));
+    for (name, to, format, origin) in [
+        ("a.onnx", &[][..], "onnx", "ONNX"),
+        ("a.pt", &[], "torch", "PyTorch (torch.save)"),
+        ("A.PTH", &[], "torch", "PyTorch (torch.save)"),
+        ("b.safetensors", &["--to", "torch"], "torch", "PyTorch (safetensors)"),
+        ("c.safetensors", &[], "elman", "elman's own"),
+        ("d.onnx", &["--to", "elman"], "elman", "elman's own"),
+    ] {
+        let out = case.path(name);
+        let said = elman(&[&["convert", &model, &out, "--json"][..], to].concat()).json();
+        assert_eq!(
+            (&said["format"], &said["bytes"]),
+            (&format.into(), &case.read(name).len().into()),
+            "{name}"
+        );
+        assert_eq!(elman(&["inspect", "--json", &out]).json()["origin"], origin, "{name}");
+        assert!(elman(&["check", &out, &x, &y]).fine().starts_with("the same"), "{name}");
+    }
+    // Weights alone are no model.
+    let weights = case.path("a.weights.h5");
+    let said = elman(&["convert", &model, &weights, "--json"]).json();
+    assert_eq!(said["format"], "keras-weights");
+    elman(&["inspect", &weights]).fails(4, &["a.weights.h5", "load_weights"]);
+    // Tokens that are masked, which a state dict cannot say.
+    let out = case.path("masked.pt");
+    elman(&["convert", &file("keras/lstm_last.keras"), &out])
+        .fails(4, &["masked.pt", "layer 0", "mask_zero"]);
+    assert!(!Path::new(&out).exists());
+}
+
 #[test]
 fn files_that_are_none_have_a_code_and_a_sentence() {
     let case = Case::new("keras", "lstm_both", &[3, 3]);
@@ -454,9 +501,6 @@ fn files_that_are_none_have_a_code_and_a_sentence() {
     run(&case.write("head.npy", &whole[..20])).fails(3, &["head.npy"]);
     elman(&["run", &model, &x, "-o", &case.path("no/such/y.npy")]).fails(3, &["y.npy"]);
     elman(&["run", &model, &x, "--steps", "3"]).fails(2, &["--steps"]);
-    // One model of Neural Amp Modeler goes on from states for one row.
-    let two = case.write("two.csv", "1\n\n1\n");
-    elman(&["run", &file("audio/nam.nam"), &two]).fails(3, &["two.csv", "1 row"]);
     let isa = Command::new(ELMAN).args(["inspect", &model]).env("ELMAN_ISA", "abacus").output();
     Ran::of(isa.expect("it can be started")).fails(4, &["abacus"]);
 }

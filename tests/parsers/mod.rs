@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 
 use elman::{
-    Activation, Bidirectional, Dense, Dropout, Embedding, Error, Examples, Gru, LoadOptions, Loss, Lstm,
-    Masking, Optimizer, RunOptions, Sequential, SimpleRnn, Trainer, TrainerConfig,
+    Activation, Bidirectional, Dense, Dropout, Embedding, Error, Examples, Gru, LastStep, LoadOptions, Loss,
+    Lstm, Masking, Optimizer, RunOptions, Sequential, SimpleRnn, Trainer, TrainerConfig,
 };
 
 /// A reader of one kind of file.
@@ -39,6 +39,7 @@ pub(crate) const PARSERS: [Parser; 11] = [
             "keras/gru_last.keras",
             "keras/forms_deflated.keras",
             "keras/functional.keras",
+            "keras/functional_masked.keras",
             "keras/lstm_cells.keras",
             "keras/normalised.keras",
         ],
@@ -89,7 +90,11 @@ pub(crate) const PARSERS: [Parser; 11] = [
     Parser {
         name: "torch_safetensors",
         frame: Frame::Safetensors,
-        files: &["torch/normal.safetensors", "torch/bfloat16.safetensors", "torch/lstm_last.safetensors"],
+        files: &[
+            "torch/normal.safetensors",
+            "torch/bfloat16.safetensors",
+            "torch/lstm_last_both.safetensors",
+        ],
         made: Vec::new,
         read: load,
     },
@@ -102,6 +107,7 @@ pub(crate) const PARSERS: [Parser; 11] = [
             "onnx/keras_lstm_ids.onnx",
             "onnx/keras_gru_loop.onnx",
             "onnx/folded.onnx",
+            "onnx/legacy_gru_last_both.onnx",
             "onnx/lengths.onnx",
         ],
         made: Vec::new,
@@ -208,7 +214,8 @@ fn models() -> Vec<Vec<u8>> {
         ))
         .add(Dropout::new(0.25))
         .add(Gru::new(5).reset_after(false).return_sequences(true))
-        .add(SimpleRnn::new(3).stateful(true))
+        .add(SimpleRnn::new(3).stateful(true).return_sequences(true))
+        .add(LastStep::new())
         .add(Dense::new(2).activation(Activation::Softmax));
     let models = [floats, trained()];
     models.map(|model| model.build(1).and_then(|model| model.to_bytes()).expect("the layers fit")).into()

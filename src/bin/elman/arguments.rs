@@ -61,8 +61,8 @@ pub(crate) const COMMANDS: [Command; 5] = [
     },
 ];
 
-/// What every command takes: how a state dict is to be read, and the form of the answer.
-const COMMON: [&str; 6] = ["prefix", "take", "activation", "between", "last", "json"];
+/// What every command takes: how a state dict is to be read.
+const COMMON: [&str; 5] = ["prefix", "take", "activation", "between", "last"];
 
 const ACTIVATIONS: [Activation; 10] = [
     Activation::Linear,

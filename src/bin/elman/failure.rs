@@ -46,7 +46,8 @@ impl Failure {
     pub(crate) fn of(path: &Path, error: Error) -> Self {
         let message = error.to_string();
         let path = path.display().to_string();
-        let message = if message.contains(&path) { message } else { format!("{path}: {message}") };
+        let is_said = message.starts_with(&path) || message.contains(&format!(": {path}: "));
+        let message = if is_said { message } else { format!("{path}: {message}") };
         Self { message: Some(message), ..Self::from(error) }
     }
 

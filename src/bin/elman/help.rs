@@ -86,10 +86,16 @@ elman convert IN OUT [--to FORMAT] [--json]
 
 Reads a model and writes it in another format. The name of OUT says which, unless --to does:
 
-  elman                 .safetensors      elman's own; loads fastest
-",
-    "
+  elman                 .safetensors      elman's own; it says everything
+  torch                 .pt               a state dict of PyTorch, for load_state_dict of a list of one module a layer;
+                                          as a safetensors file where the name ends so
+  onnx                  .onnx             for ONNX Runtime and others
+  keras-weights         .weights.h5       for load_weights of a Keras 3 model of the same layers
+
+What a format cannot say ends with exit code 4, and the layer, the attribute and its value.
+
   elman convert model.keras model.safetensors
+  elman convert model.h5 model.onnx
   elman convert weights.pt model.elman --to elman --last sigmoid
 ",
     torch!()
@@ -119,7 +125,7 @@ Times the model on this machine, with random input:
   bidirectional one), of one row of --steps steps;
 - rows a second by batch and threads, and their share of the peak: of the fused multiply-adds that as many cores do when
   they do nothing else, measured in turn with the model. Two threads of one core share its peak.
-On a machine that does other things too the figures are too low, the first of all those of threads.
+On a machine that does other things too the figures are too low, those of threads above all. In JSON times are seconds.
 
   --steps N             steps a row                                   100
   --batch LIST          rows a call                                   1,8,32

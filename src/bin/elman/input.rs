@@ -59,6 +59,8 @@ pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
 }
 
 pub(crate) fn as_text<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
+    // Some programs begin text with a mark.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     str::from_utf8(bytes).map_err(|error| {
         Failure::file(format_args!(
             "{}: neither a .npy array nor text: byte {} is no UTF-8",

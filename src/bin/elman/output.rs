@@ -21,21 +21,29 @@ pub(crate) struct Outcome {
     pub(crate) values: Vec<f32>,
 }
 
-/// Runs all rows, in parts, so that progress can be seen.
+/// Runs all rows, in parts, so that progress can be seen. Each row begins where the model begins.
 pub(crate) fn run(model: &Sequential, rows: &[Rows]) -> Result<Vec<Outcome>> {
     /// Rows of one call. Enough to fill any tile.
     const ABREAST: usize = 256;
-    // The states that are kept are of a fixed number of rows; and without merging the halves of all rows stand
-    // one behind the other.
-    let whole = model.is_stateful() || is_twofold(model)?;
-    let parts_of = |rows: &Rows| if whole { 1 } else { rows.batch.div_ceil(ABREAST) };
-    let progress = Progress::new("run", rows.iter().map(parts_of).sum());
+    let abreast = match (is_twofold(model)?, model.is_stateful()) {
+        // The halves of all rows stand one behind the other.
+        (true, _) => usize::MAX,
+        // The states at the beginning may be of one row.
+        (false, true) => 1,
+        (false, false) => ABREAST,
+    };
+    let first_states = model.states()?;
+    let progress = Progress::new("run", rows.iter().map(|rows| rows.batch.div_ceil(abreast)).sum());
     let mut outcomes = Vec::new();
     for rows in rows {
         let mut values = Vec::new();
         let mut first = 0;
         while first < rows.batch {
-            let count = if whole { rows.batch } else { ABREAST.min(rows.batch - first) };
+            let count = abreast.min(rows.batch - first);
+            match &first_states {
+                Some((rows, states)) => model.set_states(*rows, states)?,
+                None => model.reset_states(),
+            }
             values.extend(model.predict(rows.part(first, count), count, rows.steps)?);
             first += count;
             progress.step();
