@@ -1,6 +1,6 @@
 /*
  * What sentiment.c and train.c share: the movie reviews of data/ as rows of tokens, with the words and tokens that
- * data/train_keras.py gives them. Include it behind a _POSIX_C_SOURCE of 200809L (for getline).
+ * data/train_keras.py gives them.
  */
 #ifndef REVIEWS_H
 #define REVIEWS_H
@@ -44,8 +44,17 @@ static FILE *open_data(const char *path)
 /* The next line without its line break, in a buffer that grows with it; false at the end. */
 static bool read_line(FILE *file, char **line, size_t *capacity)
 {
-    ssize_t length = getline(line, capacity, file);
-    if (length < 0) {
+    size_t length = 0;
+    do {
+        if (*capacity - length < 2) {
+            *capacity = *capacity == 0 ? 256 : 2 * *capacity;
+            *line = resize(*line, *capacity, 1);
+        }
+        if (fgets(*line + length, (int)(*capacity - length), file) == NULL)
+            break;
+        length += strlen(*line + length);
+    } while ((*line)[length - 1] != '\n');
+    if (length == 0 || ferror(file)) {
         if (!feof(file))
             fail("a line", "cannot be read");
         return false;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use common::arms::report;
 use common::numbers::{assert_same_bits, values};
-use common::programs::{WARNINGS, compilers, library_dir, root, run, shared_library, text};
+use common::programs::{WARNINGS, compilers, library_dir, root, run, shared_library, text, this_executable};
 use elman::{
     Activation, Bidirectional, Dense, Dropout, Embedding, Error, Examples, Loss, Masking, MergeMode,
     Optimizer, Sequential, SimpleRnn, Tape, Trainer, TrainerConfig, Unroll, Weight,
@@ -371,7 +371,7 @@ fn killed_saves_harm_nothing() {
     let mut left = 0;
     for _ in 0..10 {
         let before = names(directory.path());
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut child = this_executable()
             .args(["--ignored", "--exact", "saves_for_ever"])
             .env(SAVE_IN, directory.path())
             .stdout(Stdio::null())

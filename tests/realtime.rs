@@ -13,7 +13,7 @@ use common::c::{fails, ok};
 use common::counting::{Counting, asked};
 use common::network::{ACTIVATIONS, BOUNDED, GATED, Network, Rnn, Spec};
 use common::numbers::{assert_same_bits, tokens, values};
-use common::programs::{WARNINGS, compilers, library_dir, root, run, shared_library};
+use common::programs::{WARNINGS, compilers, is_emulated, library_dir, root, run, shared_library};
 use elman::ffi::*;
 use elman::{Activation, Sequential, Stream, Unroll};
 
@@ -325,6 +325,10 @@ fn between_markers() {
 
 /// Whether programs can be traced here; `test` says so where not.
 fn may_trace(test: &str) -> bool {
+    // A trace would be the emulator's own calls.
+    if is_emulated(&format!("realtime: {test}")) {
+        return false;
+    }
     let traced = Command::new("strace").arg("-f").arg("true").output();
     let may = traced.is_ok_and(|output| output.status.success());
     if !may {

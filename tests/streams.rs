@@ -468,7 +468,7 @@ fn decays(layer: Recurrent) {
 }
 
 #[test]
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn a_host_that_flushes_subnormals_gets_the_same() {
     let activations = [Activation::Tanh, Activation::Relu, Activation::Sigmoid];
     for (cell, activation) in CELLS.into_iter().flat_map(|cell| activations.map(|of| (cell, of))) {

@@ -4,6 +4,7 @@ mod common;
 
 use common::arms;
 use common::counting::{Counting, asked, held};
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use common::host::flushing;
 use common::network::{CELLS, Network, Recurrent, Rnn, Spec};
 use common::numbers::{distance, tokens, values};
@@ -182,7 +183,7 @@ fn a_tape_is_as_large_as_its_documentation_says() {
 }
 
 #[test]
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn a_host_that_flushes_subnormals_gets_the_same_gradients() {
     // A gradient that fades on its way back until it is nothing, and inputs that are subnormal themselves.
     let fading = CELLS.map(|cell| {

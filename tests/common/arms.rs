@@ -3,15 +3,16 @@
 //! A process has one instruction set, chosen when it first builds a model. So a suite runs once in the process that
 //! `cargo test` starts, on the best arm, and a test of it, usually `every_arm`, starts the same executable again with
 //! `ELMAN_ISA` set for each of the others. What ran and what did not is written straight to standard error, where
-//! the test harness's capture does not reach. `ELMAN_REQUIRE_ARMS=portable,avx2,avx512` makes a skip of one of these
+//! the test harness's capture does not reach. `ELMAN_REQUIRE_ARMS=portable,neon`, say, makes a skip of one of these
 //! a failure, for machines that are there to run them; so is a name that no arm has.
 //!
 //! When `ELMAN_ISA` is set from outside, that arm alone runs: the wish of whoever set it, and what a child does.
 
 use std::io::Write;
-use std::process::Command;
 
 use elman::Isa;
+
+use super::programs::this_executable;
 
 /// A line on standard error, past the harness's capture.
 pub(crate) fn report(line: &str) {
@@ -79,8 +80,7 @@ pub(crate) fn child(isa: Isa, args: &[&str]) -> String {
 
 /// [`child`] with any value of `ELMAN_ISA`.
 pub(crate) fn child_with(isa: &str, args: &[&str]) -> String {
-    let executable = std::env::current_exe().expect("a test has an executable");
-    let output = Command::new(executable).args(args).env("ELMAN_ISA", isa).env_remove(REQUIRE).output();
+    let output = this_executable().args(args).env("ELMAN_ISA", isa).env_remove(REQUIRE).output();
     let output = output.expect("the executable can be started again");
     let written =
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();

@@ -98,13 +98,52 @@ fn version(program: &str) -> Option<String> {
     output.status.success().then(|| text(&output.stdout))
 }
 
+/// What cargo starts this target's programs with, an emulator say: the words of `CARGO_TARGET_…_RUNNER`.
+fn runner() -> Vec<String> {
+    let [arch, os] = [std::env::consts::ARCH, std::env::consts::OS].map(str::to_ascii_uppercase);
+    let is_ours = |name: &str| {
+        let target = name.strip_prefix("CARGO_TARGET_").and_then(|name| name.strip_suffix("_RUNNER"));
+        target.is_some_and(|target| target.starts_with(&arch) && target.contains(&os))
+    };
+    let mut set = std::env::vars().filter(|(name, _)| is_ours(name));
+    set.next().map_or_else(Vec::new, |(_, words)| words.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Whether this machine's own programs are others than those of the tests' target; says in the name of `suite` that such are
+/// left out.
+pub(crate) fn is_emulated(suite: &str) -> bool {
+    let runner = runner();
+    if !runner.is_empty() {
+        report(&format!("{suite}: SKIPPED under {}: the machine's own tools are of no use", runner[0]));
+    }
+    !runner.is_empty()
+}
+
+/// This executable, to be started again.
+pub(crate) fn this_executable() -> Command {
+    let executable = std::env::current_exe().expect("a test has an executable");
+    let mut words = runner().into_iter();
+    match words.next() {
+        None => Command::new(executable),
+        Some(runner) => {
+            let mut command = Command::new(runner);
+            command.args(words).arg(executable);
+            command
+        }
+    }
+}
+
+/// Whether there is a program that can be used on what the tests build.
 pub(crate) fn is_here(program: &str) -> bool {
-    version(program).is_some()
+    runner().is_empty() && version(program).is_some()
 }
 
 /// The compilers that are here, each once though it may have two names; what is skipped is said, in the name
 /// of `suite`.
 pub(crate) fn compilers(suite: &str) -> Vec<(&'static str, &'static str)> {
+    if is_emulated(suite) {
+        return Vec::new();
+    }
     let mut found: Vec<(&str, &str)> = Vec::new();
     // All but the first word, which is the name that the compiler was called by.
     let signature = |program| version(program)?.split_once(' ').map(|(_, rest)| rest.to_owned());
