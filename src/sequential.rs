@@ -895,7 +895,7 @@ fn shape_above(layers: &[Layer], index: usize, layer: &Layer, input: Shape) -> R
         )));
     }
     for (which, dims) in layer.variable_shapes(input.features) {
-        checked_product(which.name(), &dims)?;
+        which.values(&dims)?;
     }
     Ok(output)
 }

@@ -269,10 +269,8 @@ fn sizes_that_no_machine_has() {
         Dense::new(1 << 58).into(),
         Embedding::new(1 << 50, 1 << 8).into(),
     ] {
-        match Sequential::new(1).add(layer).build(1) {
-            Err(Error::OutOfMemory { bytes }) => assert!(bytes >= 1 << 50, "{bytes}"),
-            other => panic!("{other:?} where memory must be lacking"),
-        }
+        // Not asked of the system, which may promise it.
+        invalid(Sequential::new(1).add(layer).build(1), &["2^38"]);
     }
     let model = model();
     invalid(model.output_len(half, half), &["overflows", &half.to_string()]);

@@ -32,7 +32,7 @@ use super::safetensors::{Image, Name, Source, Tensor, Tensors};
 use super::{as_bad_format, prefixed};
 use crate::error::Result;
 use crate::layers::{Layer, Shape, Variable, Variables, Weight};
-use crate::memory::{AlignedVec, checked_product, with_room};
+use crate::memory::{AlignedVec, with_room};
 use crate::sequential::Sequential;
 
 const FORMAT: &str = "elman";
@@ -200,7 +200,7 @@ fn find_weights(tensors: &mut Tensors<'_>, input_size: usize, layers: &[Layer]) 
 
 fn read_variable<R: Read + Seek>(source: &mut Source<R>, weight: Found) -> Result<Variable> {
     let Found { which, shape, at, .. } = weight;
-    let mut values = AlignedVec::zeroed(checked_product(which.name(), &shape)?)?;
+    let mut values = AlignedVec::zeroed(which.values(&shape)?)?;
     source.floats(at, &mut values)?;
     Ok(Variable { which, shape, values })
 }

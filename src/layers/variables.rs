@@ -173,12 +173,32 @@ impl Variable {
 #[derive(Debug)]
 pub(crate) struct Variables(pub(crate) Vec<Variable>);
 
+/// Values of a weight, at most: a terabyte, or half of the address space where that is less.
+const MOST_VALUES: usize = if usize::BITS < 64 { isize::MAX as usize / 4 } else { (1_u64 << 38) as usize };
+
+impl Weight {
+    /// How many values it has in this shape. What no memory has is refused by arithmetic: a system may promise it all the
+    /// same, and end the process later.
+    pub(crate) fn values(self, shape: &[usize; 2]) -> Result<usize> {
+        let values = checked_product(self.name(), shape)?;
+        if values > MOST_VALUES {
+            return Err(Error::InvalidArgument(format!(
+                "{}: {} x {} values are more than 2^38",
+                self.name(),
+                shape[0],
+                shape[1]
+            )));
+        }
+        Ok(values)
+    }
+}
+
 impl Variables {
     /// Initialises a layer's weights. `layer_number` is its place in the model, so that no two layers share
     /// random numbers.
     pub(crate) fn initialized(layer: &Layer, input: usize, seed: u64, layer_number: u64) -> Result<Self> {
         let make = |(which, shape): (Weight, [usize; 2])| {
-            let mut values = AlignedVec::zeroed(checked_product(which.name(), &shape)?)?;
+            let mut values = AlignedVec::zeroed(which.values(&shape)?)?;
             let initializer: Initializer = layer.initializer(which);
             initializer.validate(which, shape)?;
             initializer.fill(which, shape, seed, which.stream(layer_number), &mut values)?;
