@@ -203,3 +203,24 @@ fn models_and_cells_are_send_and_sync() {
 fn every_arm() {
     arms::run_others("threads");
 }
+
+/// Two threads that write one number without order: what a race looks like to the tool that must find it.
+#[test]
+#[ignore = "a race on purpose: .ci/sanitizers looks whether ThreadSanitizer finds it"]
+fn a_planted_race() {
+    struct Cell(std::cell::UnsafeCell<u32>);
+    // SAFETY: none; this is the fault.
+    unsafe impl Sync for Cell {}
+    let cell = Cell(std::cell::UnsafeCell::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            let cell = &cell;
+            scope.spawn(move || {
+                for i in 0..10_000 {
+                    // SAFETY: none; this is the fault.
+                    unsafe { cell.0.get().write_volatile(i) };
+                }
+            });
+        }
+    });
+}
