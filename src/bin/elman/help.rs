@@ -31,7 +31,7 @@ Exit codes:
   4  the model asks for something that elman does not carry out: the message names it
   5  anything else, as memory
 
-ELMAN_ISA=portable|avx2|avx512 forces an instruction set.
+ELMAN_ISA=portable|avx2|avx512|neon forces an instruction set.
 ";
 
 /// How a state dict is to be read.
