@@ -766,9 +766,16 @@ enum {
     /// concat, a GRU's reset_after of 0, and other functions inside recurrent layers than theirs. A dense layer
     /// without a bias at the bottom has one of zeros in the file, since a matrix alone is what an embedding has.
     ELMAN_FORMAT_TORCH = 1,
-    /// An ONNX model (opset 14), for ONNX Runtime and others.
+    /// An ONNX model (opset 14), for ONNX Runtime and others, which gives the same results. Its input is x, floats
+    /// [batch, steps, features], or, where the network begins with an embedding, ids, 64-bit integers [batch,
+    /// steps]; its output y is as elman_sequential_predict gives it. Of layer i, where it is stateful, the states
+    /// come in as layers.i.h0 (and .c0) and go out as layers.i.hn (and .cn), [directions, batch, units].
+    ///
+    /// UNSUPPORTED are masks (mask_zero below a recurrent layer, masking), and networks beyond the 2 GiB that such
+    /// a file may have.
     ELMAN_FORMAT_ONNX = 2,
-    /// A .weights.h5 file, for load_weights of a Keras 3 model of the same layers.
+    /// A .weights.h5 file, for load_weights of a Keras 3 model of the same layers; it has their weights alone.
+    /// UNSUPPORTED are more than 2048 layers with weights.
     ELMAN_FORMAT_KERAS_WEIGHTS = 3,
 };
 

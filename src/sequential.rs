@@ -904,7 +904,7 @@ fn assemble(input_size: usize, layers: &[Layer], variables: Vec<Variables>) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layers::{Bidirectional, SimpleRnn};
+    use crate::layers::{Bidirectional, LastStep, SimpleRnn};
 
     const FEATURES: usize = 40;
 
@@ -939,5 +939,9 @@ mod tests {
         helps(stack(4, 65), 1, 300);
         let both = Bidirectional::new(SimpleRnn::new(70).return_sequences(true));
         helps(Sequential::new(FEATURES).add(both).build(5).expect("the layer fits"), 2, 200);
+        let last = Sequential::new(FEATURES).add(both).add(LastStep::new());
+        helps(last.build(5).expect("the layers fit"), 2, 200);
+        let last = Sequential::new(FEATURES).add(both).add(LastStep::new());
+        helps(last.build(5).expect("the layers fit"), 40, 40);
     }
 }

@@ -6,7 +6,7 @@ use common::arms;
 use common::counting::{Counting, asked, held};
 use common::network::{CELLS, GATED, Network, Recurrent, Rnn, Spec};
 use common::numbers::values;
-use elman::{Activation, MergeMode, RunOptions, Tape};
+use elman::{Activation, Bidirectional, Dense, LastStep, Lstm, MergeMode, RunOptions, Sequential, Tape};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -33,6 +33,17 @@ fn one_thread_s_predict_allocates_nothing() {
         let asked = asked(|| model.predict_into(&x, 3, 11, &mut y).unwrap());
         assert_eq!(asked, 0);
     }
+}
+
+#[test]
+fn the_last_step_is_taken_in_room_that_is_there() {
+    let both = Bidirectional::new(Lstm::new(20).return_sequences(true));
+    let model = Sequential::new(7).add(both).add(Dense::new(9)).add(LastStep::new()).add(Dense::new(5));
+    let model = model.build(1).expect("the layers fit");
+    let x = values(1, 3 * 11 * 7, 1.0);
+    let mut y = vec![0.0; model.output_len(3, 11).unwrap()];
+    model.predict_into(&x, 3, 11, &mut y).unwrap();
+    assert_eq!(asked(|| model.predict_into(&x, 3, 11, &mut y).unwrap()), 0);
 }
 
 /// `Tape::bytes` beside the allocator's view.

@@ -10,12 +10,14 @@ use elman::{Error, Sequential};
 use import_cases::{Cases, directory};
 
 /// What is refused, by words of the message.
-const REFUSED: [(&str, &[&str]); 10] = [
+const REFUSED: [(&str, &[&str]); 12] = [
     ("refused_external", &["\"w\"", "external_data=False"]),
     ("refused_clip", &["\"first\" (RNN)", "clip = 3"]),
     ("refused_activation", &["\"first\" (RNN)", "activations = Elu", "0.5"]),
     ("refused_operator", &["\"second\" (Erf)"]),
     ("refused_middle_step", &["\"second\" (Gather)"]),
+    ("refused_mean_of_steps", &["\"second\" (ReduceMean)", "axes [0]", "both directions"]),
+    ("refused_turned", &["\"second\" (Slice)", "turns around", "direction = reverse"]),
     ("refused_two_ways", &["\"second\" (Add)"]),
     ("dynamo_rnn_unrolled", &["Slice", "step by step", "dynamo=False"]),
     ("keras_gru_loop", &["(Loop)"]),
@@ -36,7 +38,7 @@ fn models_compute_what_onnx_runtime_computes() {
         cases.check(&name, &model);
         ran += 1;
     }
-    assert_eq!(ran, 53);
+    assert_eq!(ran, 67);
 }
 
 #[test]

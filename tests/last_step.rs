@@ -1,5 +1,8 @@
 //! The last step of a sequence: what the sequence has there, whatever is below, masked or not; and its gradient.
 
+mod common;
+
+use common::arms;
 use elman::{
     Bidirectional, Dense, Dropout, Error, Gru, LastStep, Layer, Lstm, MergeMode, Padding, RunOptions,
     Sequential, SimpleRnn, Unroll,
@@ -121,6 +124,38 @@ fn its_gradient_is_that_of_the_last_position() {
     }
 }
 
+/// Where the layer below walks forwards, its last state is the last step: training goes the same way.
+#[cfg(feature = "training")]
+#[test]
+fn it_trains_as_a_last_state_does() {
+    use elman::{Examples, Loss, Optimizer, Trainer, TrainerConfig};
+    let x = values(BATCH * STEPS * FEATURES, 4);
+    let target = values(BATCH * 2, 5);
+    let trained = |layer: Layer, last_step: bool| {
+        let mut model = Sequential::new(FEATURES).add(layer);
+        if last_step {
+            model = model.add(LastStep::new());
+        }
+        let mut model = model.add(Dense::new(2)).build(3).expect("the layers fit");
+        let mut parameters = values(model.parameter_count().expect("it is built"), 6);
+        model.set_parameters(&parameters).expect("as many as it has");
+        let config = TrainerConfig::new(Optimizer::adam(), Loss::MeanSquaredError);
+        let mut trainer = Trainer::new(&model, config).expect("it can be trained");
+        for _ in 0..5 {
+            let examples = Examples::new(&x, BATCH, STEPS, &target);
+            trainer.step(&mut model, examples, RunOptions::default()).expect("it fits");
+        }
+        model.get_parameters(&mut parameters).expect("it is built");
+        parameters
+    };
+    macro_rules! same {
+        ($($layer:expr),*) => {$(
+            assert_eq!(trained($layer.return_sequences(true).into(), true), trained($layer.into(), false));
+        )*};
+    }
+    same!(SimpleRnn::new(4), Lstm::new(4), Gru::new(4), Gru::new(4).reset_after(false));
+}
+
 #[test]
 fn it_stands_above_a_sequence_of_a_recurrent_layer() {
     let wrong = |model: Sequential| match model.build(1) {
@@ -156,4 +191,9 @@ fn it_is_saved_and_loaded() {
     let x = values(2 * STEPS * 3, 1);
     let [ours, theirs] = [&model, &again].map(|model| model.predict(&x, 2, STEPS).expect("it fits"));
     assert_eq!(ours, theirs);
+}
+
+#[test]
+fn every_arm() {
+    arms::run_others("last_step");
 }

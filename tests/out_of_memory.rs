@@ -13,7 +13,7 @@ use common::network::{GATED, Recurrent, Rnn};
 use common::numbers::values;
 use elman::{
     Activation, Bidirectional, Clipping, Dense, Dropout, Embedding, Error, Examples, Fit, Gru, Initializer,
-    Layer, Loss, Lstm, Masking, MergeMode, Optimizer, Padding, RunOptions, Sequential, SimpleRnn,
+    LastStep, Layer, Loss, Lstm, Masking, MergeMode, Optimizer, Padding, RunOptions, Sequential, SimpleRnn,
     SimpleRnnCell, Stream, Tape, Trainer, TrainerConfig, Truncation, Weight,
 };
 
@@ -91,6 +91,15 @@ fn stacks() -> Vec<(&'static str, Vec<Layer>)> {
         ("last", vec![sequences(UNITS).into(), SimpleRnn::new(UNITS).into(), head()]),
         ("sequence", vec![sequences(UNITS).into(), sequences(UNITS).into(), head()]),
         ("halves", vec![Bidirectional::new(sequences(UNITS)).into(), head(), SimpleRnn::new(UNITS).into()]),
+        (
+            "last step",
+            vec![
+                Bidirectional::new(sequences(UNITS)).into(),
+                Dropout::new(0.25).into(),
+                LastStep::new().into(),
+                head(),
+            ],
+        ),
         (
             "unmerged",
             vec![

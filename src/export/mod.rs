@@ -45,9 +45,17 @@ pub enum Format {
     /// recurrent layers than theirs. A dense layer without a bias at the bottom has one of zeros in the file,
     /// since a matrix alone is what an embedding has.
     Torch,
-    /// An ONNX model (opset 14), for ONNX Runtime and others.
+    /// An ONNX model (opset 14), for ONNX Runtime and others, which gives the same results. Its input is `x`,
+    /// floats `[batch, steps, features]`, or, where the model begins with an embedding, `ids`, 64-bit integers
+    /// `[batch, steps]`; its output `y` is as [`predict`](Sequential::predict) gives it. Of layer `i`, where it is
+    /// [stateful](crate::Lstm::stateful), the states come in as `layers.{i}.h0` (and `.c0`) and go out as
+    /// `layers.{i}.hn` (and `.cn`), `[directions, batch, units]`.
+    ///
+    /// [`Error::Unsupported`] are masks ([`mask_zero`](crate::Embedding::mask_zero) below a recurrent layer,
+    /// [`Masking`](crate::Masking)), and models beyond the 2 GiB that such a file may have.
     Onnx,
-    /// A `.weights.h5` file, for `load_weights` of a Keras 3 model of the same layers.
+    /// A `.weights.h5` file, for `load_weights` of a Keras 3 model of the same layers; it has their weights
+    /// alone. [`Error::Unsupported`] are more than 2048 layers with weights.
     KerasWeights,
 }
 

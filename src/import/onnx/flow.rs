@@ -111,6 +111,17 @@ impl Flow {
         axis == Axis::One || axis == Axis::Stack && self.pieces().len() == 1
     }
 
+    /// The same data with an axis for directions that stand side by side.
+    pub(super) fn parted(&self) -> Self {
+        let part = |&axis: &Axis| match axis {
+            Axis::Features if self.pieces().len() > 1 && !self.axes.contains(&Axis::Stack) => {
+                vec![Axis::Stack, Axis::Features]
+            }
+            other => vec![other],
+        };
+        self.with_axes(self.axes.iter().flat_map(part).collect())
+    }
+
     /// The axes under which `sizes` asks for the data: axes of size 1 come and go, directions join the
     /// features that follow them, the two outer axes become one and two again.
     pub(super) fn reshaped(&self, sizes: &[Dim], size_of: impl Fn(Axis) -> Dim) -> Option<Vec<Axis>> {

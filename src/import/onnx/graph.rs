@@ -346,7 +346,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn units(&self, piece: &Piece) -> i64 {
+    /// The features of a piece.
+    pub(super) fn units(&self, piece: &Piece) -> i64 {
         let part = self.met.get(piece.rnn).and_then(|met| self.network.parts.get(met.part));
         match part {
             Some((_, Part::Rnn(rnn))) => rnn.units() as i64,

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::super::bytes::shown;
 use super::super::network::{Activation, Affine, Matrix};
 use super::constant::Constant;
-use super::flow::{Axis, Dim, Filling, Flow, Source, Value};
+use super::flow::{Axis, Dim, Filling, Flow, Piece, Source, Value};
 use super::graph::{Walk, refused};
 use super::proto::Node;
 use super::recurrent;
@@ -332,7 +332,10 @@ impl<'a> Walk<'a> {
                 ),
             )),
             Axis::Features | Axis::One => {
-                Err(refused(node, format_args!("takes {start}..{end} of the features")))
+                let taken = self.side_by_side(flow, [start, end]).filter(|_| axis == Axis::Features);
+                let taken = taken
+                    .ok_or_else(|| refused(node, format_args!("takes {start}..{end} of the features")))?;
+                Ok(Flow { source: Source::Pieces(taken), axes: flow.axes.clone() })
             }
         }
     }
@@ -537,6 +540,9 @@ impl<'a> Walk<'a> {
                 };
                 let wanted: Vec<_> = wanted.iter().enumerate().map(size).collect();
                 let axes = flow.reshaped(&wanted, |axis| self.size_after(&flow, axis));
+                // Directions that stood side by side get an axis of their own.
+                let parted = flow.parted();
+                let axes = axes.or_else(|| parted.reshaped(&wanted, |axis| self.size_of(&parted, axis)));
                 let axes = axes.ok_or_else(|| refused(node, format_args!("the shape {wanted:?}")))?;
                 Ok(Value::Flow(flow.with_axes(axes)))
             }
@@ -639,11 +645,52 @@ impl<'a> Walk<'a> {
             (Value::Constant(other), Value::Flow(flow)) if flow.source != Source::Ids => {
                 self.affine_of(node, &flow, &other, true)
             }
-            (Value::Flow(_), Value::Flow(_)) => {
-                Err(refused(node, "joins two values of the network: the graph is no line"))
-            }
+            (Value::Flow(first), Value::Flow(second)) => self.join_halves(node, &first, &second),
             _ => self.other(node),
         }
+    }
+
+    /// Both directions of a recurrent node, added or multiplied.
+    fn join_halves(&mut self, node: &Node<'_>, first: &Flow, second: &Flow) -> Result<Value> {
+        let mode = match node.operator {
+            "Add" => Some(MergeMode::Sum),
+            "Mul" => Some(MergeMode::Mul),
+            _ => None,
+        };
+        let halves = match (first.pieces(), second.pieces()) {
+            ([a], [b]) if a.rnn == b.rnn && !a.reversed && b.reversed => Some(vec![*a, *b]),
+            ([a], [b]) if a.rnn == b.rnn && a.reversed && !b.reversed => Some(vec![*b, *a]),
+            _ => None,
+        };
+        // An axis of one direction is one of size 1.
+        let axes = |flow: &Flow| -> Vec<Axis> {
+            flow.axes.iter().map(|&axis| if axis == Axis::Stack { Axis::One } else { axis }).collect()
+        };
+        match mode.zip(halves).filter(|_| axes(first) == axes(second)) {
+            Some((mode, halves)) => {
+                let both = Flow { source: Source::Pieces(halves), axes: axes(first) };
+                self.merge(node, &both, mode, axes(first))
+            }
+            None => Err(refused(node, "joins two values of the network: the graph is no line")),
+        }
+    }
+
+    /// The directions whose features, side by side, are this range of all.
+    fn side_by_side(&self, flow: &Flow, [start, end]: [i64; 2]) -> Option<Vec<Piece>> {
+        let ends: Vec<i64> = flow
+            .pieces()
+            .iter()
+            .scan(0i64, |sum, piece| {
+                *sum = sum.saturating_add(self.units(piece));
+                Some(*sum)
+            })
+            .collect();
+        let all = *ends.last().filter(|_| !flow.axes.contains(&Axis::Stack))?;
+        let from_front = |at: i64| if at < 0 { at.saturating_add(all) } else { at.min(all) };
+        let [start, end] = [start, end].map(from_front);
+        let first = if start == 0 { 0 } else { ends.iter().position(|&end| end == start)? + 1 };
+        let last = ends.iter().position(|&found| found == end)?;
+        flow.pieces().get(first..=last).filter(|taken| !taken.is_empty()).map(<[Piece]>::to_vec)
     }
 
     /// Data combined with constants along the features; `swapped` where the constants stand first.

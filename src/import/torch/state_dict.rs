@@ -49,13 +49,13 @@ pub(super) fn network(
     options: &LoadOptions,
 ) -> Result<Network> {
     let mut modules = modules(tensors, options, bytes)?;
-    let numbers: Option<Vec<u32>> = modules.iter().map(|module| module.name.parse().ok()).collect();
-    if numbers.is_some() {
-        modules.sort_by_key(|module| module.name.parse::<u32>().unwrap_or_default());
+    let number = |module: &Module<'_>| module.name.parse::<u32>().ok();
+    let are_numbered = modules.iter().all(|module| number(module).is_some());
+    if !ordered && are_numbered {
+        modules.sort_by_key(number);
     }
-    let ordered = ordered || numbers.is_some();
     let possible = modules.iter().map(|module| possible(module)).collect::<Result<Vec<_>>>()?;
-    let order = order(&modules, &possible, ordered)?;
+    let order = order(&modules, &possible, ordered || are_numbered)?;
     let mut network = Network::default();
     let topmost = order.iter().rposition(|&(_, what)| what.role == Role::Recurrent);
     let mut below: Option<&Module<'_>> = None;

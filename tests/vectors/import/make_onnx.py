@@ -56,7 +56,8 @@ def torch_models():
             super().__init__()
             self.embedding = nn.Embedding(vocabulary, 5) if vocabulary else None
             self.rnn = getattr(nn, kind)(5, 6, layers, bidirectional=both, batch_first=batch_first, **options)
-            self.fc = nn.Linear(12 if both else 6, outputs) if outputs else None
+            wide = both and take in ("last", "state", "sequence")
+            self.fc = nn.Linear(12 if wide else 6, outputs) if outputs else None
             self.take, self.batch_first, self.both = take, batch_first, both
 
         def forward(self, x):
@@ -68,6 +69,22 @@ def torch_models():
                 y = y[:, -1] if self.batch_first else y[-1]
             elif self.take == "state":
                 y = torch.cat((h[-2], h[-1]), dim=1) if self.both else h[-1]
+            # Directions that are joined into one, as tutorials do it.
+            elif self.take == "sum":
+                y = y[:, :, :6] + y[:, :, 6:]
+            elif self.take == "view_sum":
+                y = y.view(y.shape[0], y.shape[1], 2, 6)
+                y = y[:, :, 0] + y[:, :, 1]
+            elif self.take == "view_mean":
+                y = y.view(y.shape[0], y.shape[1], 2, 6).mean(2)
+            elif self.take == "product":
+                y = y[:, :, :6] * y[:, :, 6:]
+            elif self.take == "last_sum":
+                y = y[:, -1, :6] + y[:, -1, 6:]
+            elif self.take == "state_sum":
+                y = h[0] + h[1]
+            elif self.take == "state_mean":
+                y = h.mean(0)
             return y if self.fc is None else torch.softmax(self.fc(y), dim=-1)
 
     class Stateful(nn.Module):
@@ -148,6 +165,9 @@ def torch_models():
             states(f"{exporter}_{lower}_states", kind, legacy)
     one("legacy_rnn_relu", Model("RNN", "sequence", nonlinearity="relu", bias=False, outputs=0))
     one("dynamo_rnn_unrolled", Model("RNN", "last"), False)
+    for take in ("sum", "product", "last_sum", "state_sum", "state_mean", "view_sum", "view_mean"):
+        one(f"legacy_gru_{take}", Model("GRU", take, 1, True))
+        one(f"dynamo_lstm_{take}", Model("LSTM", take, 1, True), False)
 
 
 def keras_models():
@@ -263,11 +283,15 @@ def made_by_hand():
 
     # Refused: each by its name.
     rnn = lambda **attributes: helper.make_node("RNN", ["x", "w", "r", "b"], ["y", "h"], hidden_size=6, name="first", **attributes)
-    refuse = lambda name, nodes, outputs=("h",): save("refused_" + name, nodes, [("x", [None, None, 5])], outputs, single, None)
+    refuse = lambda name, nodes, outputs=("h",), more={}: save(
+        "refused_" + name, nodes, [("x", [None, None, 5])], outputs, single | more, None)
     refuse("clip", [rnn(clip=3.0)])
     refuse("activation", [rnn(activations=["Elu"], activation_alpha=[0.5])])
     refuse("operator", [rnn(), helper.make_node("Erf", ["h"], ["e"], name="second")], ["e"])
     refuse("middle_step", [rnn(), helper.make_node("Gather", ["y", "r"], ["g"], name="second")], ["g"])
+    refuse("mean_of_steps", [rnn(), helper.make_node("ReduceMean", ["y"], ["mean"], axes=[0], keepdims=0, name="second")], ["mean"])
+    turned = helper.make_node("Slice", ["y", "minus_one", "end", "zero", "minus_one"], ["turned"], name="second")
+    refuse("turned", [rnn(), turned], ["turned"], {"minus_one": np.array([-1]), "end": np.array([-(2**63)]), "zero": np.array([0])})
     refuse("two_ways", [rnn(), helper.make_node("Add", ["h", "h"], ["sum"], name="second")], ["sum"])
 
     # Values in another file, as torch.onnx.export leaves them where it is not told otherwise.
