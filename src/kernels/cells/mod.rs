@@ -17,6 +17,10 @@
 //! is stored for the next step, `h` and `c` and their gradients, becomes zero below 2^-100.
 
 pub(crate) mod gru;
+#[cfg_attr(
+    not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little"))),
+    allow(dead_code, reason = "the portable arm has no such kernels")
+)]
 pub(crate) mod lone;
 pub(crate) mod lstm;
 
