@@ -8,6 +8,7 @@
 mod common;
 
 use std::process::{Child, Command};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,9 @@ use elman::{
     Dense, Examples, Gru, Loss, Lstm, Optimizer, RunOptions, Sequential, SimpleRnn, Stream, Trainer,
     TrainerConfig,
 };
+
+/// One test after the other: each measures the process.
+static ALONE: Mutex<()> = Mutex::new(());
 
 fn duration() -> Duration {
     let seconds = std::env::var("ELMAN_SOAK_SECONDS").ok().map(|it| it.parse().expect("seconds"));
@@ -72,6 +76,7 @@ fn work(thread: usize, models: &[Sequential; 3]) -> Vec<f32> {
 
 #[test]
 fn eight_threads_keep_their_bits_and_their_memory() {
+    let _alone = ALONE.lock();
     let model = |seed: u64, kind: usize| {
         let model = Sequential::new(6);
         let model = match kind {
@@ -143,6 +148,7 @@ impl Drop for Load {
 /// A frame is a millisecond of sound at 48 kHz.
 #[test]
 fn a_thousand_streams_on_loaded_cores() {
+    let _alone = ALONE.lock();
     const STREAMS: usize = 1000;
     const FRAME: usize = 48;
     let model = Sequential::new(1).add(Lstm::new(16).return_sequences(true)).add(Dense::new(1));
