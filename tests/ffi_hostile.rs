@@ -6,24 +6,57 @@
 
 mod common;
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::arms::report;
-use common::programs::{STRICT, WARNINGS, compilers, library_dir, root, run, shared_library};
+use common::programs::{STRICT, WARNINGS, compilers, is_here, library_dir, root, run, shared_library};
+
+/// A program of `tests/ffi` with the first compiler that is here.
+fn compile(directory: &Path, name: &str) -> Option<PathBuf> {
+    let Some((c, _)) = compilers("ffi_hostile").into_iter().next() else {
+        report("ffi_hostile: SKIPPED: no C compiler is here");
+        return None;
+    };
+    let program = directory.join(name);
+    let mut compile = Command::new(c);
+    compile.args(WARNINGS).args(STRICT).args(["-std=c11", "-O1", "-g", "-I"]).arg(root().join("include"));
+    compile.arg(root().join(format!("tests/ffi/{name}.c"))).arg(library_dir().join(shared_library()));
+    compile.arg(format!("-Wl,-rpath,{}", library_dir().display())).arg("-o").arg(&program).arg("-lm");
+    run(&mut compile);
+    Some(program)
+}
+
+/// Memory that is read before it is written, or after it is gone, which guard pages do not see. `.ci/sanitizers` does more.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn valgrind_finds_what_is_planted_and_nothing_else() {
+    // It knows no AVX-512.
+    if !is_here("valgrind") || !std::arch::is_x86_feature_detected!("avx2") {
+        report("ffi_hostile: SKIPPED: no valgrind, or no AVX2");
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let valgrind = |program: &Path| {
+        let mut command = Command::new("valgrind");
+        command.args(["--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"]);
+        command.arg(program).env("ELMAN_ISA", "avx2").env_remove("ELMAN_REQUIRE_ARMS");
+        command
+    };
+    let Some(planted) = compile(directory.path(), "planted") else { return };
+    let found = valgrind(&planted).output().expect("valgrind starts");
+    let said = String::from_utf8_lossy(&found.stderr);
+    assert!(found.status.code() == Some(9) && said.contains("Invalid read"), "the planted fault: {said}");
+    let Some(hostile) = compile(directory.path(), "hostile") else { return };
+    let said = run(valgrind(&hostile).args(["5000", "5"]));
+    assert!(said.starts_with("calls: 500"), "{said}");
+    report("ffi_hostile: valgrind, 5000 calls");
+}
 
 #[test]
 fn random_calls_end_in_a_status_and_write_nothing_when_refused() {
-    let Some((c, _)) = compilers("ffi_hostile").into_iter().next() else {
-        report("ffi_hostile: SKIPPED: no C compiler is here");
-        return;
-    };
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let program = directory.path().join("hostile");
-    let mut compile = Command::new(c);
-    compile.args(WARNINGS).args(STRICT).args(["-std=c11", "-O1", "-I"]).arg(root().join("include"));
-    compile.arg(root().join("tests/ffi/hostile.c")).arg(library_dir().join(shared_library()));
-    compile.arg(format!("-Wl,-rpath,{}", library_dir().display())).arg("-o").arg(&program).arg("-lm");
-    run(&mut compile);
+    let Some(program) = compile(directory.path(), "hostile") else { return };
     let calls = std::env::var("ELMAN_HOSTILE_CALLS").unwrap_or_else(|_| "100000".to_owned());
     for seed in ["1", "2", "3", "4"] {
         let said = run(Command::new(&program).args([&calls, seed]));
