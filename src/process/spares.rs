@@ -9,6 +9,9 @@ pub(crate) struct Spares<T>([Mutex<Vec<T>>; LISTS]);
 
 /// A lock is held for some nanoseconds, so several threads seldom need more than two lists at once.
 const LISTS: usize = 4;
+/// Spares of a list, at most. Who finds the lists locked makes one of its own, so without a bound callers that meet often
+/// would leave more and more behind.
+const MOST: usize = 8;
 
 impl<T> Default for Spares<T> {
     fn default() -> Self {
@@ -22,10 +25,11 @@ impl<T> Spares<T> {
         self.free().find_map(|mut list| list.pop())
     }
 
-    /// Keeps one for whoever takes next; where all lists are locked, or there is no memory for a longer one,
-    /// it is dropped.
+    /// Keeps one for whoever takes next; where all lists are locked, the one that is not is full, or there is no memory for
+    /// a longer one, it is dropped.
     pub(crate) fn give(&self, spare: T) {
         if let Some(mut list) = self.free().next()
+            && list.len() < MOST
             && list.try_reserve(1).is_ok()
         {
             list.push(spare);
@@ -46,6 +50,14 @@ impl<T> Spares<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_behind_is_bounded() {
+        let spares = Spares::default();
+        (0..1000).for_each(|i| spares.give(i));
+        let kept = std::iter::from_fn(|| spares.take()).count();
+        assert!((1..=LISTS * MOST).contains(&kept), "{kept}");
+    }
 
     #[test]
     fn a_list_that_stays_locked_stops_nobody() {
