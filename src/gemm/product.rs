@@ -302,6 +302,18 @@ pub(crate) unsafe fn walk_share(
     }
 }
 
+/// The kernel for the panel of a small matrix that begins at `column`, and how many panels it takes: a lone row takes several at
+/// once, where there are as many full ones.
+#[inline(always)]
+fn panels_at(matrix: &PackedMatrix, column: usize, rows: usize) -> (StepsFn, usize) {
+    let (columns, width, together) = (matrix.padded_columns(), matrix.width(), matrix.abreast());
+    if rows == 1 && together > 1 && column + together * width <= columns {
+        (matrix.kernels().steps_abreast, together)
+    } else {
+        (matrix.steps_of(width.min(columns - column), rows), 1)
+    }
+}
+
 /// [`walk`] over a small matrix: for every step one panel after the other.
 ///
 /// The block's fields change in place and one by one: a kernel that reads a field waits for no more than the store of that
@@ -311,7 +323,6 @@ pub(crate) unsafe fn walk_share(
 /// As [`walk`].
 unsafe fn walk_plainly(matrix: &PackedMatrix, block: &mut Block, counts: &[usize], state: Option<Function>) {
     let kernels = matrix.kernels();
-    let (width, together) = (matrix.width(), matrix.abreast());
     let columns = matrix.padded_columns();
     let in_registers = state == Some(Function::Tanh);
     block.finish = if in_registers { Finish::TanhState } else { Finish::Keep };
@@ -320,13 +331,7 @@ unsafe fn walk_plainly(matrix: &PackedMatrix, block: &mut Block, counts: &[usize
         let mut column = 0;
         block.b = first_panel;
         while column < columns {
-            let abreast = rows == 1 && together > 1 && column + together * width <= columns;
-            let steps = if abreast {
-                kernels.steps_abreast
-            } else {
-                matrix.steps_of(width.min(columns - column), rows)
-            };
-            let panels = if abreast { together } else { 1 };
+            let (steps, panels) = panels_at(matrix, column, rows);
             // SAFETY: the caller's promise, for the columns of these panels: `column` is one of the matrix,
             // so `init` and `c` have it in their first row.
             unsafe {
@@ -335,7 +340,7 @@ unsafe fn walk_plainly(matrix: &PackedMatrix, block: &mut Block, counts: &[usize
                 steps(block, &[rows]);
             }
             block.b = block.b.wrapping_add(panels * block.panel_stride);
-            column += panels * width;
+            column += panels * matrix.width();
         }
         if let Some(function) = state
             && !in_registers
@@ -374,16 +379,10 @@ pub(crate) fn for_lone_row(
     if !matrix.is_small(1) {
         return None;
     }
-    let (columns, width, together) = (matrix.padded_columns(), matrix.width(), matrix.abreast());
     let finish = if tanh_state { Finish::TanhState } else { Finish::Keep };
     let mut column = 0;
-    while column < columns {
-        let abreast = together > 1 && column + together * width <= columns;
-        let steps = if abreast {
-            matrix.kernels().steps_abreast
-        } else {
-            matrix.steps_of(width.min(columns - column), 1)
-        };
+    while column < matrix.padded_columns() {
+        let (steps, panels) = panels_at(matrix, column, 1);
         let part = Block {
             b: block.b.wrapping_add(column * block.terms),
             init: block.init.wrapping_add(column),
@@ -392,7 +391,7 @@ pub(crate) fn for_lone_row(
             ..block
         };
         call(steps, part);
-        column += if abreast { together * width } else { width };
+        column += panels * matrix.width();
     }
     Some(())
 }
