@@ -41,6 +41,20 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// Every activation; softmax, which works on rows, is the last.
+    pub const ALL: [Activation; 10] = [
+        Activation::Linear,
+        Activation::Tanh,
+        Activation::Relu,
+        Activation::Sigmoid,
+        Activation::HardSigmoid,
+        Activation::HardSigmoidKeras2,
+        Activation::Softplus,
+        Activation::Elu,
+        Activation::LeakyRelu,
+        Activation::Softmax,
+    ];
+
     /// Keras's name.
     pub fn name(self) -> &'static str {
         match self {

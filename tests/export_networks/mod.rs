@@ -50,17 +50,8 @@ impl Random {
     }
 }
 
-const ELEMENTWISE: [Activation; 9] = [
-    Activation::Linear,
-    Activation::Tanh,
-    Activation::Relu,
-    Activation::Sigmoid,
-    Activation::HardSigmoid,
-    Activation::HardSigmoidKeras2,
-    Activation::Softplus,
-    Activation::Elu,
-    Activation::LeakyRelu,
-];
+/// All but softmax.
+const ELEMENTWISE: &[Activation] = Activation::ALL.split_last().expect("there are some").1;
 
 /// Gates that let more through than there is make states grow without end.
 const BOUNDED: [Activation; 4] =
@@ -114,7 +105,7 @@ fn network(seed: u64, format: Format) -> Case {
     }
     let dense = if two_arrays { 0 } else { random.below(3) };
     for at in 0..dense {
-        let function = if at == 1 && random.yes() { Activation::Softmax } else { random.of(&ELEMENTWISE) };
+        let function = if at == 1 && random.yes() { Activation::Softmax } else { random.of(ELEMENTWISE) };
         // What stands behind a dense layer is between it and the next one, or last.
         if at == 1 {
             options = options.clone().between(options.last);
@@ -144,7 +135,7 @@ fn recurrent(
     let stateful = onnx && random.below(5) == 0;
     let special = !torch && random.yes();
     let functions = if special {
-        [random.of(&ELEMENTWISE), random.of(&BOUNDED)]
+        [random.of(ELEMENTWISE), random.of(&BOUNDED)]
     } else {
         [Activation::Tanh, Activation::Sigmoid]
     };

@@ -64,19 +64,6 @@ pub(crate) const COMMANDS: [Command; 5] = [
 /// What every command takes: how a state dict is to be read.
 const COMMON: [&str; 5] = ["prefix", "take", "activation", "between", "last"];
 
-const ACTIVATIONS: [Activation; 10] = [
-    Activation::Linear,
-    Activation::Tanh,
-    Activation::Relu,
-    Activation::Sigmoid,
-    Activation::HardSigmoid,
-    Activation::HardSigmoidKeras2,
-    Activation::Softplus,
-    Activation::Elu,
-    Activation::LeakyRelu,
-    Activation::Softmax,
-];
-
 impl Command {
     pub(crate) fn named(name: &OsStr) -> Result<&'static Command> {
         COMMANDS.iter().find(|command| name == command.name).ok_or_else(|| {
@@ -211,8 +198,8 @@ fn output(value: &OsStr) -> Result<Output> {
 }
 
 fn activation(name: &str, value: &OsStr) -> Result<Activation> {
-    ACTIVATIONS.into_iter().find(|activation| value == activation.name()).ok_or_else(|| {
-        let all = ACTIVATIONS.map(Activation::name).join(", ");
+    Activation::ALL.into_iter().find(|activation| value == activation.name()).ok_or_else(|| {
+        let all = Activation::ALL.map(Activation::name).join(", ");
         Failure::usage(format_args!("--{name}: {value:?} is none of {all}"))
     })
 }
