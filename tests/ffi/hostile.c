@@ -134,7 +134,6 @@ static void *output(size_t bytes)
         outputs[output_count].at = at;
         outputs[output_count++].bytes = bytes;
     }
-    /* Misaligned, it would overlap its canaries' beginning alone. */
     return chance(60) == 0 ? NULL : at;
 }
 
