@@ -1,5 +1,7 @@
 //! Packed matrices.
 
+use std::ops::Range;
+
 use crate::dispatch::{Block, Finish, KernelSet, StepsFn};
 use crate::error::Result;
 use crate::memory::{AlignedVec, checked_product};
@@ -229,7 +231,7 @@ impl PackedMatrix {
 
     /// Whether the walk over the panels may be plain for `rows` rows: the matrix stays in the second-level cache, and
     /// either few rows pass over a panel or its terms stay in the first.
-    pub(super) fn is_small(&self, rows: usize) -> bool {
+    pub(crate) fn is_small(&self, rows: usize) -> bool {
         // Miri takes seconds for a megabyte, and has to see the walk over large matrices too.
         const SECOND_CACHE: usize = if cfg!(miri) { 4 << 10 } else { 1 << 20 };
         self.bytes() <= SECOND_CACHE && (rows <= 8 || self.terms <= self.kernels.terms_in_cache)
@@ -247,7 +249,7 @@ impl PackedMatrix {
 
     /// The kernel for a panel of `width` columns, and steps of one row each or of more.
     #[inline(always)]
-    pub(super) fn steps_of(&self, width: usize, rows: usize) -> StepsFn {
+    pub(crate) fn steps_of(&self, width: usize, rows: usize) -> StepsFn {
         self.steps[usize::from(width != self.width)][usize::from(rows == 1)]
     }
 
@@ -257,15 +259,28 @@ impl PackedMatrix {
     }
 
     /// The columns of the panels that fall to one of several members: the first, and how many.
-    pub(crate) fn share(&self, (member, members): (usize, usize)) -> (usize, usize) {
-        let start = |member: usize| (member * self.panel_count / members * self.width).min(self.padded);
-        (start(member), start(member + 1) - start(member))
+    pub(crate) fn share(&self, share: (usize, usize)) -> (usize, usize) {
+        let Range { start, end } = self.panels_of(share);
+        let column = |panel: usize| (panel * self.width).min(self.padded);
+        (column(start), column(end) - column(start))
     }
 
     /// Columns that a step over its panels makes at once, at the most.
     pub(crate) fn columns_at_once(&self, rows: usize) -> usize {
         let panels = if rows == 1 { self.abreast() } else { 1 };
         (panels * self.width).min(self.padded)
+    }
+
+    /// The panels that fall to one of several members.
+    pub(crate) fn panels_of(&self, (member, members): (usize, usize)) -> Range<usize> {
+        let start = |member: usize| member * self.panel_count / members;
+        start(member)..start(member + 1)
+    }
+
+    /// Where the panels begin.
+    #[inline(always)]
+    pub(super) fn first_panel(&self) -> *const f32 {
+        self.panels.as_ptr()
     }
 
     /// Number of panels, the last of which may be narrow.

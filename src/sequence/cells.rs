@@ -12,25 +12,13 @@
 use std::ops::Range;
 
 use super::parallel::{self, Held};
+use super::walk::Steps;
 use super::{looped, unrolled};
 use crate::dispatch::{Block, Function, LoneFn, RESET_GATES, gru, lone, lstm};
 use crate::error::{Error, Result};
-use crate::gemm::{Init, PackedMatrix, Rows, multiply, walk, walk_by_panels};
+use crate::gemm::{Init, PackedMatrix, Rows, multiply, multiply_block, multiply_by_panels};
 use crate::layers::{Gated, PackedCell, PackedRnn};
 use crate::memory::{checked_product, row_stride};
-
-/// Steps that follow each other: how many rows each has, never more than the one before, and the number of the first.
-#[derive(Clone, Copy)]
-pub(super) struct Steps<'a> {
-    pub(super) counts: &'a [usize],
-    pub(super) first: usize,
-}
-
-impl Steps<'_> {
-    fn rows(&self) -> usize {
-        self.counts.iter().sum()
-    }
-}
 
 /// What a layer works in over a chunk.
 pub(super) struct Chunk<'a> {
@@ -79,12 +67,12 @@ pub(super) fn carry(
         match team {
             Some(team) => {
                 parallel::multiply(team, input, steps.rows(), &rnn.kernel, init, sums, stride);
-                parallel::steps(team, rnn, rows, stride, carried, counts, first);
+                parallel::steps(team, rnn, rows, stride, carried, steps);
             }
             None => {
                 multiply(input, &rnn.kernel, init, sums, stride);
                 let drive = if rnn.unrolled { unrolled::run } else { looped::run };
-                drive(rnn, rows, stride, carried, counts, first);
+                drive(rnn, rows, stride, carried, steps);
             }
         }
         return;
@@ -523,11 +511,11 @@ impl Arrays {
         // they are all used by the one member that has any.
         unsafe {
             if by_panels {
-                walk_by_panels(matrix, &mut block, self.count, odd, share, |first, columns| {
+                multiply_by_panels(matrix, &mut block, self.count, odd, share, |first, columns| {
                     self.finish(rnn, product, units_of(first..first + columns), (c, sums_stride));
                 });
             } else if share.0 == 0 {
-                walk(matrix, block, &[self.count], None, usize::from(odd));
+                multiply_block(matrix, block, self.count, odd);
                 self.finish(rnn, product, 0..rnn.units(), (c, sums_stride));
             }
         }

@@ -32,6 +32,7 @@ mod streaming;
 #[cfg(feature = "training")]
 mod tape;
 mod unrolled;
+mod walk;
 mod work;
 
 pub(crate) use cells::{gated_step_len, states_before, step_gated};

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::network::{Network, Stage};
 use super::parallel::{self, Held, Threads};
 use super::scratch::{Buffer, Lane};
+use super::walk::{Steps, recur};
 use super::work::{Bounds, Work};
 use super::{cells, layered};
 use crate::dispatch::{Function, KernelSet, kernels};
 use crate::error::Result;
-use crate::gemm::{Init, Rows, multiply, recur};
+use crate::gemm::{Init, Rows, multiply};
 use crate::layers::{Activation, BuiltLayer, Packed, PackedDense, PackedRnn};
 use crate::memory::{AlignedVec, LINE, List, extent, row_stride};
 
@@ -351,7 +352,7 @@ impl<'a> LayerLane<'a> {
                 }
                 let chunk = cells::Chunk { rows: buffer, carried, gates, cell_states };
                 let team = team.filter(|_| rnn.recurrent.bytes() >= SHARED_FROM);
-                cells::carry(rnn, input, chunk, cells::Steps { counts, first }, team);
+                cells::carry(rnn, input, chunk, Steps { counts, first }, team);
                 let (before, sums) = buffer.split_at_mut(carried * stride);
                 keep_last(sums, stride, counts, after, state);
                 let from = (rows - counts[counts.len() - 1]) * stride;

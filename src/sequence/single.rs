@@ -17,7 +17,8 @@ use std::mem::MaybeUninit;
 use super::cells::{self, has_lone_steps};
 use super::network::Network;
 use super::streaming::{Plan, Room, buffer_len};
-use crate::dispatch::{ApplyFn, Block, Function, LoneFn, StepsFn, lone};
+use super::walk::ending;
+use crate::dispatch::{ApplyFn, Block, Finish, Function, LoneFn, StepsFn, lone};
 use crate::gemm::{PackedMatrix, calls_of_lone_row, for_lone_row};
 use crate::layers::{Packed, PackedCell, PackedDense, PackedRnn};
 use crate::memory::{LINE, Number, row_stride};
@@ -184,8 +185,8 @@ impl<F: FnMut(Action)> Listing<F> {
     }
 
     /// `c = init + row·matrix`, of a step that a function of the sums may end.
-    fn product(&mut self, matrix: &PackedMatrix, block: Block, tanh_state: bool) -> Option<()> {
-        for_lone_row(matrix, block, tanh_state, |kernel, block| self.push(Action::Product(kernel, block)))
+    fn product(&mut self, matrix: &PackedMatrix, block: Block, finish: Finish) -> Option<()> {
+        for_lone_row(matrix, block, finish, |kernel, block| self.push(Action::Product(kernel, block)))
     }
 
     /// A recurrent layer whose floats begin at `at`: the new state's row.
@@ -211,16 +212,16 @@ impl<F: FnMut(Action)> Listing<F> {
             c_stride: columns,
             ..rnn.kernel.block()
         };
-        self.product(&rnn.kernel, input, false)?;
+        self.product(&rnn.kernel, input, Finish::Keep)?;
         self.has_read(x);
         // One call has read all of the state before it writes the first of the next.
         let in_place = calls_of_lone_row(matrix)? == 1;
         let next = if in_place { h } else { sums };
-        let tanh = *function == Function::Tanh;
+        let (finish, after) = ending(*function);
         let step = Block { a: h, init: sums, c: next, c_stride: columns, ..matrix.block() };
-        self.product(matrix, step, tanh)?;
-        if !tanh {
-            self.push(Action::Apply(matrix.kernels().apply_state, *function, next, columns));
+        self.product(matrix, step, finish)?;
+        if let Some(function) = after {
+            self.push(Action::Apply(matrix.kernels().apply_state, function, next, columns));
         }
         if in_place {
             return Some(state);
@@ -242,7 +243,7 @@ impl<F: FnMut(Action)> Listing<F> {
             c_stride: columns,
             ..matrix.block()
         };
-        self.product(matrix, block, false)?;
+        self.product(matrix, block, Finish::Keep)?;
         self.has_read(x);
         if function != Function::Linear {
             self.push(Action::Apply(matrix.kernels().apply, function, y, matrix.columns()));

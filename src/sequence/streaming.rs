@@ -16,6 +16,7 @@ use super::network::Network;
 use super::pipeline::{fully_connected, keep_last};
 use super::run::Input;
 use super::single::{Single, Slot};
+use super::walk::Steps;
 use super::work::Mask;
 use crate::error::{Error, Result};
 use crate::gemm::Rows;
@@ -623,7 +624,7 @@ fn recurrent<'a>(
         to_ranks(order, aside, cell_states, stride);
     }
     let chunk = cells::Chunk { rows: buffer, carried: plan.batch, gates, cell_states: &mut *cell_states };
-    cells::carry(rnn, input, chunk, cells::Steps { counts, first: usize::from(odd) }, None);
+    cells::carry(rnn, input, chunk, Steps { counts, first: usize::from(odd) }, None);
     match by_rank {
         None => {
             let last = carried + (rows - plan.batch) * stride;

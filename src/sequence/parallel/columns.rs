@@ -1,9 +1,9 @@
 //! Products whose columns several threads share out.
 
-use super::super::unrolled;
+use super::super::walk::{self, Steps, walk_share};
 use super::team::Held;
-use crate::dispatch::Block;
-use crate::gemm::{Init, PackedMatrix, Rows, block_of, walk_share};
+use crate::dispatch::{Block, Finish};
+use crate::gemm::{Init, PackedMatrix, Pass, Rows, block_of, over_panels};
 use crate::layers::PackedRnn;
 
 /// Multiply-adds of a job: a few hundred microseconds, after which whoever has joined meanwhile takes part,
@@ -50,9 +50,11 @@ pub(in super::super) fn multiply(
     c_stride: usize,
 ) {
     let Some(block) = block_of(rows, matrix, init, c, c_stride).map(Shared) else { return };
+    let pass = Pass { rows: count, finish: Finish::Keep, backward: false };
     team.run(even, &|member, members, _| {
-        // SAFETY: `block_of` checked the arrays, which are borrowed until all members have finished.
-        unsafe { walk_share(matrix, block.block(), &[count], None, 0, (member, members), || ()) };
+        // SAFETY: `block_of` checked the arrays, which are borrowed until all members have finished. A member writes the
+        // columns of its own panels.
+        unsafe { over_panels(matrix, &block.block(), pass, &matrix.panels_of((member, members))) };
     });
 }
 
@@ -63,22 +65,22 @@ pub(in super::super) fn steps(
     rows: &mut [f32],
     stride: usize,
     carried: usize,
-    counts: &[usize],
-    first: usize,
+    steps: Steps<'_>,
 ) {
-    let state = Some(rnn.function());
-    let (mut before, mut here, mut first) = (0, carried * stride, first);
+    let Steps { counts, mut first } = steps;
+    let (mut before, mut here) = (0, carried * stride);
     let work = counts.first().map_or(1, |most| most * rnn.units() * rnn.units());
     for counts in counts.chunks(steps_a_job(work)) {
         let rows = &mut rows[before..];
-        let Some(block) = unrolled::block_of(rnn, rows, stride, here - before, counts).map(Shared) else {
+        let Some(block) = walk::block_of(rnn, rows, stride, here - before, counts).map(Shared) else {
             return;
         };
         team.run(even, &|member, members, barrier| {
+            let steps = Steps { counts, first };
             let share = (member, members);
             // SAFETY: `block_of` checked the rows, which are borrowed until all members have finished.
             unsafe {
-                walk_share(&rnn.recurrent, block.block(), counts, state, first, share, || barrier.wait());
+                walk_share(&rnn.recurrent, block.block(), steps, rnn.function(), share, || barrier.wait());
             }
         });
         let all: usize = counts.iter().sum();

@@ -3,7 +3,7 @@
 use super::super::network::Network;
 use super::super::pipeline::{Source, fully_connected};
 use super::super::run::{Call, Input, Inputs, Padding, check_tokens, merge};
-use super::super::unrolled::advance;
+use super::super::walk::{Steps, advance, recur};
 use super::super::work::{Bounds, Mask};
 use super::dropout::{Kind, Masks};
 use super::gated::Of;
@@ -13,7 +13,7 @@ use super::{
     rnn_of, taken,
 };
 use crate::error::{Error, Result};
-use crate::gemm::{Init, Rows, multiply, recur};
+use crate::gemm::{Init, Rows, multiply};
 use crate::layers::{Layer, MergeMode};
 use crate::memory::{AlignedVec, Few, List, row_stride};
 
@@ -343,7 +343,7 @@ impl RnnOp {
             };
             multiply(input, &rnn.kernel, Init::Bias(&rnn.bias), &mut out[here..], stride);
             if !self.drops[1] {
-                advance(rnn, &mut out[before..], stride, here - before, counts, step);
+                advance(rnn, &mut out[before..], stride, here - before, Steps { counts, first: step });
             } else {
                 let mut previous = before;
                 let mut here = here;
