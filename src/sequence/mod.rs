@@ -20,14 +20,20 @@
 //! A masked step's output repeats the one before (or is blank); that is filled in only where somebody reads it.
 
 mod cells;
+mod halves;
+mod head;
+mod input;
 mod layered;
 mod looped;
+mod merge;
 mod network;
+mod output;
 mod parallel;
 mod pipeline;
 mod run;
 mod scratch;
 mod single;
+mod states;
 mod streaming;
 #[cfg(feature = "training")]
 mod tape;
@@ -36,12 +42,13 @@ mod walk;
 mod work;
 
 pub(crate) use cells::{gated_step_len, states_before, step_gated};
+pub(crate) use input::{Call, check_tokens};
+pub use input::{Input, Padding};
 pub(crate) use network::Network;
 pub(crate) use parallel::Threads;
 pub use pipeline::activate;
 pub(crate) use pipeline::{step, step_padded};
-pub(crate) use run::{Call, check_tokens, run};
-pub use run::{Input, Padding};
+pub(crate) use run::run;
 pub(crate) use scratch::ScratchPool;
 pub(crate) use single::Slot;
 pub(crate) use streaming::{Memory, Plan, Streaming};

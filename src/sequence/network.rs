@@ -148,9 +148,14 @@ impl Network {
     }
 
     /// Whether the head begins with the last step of a whole sequence, rather than with last states.
-    pub(super) fn takes_last_step(&self) -> bool {
+    fn takes_last_step(&self) -> bool {
         let top = self.head.start.checked_sub(1).and_then(|top| self.layers.get(top));
         top.is_some_and(|top| matches!(top.layer, Layer::LastStep(_)))
+    }
+
+    /// Whether what stage `at` gives, where that is a sequence, is the network's output.
+    pub(super) fn is_last_stage(&self, at: usize) -> bool {
+        at + 1 == self.stages.len() && !self.takes_last_step()
     }
 
     /// Whether every recurrent layer has two directions.

@@ -1,18 +1,14 @@
 //! Everything that changes while a network runs, held apart from the network and used again.
 
+use super::halves::stage_width;
+use super::head::{head_len, padding_len};
+use super::network::{Network, Stage};
+use super::output::Materialised;
+use super::pipeline;
 use super::work::{Bounds, Work};
-use crate::memory::{AlignedVec, List};
+use crate::error::Result;
+use crate::memory::{AlignedVec, List, row_stride};
 use crate::process::Spares;
-
-/// A whole sequence in memory, between stages.
-#[derive(Debug, Default)]
-pub(super) struct Whole {
-    /// Rows of outputs, `stride` floats apart; the last one is the blank row.
-    pub(super) values: Buffer,
-    pub(super) stride: usize,
-    /// For each row of the batch and position, `[batch, steps]`: where its output begins in `values`.
-    pub(super) offsets: List<usize>,
-}
 
 /// An aligned buffer that starts empty.
 #[derive(Debug)]
@@ -49,15 +45,74 @@ pub(crate) struct Scratch {
     /// By direction of a recurrent layer: the last states of each rank, array by array.
     pub(super) states: List<Buffer>,
     /// What the stage before gave, and what this one gives.
-    pub(super) wholes: [Whole; 2],
+    pub(super) sequences: [Materialised; 2],
     /// The halves of a Bidirectional layer.
-    pub(super) halves: [Whole; 2],
-    /// The output of a masked step before any other.
-    pub(super) blank: [Buffer; 2],
+    pub(super) halves: [Materialised; 2],
+    /// The output of a masked step before any other, and what it is made of.
+    pub(super) padding: Buffer,
     /// The rows of the head.
-    pub(super) head: [Buffer; 2],
+    pub(super) head: Buffer,
     /// What there is room for, and whether layers may run on different threads.
     pub(super) ready: (Bounds, bool),
+}
+
+impl Scratch {
+    /// Takes the room for a batch within `bounds`; `by_layers` where layers may run on different threads.
+    pub(super) fn reserve(&mut self, network: &Network, bounds: Bounds, by_layers: bool) -> Result<()> {
+        let (there, was_by_layers) = self.ready;
+        if there.cover(&bounds) && (was_by_layers || !by_layers) {
+            return Ok(());
+        }
+        self.ready = Default::default();
+        self.work.reserve(&bounds)?;
+        self.states.grow_with(network.recurrent().count(), Buffer::default)?;
+        for ((_, rnn), state) in network.recurrent().zip(self.states.iter_mut()) {
+            state.0.reserve_rows(bounds.batch.saturating_mul(rnn.states()), row_stride(rnn.units()))?;
+        }
+        for (at, stage) in network.stages.iter().enumerate() {
+            self.reserve_stage(network, (at, stage), &bounds, by_layers)?;
+        }
+        if !network.output.sequence {
+            self.head.0.reserve_rows(bounds.batch.saturating_add(1), head_len(network))?;
+        }
+        self.ready = (bounds, by_layers);
+        Ok(())
+    }
+
+    fn reserve_stage(
+        &mut self,
+        network: &Network,
+        (at, stage): (usize, &Stage),
+        bounds: &Bounds,
+        by_layers: bool,
+    ) -> Result<()> {
+        let layers = &network.layers[stage.layers.clone()];
+        let output = layers.last().map_or(network.input, |layer| layer.output);
+        let is_kept = output.sequence && !network.is_last_stage(at);
+        let positions = bounds.batch.saturating_mul(bounds.steps);
+        // One row more, of padding.
+        let rows = bounds.total.saturating_add(1);
+        // Stages write the two in turn.
+        let sequence = &mut self.sequences[(at + 1) % 2];
+        if stage.both {
+            for (half, (lane, sequence)) in self.lanes.iter_mut().zip(&mut self.halves).enumerate() {
+                pipeline::reserve(network, stage, Some(half), lane, bounds, false)?;
+                if output.sequence {
+                    sequence.reserve(rows, positions, stage_width(network, stage, half))?;
+                }
+            }
+            if is_kept {
+                sequence.reserve(positions, positions, output.features)?;
+            }
+            return Ok(());
+        }
+        pipeline::reserve(network, stage, None, &mut self.lanes[0], bounds, by_layers)?;
+        self.padding.0.reserve_scratch(padding_len(layers))?;
+        if is_kept {
+            sequence.reserve(rows, positions, output.features)?;
+        }
+        Ok(())
+    }
 }
 
 /// Scratch that is not in use, each in a box: it is a kilobyte, and a short call hands it on a few times.

@@ -12,9 +12,9 @@
 use std::sync::Arc;
 
 use super::cells;
+use super::input::Input;
 use super::network::Network;
 use super::pipeline::{fully_connected, keep_last};
-use super::run::Input;
 use super::single::{Single, Slot};
 use super::walk::Steps;
 use super::work::Mask;

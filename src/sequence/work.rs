@@ -1,5 +1,7 @@
 //! Which rows run at which steps.
 
+use std::ops::Range;
+
 use super::Padding;
 use crate::error::{Error, Result};
 use crate::memory::List;
@@ -22,6 +24,13 @@ pub(super) struct Work {
     /// By row of the batch: where walking backwards begins, exclusive.
     pub(super) ends: List<usize>,
     masked: bool,
+}
+
+/// Which way a layer walks over the steps, and what masked ones show: zeros, or the output before them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Direction {
+    pub(super) reversed: bool,
+    pub(super) zero_output: bool,
 }
 
 /// What is known of a batch before its masks are read: at most so much has to be kept of it.
@@ -191,8 +200,53 @@ impl Work {
         }
     }
 
+    /// Calls `visit` for each row with its positions before its first output.
+    pub(super) fn each_lead(&self, direction: Direction, mut visit: impl FnMut(Range<usize>)) {
+        if self.is_full() {
+            return;
+        }
+        for (rank, &row) in self.order.iter().enumerate() {
+            let first = row * self.steps;
+            visit(first..first + self.lead(rank, direction.reversed));
+        }
+    }
+
+    /// Calls `visit` for each row of some compact steps, of which `counts` begin with number `first`: with its number among
+    /// them, and the positions `row · steps + position` of its output and of the masked ones behind.
+    #[inline]
+    pub(super) fn each_output(
+        &self,
+        direction: Direction,
+        (first, counts): (usize, &[usize]),
+        mut visit: impl FnMut(usize, Range<usize>),
+    ) {
+        let mut index = 0;
+        for (step, &count) in counts.iter().enumerate() {
+            for rank in 0..count {
+                let (position, next) = self.span(rank, first + step, direction.reversed);
+                let row = self.order[rank] * self.steps;
+                visit(index, row + position..row + next);
+                index += 1;
+            }
+        }
+    }
+
+    /// Calls `visit` for each row with its rank, or with none where what its last position shows is padding: zeros, out of a
+    /// layer that gives its last output alone.
+    pub(super) fn each_last(&self, direction: Direction, mut visit: impl FnMut(usize, Option<usize>)) {
+        for (rank, &row) in self.order.iter().enumerate() {
+            let pads = self.ends_blank(rank, direction.reversed, direction.zero_output);
+            visit(row, (!pads).then_some(rank));
+        }
+    }
+
+    /// The last position of a row of the batch.
+    pub(super) fn last_place(&self, row: usize) -> usize {
+        (row + 1) * self.steps - 1
+    }
+
     /// The positions of `rank` before its first output.
-    pub(super) fn lead(&self, rank: usize, reversed: bool) -> usize {
+    fn lead(&self, rank: usize, reversed: bool) -> usize {
         if self.lengths[rank] == 0 {
             self.steps
         } else {
@@ -210,6 +264,11 @@ impl Work {
     /// Whether masked positions are blank rather than a repetition.
     pub(super) fn blank_between(&self, zero_output: bool) -> bool {
         zero_output || self.padding == Padding::Onnx
+    }
+
+    /// [`blank_between`](Self::blank_between) of a direction.
+    pub(super) fn pads_between(&self, direction: Direction) -> bool {
+        self.blank_between(direction.zero_output)
     }
 
     /// Whether the last position of `rank` is blank: what a layer that returns only its last output gives is 0 then.

@@ -1,10 +1,13 @@
 //! Forward: every value of every step.
 
+use super::super::input::{Call, Input, Inputs, Padding, check_tokens};
+use super::super::merge::{self, Merged};
 use super::super::network::Network;
-use super::super::pipeline::{Source, fully_connected};
-use super::super::run::{Call, Input, Inputs, Padding, check_tokens, merge};
+use super::super::output::Scatter;
+use super::super::pipeline::{Chunk, Source, fully_connected};
+use super::super::states::{put_initial, put_last};
 use super::super::walk::{Steps, advance, recur};
-use super::super::work::{Bounds, Mask};
+use super::super::work::{Bounds, Direction, Mask};
 use super::dropout::{Kind, Masks};
 use super::gated::Of;
 use super::steps::{each_place, gather};
@@ -117,32 +120,14 @@ impl Part {
                 }
                 Op::Dense(op) => op.forward(network, plan, source, values),
                 Op::Expand { input, output, reversed, zero_output } => {
-                    expand(&plan.work, values, [*input, *output], *reversed, *zero_output);
+                    let direction = Direction { reversed: *reversed, zero_output: *zero_output };
+                    expand(plan, values, [*input, *output], direction);
                 }
                 Op::Last { input, output, reversed, zero_output } => {
-                    let mut to = taken(&mut values[*output].rows);
-                    let (from, stride) = (&values[*input], values[*input].stride);
-                    let lead = from.lead(&plan.work);
-                    for (rank, &row) in plan.work.order.iter().enumerate() {
-                        let to = &mut to[row * stride..][..stride];
-                        match plan.last_row(rank) {
-                            Some(last) if !plan.work.ends_blank(rank, *reversed, *zero_output) => {
-                                to.copy_from_slice(&from.rows[lead + last * stride..][..stride]);
-                            }
-                            _ => to.fill(0.0),
-                        }
-                    }
-                    values[*output].rows = to;
+                    let direction = Direction { reversed: *reversed, zero_output: *zero_output };
+                    last_states(plan, values, [*input, *output], direction);
                 }
-                Op::LastPosition { input, output } => {
-                    let mut to = taken(&mut values[*output].rows);
-                    let from = &values[*input];
-                    let last = from.rows.chunks_exact(from.stride).skip(steps - 1).step_by(steps);
-                    for (to, from) in to.chunks_exact_mut(from.stride).zip(last).take(plan.work.batch) {
-                        to.copy_from_slice(from);
-                    }
-                    values[*output].rows = to;
-                }
+                Op::LastPosition { input, output } => last_positions(&plan.work, values, [*input, *output]),
                 Op::Merge { mode, inputs, output } => {
                     merge_values(&plan.work, *mode, values, *inputs, *output);
                 }
@@ -170,18 +155,11 @@ impl Part {
             let cell_states =
                 op.gated.as_ref().filter(|_| op.cell.states() > 1).map(|gated| gated.cell_states());
             for (array, from) in [Some(&value.rows[..]), cell_states].into_iter().flatten().enumerate() {
-                let states = &mut states[batch * (op.state_base + array * units) + self.rows.start * units..];
-                for (rank, &row) in work.order.iter().enumerate() {
-                    let to = &mut states[row * units..][..units];
-                    // In ONNX a row without steps has no final state.
-                    if work.lengths[rank] == 0 && work.padding == Padding::Onnx {
-                        to.fill(0.0);
-                        continue;
-                    }
-                    let at =
-                        self.plan.last_row(rank).map_or(rank * value.stride, |n| lead + n * value.stride);
-                    to.copy_from_slice(&from[at..][..units]);
-                }
+                let to = &mut states[batch * (op.state_base + array * units) + self.rows.start * units..];
+                put_last(work, units, to, |rank| {
+                    let last = self.plan.last_row(rank).map(|n| lead + n * value.stride);
+                    &from[last.unwrap_or(rank * value.stride)..]
+                });
             }
         }
     }
@@ -283,16 +261,9 @@ impl RnnOp {
         let cell_states = gated.as_mut().map(|gated| gated.cell_states_mut());
         let arrays = [Some(&mut out[..]), cell_states].into_iter().flatten().take(self.cell.states());
         for (array, to) in arrays.enumerate() {
-            for (rank, &row) in work.order.iter().enumerate() {
-                let to = &mut to[rank * stride..][..stride];
-                match common.initial_state {
-                    Some(states) => {
-                        let at = common.batch * (self.state_base + array * units) + (first + row) * units;
-                        put_row(to, &states[at..][..units]);
-                    }
-                    None => to.fill(0.0),
-                }
-            }
+            let base = common.batch * (self.state_base + array * units);
+            let given = common.initial_state.map(|all| (&all[base..], first));
+            put_initial(work, given, units, to, stride);
         }
         let input = &values[self.input];
         gather(work, source, input, self.layout(), &mut self.offsets);
@@ -399,34 +370,38 @@ impl DenseOp {
 }
 
 /// Compact steps to positions.
-fn expand(
-    work: &super::Work,
-    values: &mut [Value],
-    [input, output]: [usize; 2],
-    reversed: bool,
-    zero_output: bool,
-) {
+fn expand(plan: &Plan, values: &mut [Value], [input, output]: [usize; 2], direction: Direction) {
+    let work = &plan.work;
     let mut to = taken(&mut values[output].rows);
     let from = &values[input];
-    let stride = from.stride;
-    let blank_between = work.blank_between(zero_output);
-    for (rank, &row) in work.order.iter().enumerate() {
-        let lead = work.lead(rank, reversed);
-        to[row * work.steps * stride..][..lead * stride].fill(0.0);
-    }
-    let mut n = from.lead(work);
-    for (step, &count) in work.counts.iter().enumerate() {
-        for rank in 0..count {
-            let (position, next) = work.span(rank, step, reversed);
-            let at = (work.order[rank] * work.steps + position) * stride;
-            let from = &from.rows[n..][..stride];
-            let (first, others) = to[at..][..(next - position) * stride].split_at_mut(stride);
-            first.copy_from_slice(from);
-            for other in others.chunks_exact_mut(stride) {
-                if blank_between { other.fill(0.0) } else { other.copy_from_slice(from) }
-            }
-            n += stride;
-        }
+    // Whole strides, so that what lies behind a row comes along.
+    let columns = from.stride;
+    let mut scatter = Scatter { work, direction, to: &mut to, columns, padding: &plan.zeros };
+    scatter.lead();
+    let rows = Rows::Strided { values: &from.rows[from.lead(work)..], stride: columns, count: work.total() };
+    scatter.take(Chunk { first: 0, counts: &work.counts, rows });
+    values[output].rows = to;
+}
+
+/// Compact steps to the last one of each row.
+fn last_states(plan: &Plan, values: &mut [Value], [input, output]: [usize; 2], direction: Direction) {
+    let mut to = taken(&mut values[output].rows);
+    let (from, stride) = (&values[input], values[input].stride);
+    let lead = from.lead(&plan.work);
+    plan.work.each_last(direction, |row, rank| {
+        let last = rank.and_then(|rank| plan.last_row(rank));
+        let last = last.map_or(&plan.zeros[..stride], |last| &from.rows[lead + last * stride..][..stride]);
+        to[row * stride..][..stride].copy_from_slice(last);
+    });
+    values[output].rows = to;
+}
+
+/// Positions to the last one of each row.
+fn last_positions(work: &super::Work, values: &mut [Value], [input, output]: [usize; 2]) {
+    let mut to = taken(&mut values[output].rows);
+    let (from, stride) = (&values[input], values[input].stride);
+    for (row, to) in to.chunks_exact_mut(stride).take(work.batch).enumerate() {
+        to.copy_from_slice(&from.rows[work.last_place(row) * stride..][..stride]);
     }
     values[output].rows = to;
 }
@@ -437,13 +412,7 @@ pub(super) fn each_pair(work: &super::Work, layout: Layout, mut visit: impl FnMu
         (0..work.batch).for_each(|row| visit(row, [row, row]));
         return;
     }
-    for (row, &end) in work.ends.iter().enumerate() {
-        for time in 0..work.steps {
-            // The backward half stands in processing order.
-            let turned = if time < end { end - 1 - time } else { time };
-            visit(row * work.steps + time, [row * work.steps + time, row * work.steps + turned]);
-        }
-    }
+    merge::each_pair(work, visit);
 }
 
 fn merge_values(
@@ -457,17 +426,11 @@ fn merge_values(
     let stride = values[output].stride;
     let [forward, backward] = halves.map(|half| &values[half]);
     let (units, half_stride) = (forward.features, forward.stride);
-    let all = forward.count(work);
+    let mut merged = Merged { mode, to: &mut to, stride, count: forward.count(work) };
     each_pair(work, forward.layout, |n, [first, second]| {
         let first = &forward.rows[first * half_stride..][..units];
         let second = &backward.rows[second * half_stride..][..units];
-        if mode == MergeMode::None {
-            put_row(&mut to[n * stride..][..stride], first);
-            put_row(&mut to[(all + n) * stride..][..stride], second);
-        } else {
-            let columns = if mode == MergeMode::Concat { 2 * units } else { units };
-            merge(mode, first, second, &mut to[n * stride..][..columns]);
-        }
+        merged.put(n, first, second);
     });
     values[output].rows = to;
 }

@@ -35,10 +35,11 @@ pub(crate) use norms::{clip_factor, scale, sum_of_squares};
 
 use std::ops::Range;
 
+use super::input::Input;
 use super::network::Network;
 use super::parallel::Threads;
 use super::pipeline::{Map, Source};
-use super::run::Input;
+use super::states::put_row;
 use super::work::{Bounds, Work};
 use crate::dispatch::{KernelSet, LIFT, kernels};
 use crate::error::{Error, Result};
@@ -869,13 +870,6 @@ fn unroll(network: &Network) -> Result<(List<Op>, List<Value>)> {
         ));
     }
     Ok((ops, values))
-}
-
-/// Copies a row and clears what lies behind it, so that no leftover reaches a sum over whole vectors.
-fn put_row(to: &mut [f32], from: &[f32]) {
-    let (row, rest) = to.split_at_mut(from.len());
-    row.copy_from_slice(from);
-    rest.fill(0.0);
 }
 
 /// A buffer out of its place, so that its owner can be read while it is written.

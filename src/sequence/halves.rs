@@ -1,0 +1,121 @@
+//! A Bidirectional layer in a call: both directions, each into a sequence of its own, and those joined.
+
+use std::sync::Arc;
+
+use super::merge::{Merged, each_pair};
+use super::network::{Network, Stage};
+use super::output::{Materialise, Materialised};
+use super::pipeline::{self, Buffers, Help, Source};
+use super::scratch::{Buffer, Lane};
+use super::work::{Direction, Work};
+use crate::layers::{Bidirectional, BuiltLayer, Layer, MergeMode, Packed};
+use crate::memory::row_stride;
+
+/// The layer of a stage that is a Bidirectional one.
+pub(super) fn bidirectional<'a>(stage: &Stage, layers: &'a [Arc<BuiltLayer>]) -> Option<&'a Bidirectional> {
+    match &layers.first()?.layer {
+        Layer::Bidirectional(both) if stage.both => Some(both),
+        _ => None,
+    }
+}
+
+/// Units of a direction.
+pub(super) fn stage_width(network: &Network, stage: &Stage, half: usize) -> usize {
+    match &network.layers[stage.layers.start].packed {
+        Packed::Both(both) => both[half].units(),
+        Packed::Plain | Packed::Rnn(_) | Packed::Dense(_) => {
+            network.layers[stage.layers.end - 1].output.features
+        }
+    }
+}
+
+/// What both directions run in.
+pub(super) struct Halves<'a> {
+    pub(super) sequences: &'a mut [Materialised; 2],
+    pub(super) lanes: &'a mut [Lane; 2],
+    /// From the layer's own on.
+    pub(super) states: &'a mut [Buffer],
+}
+
+/// One direction of a Bidirectional layer.
+struct Half<'a> {
+    half: usize,
+    sequence: &'a mut Materialised,
+    lane: &'a mut Lane,
+    states: &'a mut [Buffer],
+}
+
+impl Halves<'_> {
+    /// Runs both directions, each into its own sequence where the layer gives one.
+    pub(super) fn run(
+        &mut self,
+        network: &Network,
+        stage: &Stage,
+        source: Source<'_>,
+        work: &Work,
+        help: Help<'_>,
+    ) {
+        let (first, second) = self.states.split_at_mut(1);
+        let [sequence_0, sequence_1] = self.sequences.each_mut();
+        let [lane_0, lane_1] = self.lanes.each_mut();
+        let mut both = [
+            Half { half: 0, sequence: sequence_0, lane: lane_0, states: first },
+            Half { half: 1, sequence: sequence_1, lane: lane_1, states: &mut second[..1] },
+        ];
+        let run_half = |it: &mut Half<'_>, help: Help<'_>| it.run(network, stage, source, work, help);
+        match help {
+            Help::Threads(threads, work) => {
+                threads.for_each(work, &mut both, |half| run_half(half, Help::Nobody));
+            }
+            mut help @ (Help::Nobody | Help::Columns(_)) => {
+                both.iter_mut().for_each(|half| run_half(half, help.again()));
+            }
+        }
+    }
+}
+
+impl Half<'_> {
+    fn run(&mut self, network: &Network, stage: &Stage, source: Source<'_>, work: &Work, help: Help<'_>) {
+        let half = Some(self.half);
+        let buffers = Buffers { lane: self.lane, states: self.states, help };
+        if !network.layers[stage.layers.start].output.sequence {
+            return pipeline::run(network, stage, half, source, work, buffers, &mut |_| {});
+        }
+        let width = stage_width(network, stage, self.half);
+        let direction = Direction { reversed: self.half == 1, zero_output: stage.zero_output };
+        let mut keep = Materialise::new(self.sequence, work, direction, width, None);
+        pipeline::run(network, stage, half, source, work, buffers, &mut |chunk| keep.take(chunk));
+    }
+}
+
+/// Joins the directions' sequences in the caller's output.
+pub(super) fn merge_to_output(
+    mode: MergeMode,
+    halves: &[Materialised; 2],
+    units: usize,
+    work: &Work,
+    output: &mut [f32],
+) {
+    let stride = if mode == MergeMode::Concat { 2 * units } else { units };
+    join(work, halves, units, Merged { mode, to: output, stride, count: work.batch * work.steps });
+}
+
+/// Joins the directions' sequences for the next stage, which reads rows of `columns` floats.
+pub(super) fn merge_to_sequence(
+    mode: MergeMode,
+    halves: &[Materialised; 2],
+    (units, columns): (usize, usize),
+    work: &Work,
+    sequence: &mut Materialised,
+) {
+    let count = work.batch * work.steps;
+    let to = sequence.fill_all(count, columns);
+    join(work, halves, units, Merged { mode, to, stride: row_stride(columns), count });
+}
+
+fn join(work: &Work, halves: &[Materialised; 2], units: usize, mut merged: Merged<'_>) {
+    let [forward, backward] = halves;
+    each_pair(work, |place, [first, second]| {
+        merged.put(place, forward.row(first, units), backward.row(second, units));
+    });
+}
