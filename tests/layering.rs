@@ -79,12 +79,17 @@ const NOT_THE_TOOLS: [&str; 2] = ["elman::ffi", "unsafe {"];
 
 /// Where every size comes from the caller: memory is taken by `List`, `AlignedVec` and `zeros`, which can say
 /// that there is none, and `Few` is for what is as long as there are layers or threads.
-const TAKES_ROOM: [&str; 9] = [
+const TAKES_ROOM: [&str; 14] = [
     "sequence/run.rs",
+    "sequence/input.rs",
+    "sequence/output.rs",
+    "sequence/halves.rs",
+    "sequence/head.rs",
+    "sequence/states.rs",
     "sequence/work.rs",
     "sequence/pipeline.rs",
     "sequence/layered.rs",
-    "sequence/streaming.rs",
+    "sequence/streaming/",
     "sequence/scratch.rs",
     "sequence/tape/",
     "stream.rs",

@@ -30,7 +30,7 @@ pub(super) struct StridedRows<'a> {
 
 impl<'a> StridedRows<'a> {
     #[inline(always)]
-    fn rows(&self, count: usize) -> Rows<'a> {
+    pub(super) fn rows(&self, count: usize) -> Rows<'a> {
         Rows::Strided { values: self.values, stride: self.stride, count }
     }
 

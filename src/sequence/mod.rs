@@ -32,7 +32,6 @@ mod parallel;
 mod pipeline;
 mod run;
 mod scratch;
-mod single;
 mod states;
 mod streaming;
 #[cfg(feature = "training")]
@@ -50,7 +49,6 @@ pub use pipeline::activate;
 pub(crate) use pipeline::{step, step_padded};
 pub(crate) use run::run;
 pub(crate) use scratch::ScratchPool;
-pub(crate) use single::Slot;
-pub(crate) use streaming::{Memory, Plan, Streaming};
+pub(crate) use streaming::{Memory, Plan, Slot, Streaming};
 #[cfg(feature = "training")]
 pub(crate) use tape::{Mode, Tape, clip_factor, scale, sum_of_squares};

@@ -130,19 +130,11 @@ impl Work {
         // `counts` serves as the lengths by row until they are known by rank.
         let used = |row: usize| (0..steps).filter(move |&time| mask.uses(row, time, steps));
         self.counts.extend((0..batch).map(|row| used(row).count()));
-        // Counted into place: the longest first, equal ones in their order. `starts` serves as the places.
         let by_row = &self.counts;
         let longest = by_row.iter().copied().max().unwrap_or(0);
-        self.starts.resize(longest + 2, 0);
-        by_row.iter().for_each(|length| self.starts[longest - length + 1] += 1);
-        for shorter in 1..self.starts.len() {
-            self.starts[shorter] += self.starts[shorter - 1];
-        }
-        for (row, length) in by_row.iter().enumerate() {
-            let place = &mut self.starts[longest - length];
-            self.order[*place] = row;
-            *place += 1;
-        }
+        // `starts` serves as the places.
+        self.starts.resize(longest + 1, 0);
+        rank_rows(by_row, &mut self.starts, &mut self.order);
         self.starts.clear();
         self.lengths.extend(self.order.iter().map(|&row| by_row[row]));
         self.starts.push(0);
@@ -152,13 +144,7 @@ impl Work {
             self.starts.push(self.times.len());
         }
         self.counts.clear();
-        let mut running = batch;
-        for step in 0..self.lengths.first().copied().unwrap_or(0) {
-            while running > 0 && self.lengths[running - 1] <= step {
-                running -= 1;
-            }
-            self.counts.push(running);
-        }
+        count_ranks(batch, |rank| self.lengths[rank], |count| self.counts.push(count));
         if padding == Padding::Onnx {
             for (rank, &row) in self.order.iter().enumerate() {
                 self.ends[row] = if self.lengths[rank] == 0 { 0 } else { self.time(rank, 0, true) + 1 };
@@ -275,6 +261,37 @@ impl Work {
     pub(super) fn ends_blank(&self, rank: usize, reversed: bool, zero_output: bool) -> bool {
         let Some(last) = self.lengths[rank].checked_sub(1) else { return true };
         zero_output && self.padding == Padding::Keras && self.span(rank, last, reversed).0 + 1 != self.steps
+    }
+}
+
+/// Orders rows by their number of steps, the longest first, equal ones in their order: they are counted into place.
+/// `places` has room for as many counts as there are numbers up to the longest.
+pub(super) fn rank_rows(lengths: &[usize], places: &mut [usize], order: &mut [usize]) {
+    let longest = places.len() - 1;
+    places.fill(0);
+    lengths.iter().for_each(|length| places[longest - length] += 1);
+    let mut before = 0;
+    for place in places.iter_mut() {
+        before += std::mem::replace(place, before);
+    }
+    for (row, length) in lengths.iter().enumerate() {
+        let place = &mut places[longest - length];
+        order[*place] = row;
+        *place += 1;
+    }
+}
+
+/// Gives, for each compact step, how many of `batch` ranks have it, whose lengths never grow.
+pub(super) fn count_ranks(batch: usize, length: impl Fn(usize) -> usize, mut give: impl FnMut(usize)) {
+    let mut running = batch;
+    for step in 0.. {
+        while running > 0 && length(running - 1) <= step {
+            running -= 1;
+        }
+        if running == 0 {
+            return;
+        }
+        give(running);
     }
 }
 

@@ -5,8 +5,8 @@
 //! with every address in them, and a step is a walk over the list.
 //!
 //! # Bits
-//! The list has the calls that the drivers make for one row, in their order: see [`carry`](super::cells::carry) and
-//! [`fully_connected`](super::pipeline::fully_connected).
+//! The list has the calls that the drivers make for one row, in their order: see [`carry`](cells::carry) and
+//! [`fully_connected`](crate::sequence::pipeline::fully_connected).
 //!
 //! # Addresses
 //! They lead into the stream's own memory and into the packed weights of the network that the stream keeps; both stay where
@@ -14,10 +14,10 @@
 
 use std::mem::MaybeUninit;
 
-use super::cells::{self, has_lone_steps};
-use super::network::Network;
-use super::streaming::{Plan, Room, buffer_len};
-use super::walk::ending;
+use super::super::cells::{self, has_lone_steps};
+use super::super::network::Network;
+use super::super::walk::ending;
+use super::plan::{Plan, Room, buffer_len};
 use crate::dispatch::{ApplyFn, Block, Finish, Function, LoneFn, StepsFn, lone};
 use crate::gemm::{PackedMatrix, calls_of_lone_row, for_lone_row};
 use crate::layers::{Packed, PackedCell, PackedDense, PackedRnn};

@@ -1,0 +1,213 @@
+//! The walk of a stream over the layers, a chunk of steps after the other.
+
+use super::super::cells;
+use super::super::head::StridedRows;
+use super::super::input::Input;
+use super::super::network::Network;
+use super::super::pipeline::{fully_connected, keep_last};
+use super::super::walk::Steps;
+use super::super::work::Mask;
+use super::masks::ByRank;
+use super::plan::{Plan, Room, buffer_len};
+use crate::error::{Error, Result};
+use crate::gemm::Rows;
+use crate::layers::{Layer, Packed, PackedDense, PackedRnn};
+use crate::memory::row_stride;
+
+/// A chunk of a call's steps.
+#[derive(Clone, Copy)]
+pub(super) struct Span {
+    pub(super) first: usize,
+    pub(super) count: usize,
+    /// Of the whole call.
+    pub(super) steps: usize,
+}
+
+/// A call's input: the values that rows are read from, and the tokens that choose them.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) values: &'a [f32],
+    /// Ids, and the columns of the table.
+    tokens: Option<(&'a [i32], usize)>,
+    pub(super) mask: Mask<'a>,
+}
+
+/// What a call reads.
+pub(super) fn source<'a>(network: &'a Network, plan: &Plan, input: Input<'a>) -> Result<Source<'a>> {
+    let (values, tokens) = match (input, network.embedding()) {
+        (Input::Tokens(ids), Some((embedding, table))) => (table, Some((ids, embedding.size))),
+        (Input::Floats(x), None) => (x, None),
+        (Input::Floats(_), Some(_)) => {
+            return Err(Error::InvalidArgument(
+                "the model begins with an embedding: give it token ids".into(),
+            ));
+        }
+        (Input::Tokens(_), None) => {
+            return Err(Error::InvalidArgument("the model has no embedding: give it floats".into()));
+        }
+    };
+    let mut mask = Mask::default();
+    if plan.masks {
+        mask.tokens = tokens.map(|(ids, _)| ids);
+        mask.features = network.layers.iter().find_map(|layer| match &layer.layer {
+            Layer::Masking(masking) => Some((values, plan.features, masking.mask_value)),
+            _ => None,
+        });
+    }
+    Ok(Source { values, tokens, mask })
+}
+
+impl Source<'_> {
+    #[inline]
+    pub(super) fn offset(&self, plan: &Plan, position: usize) -> usize {
+        match self.tokens {
+            // Ids were checked at the door.
+            Some((ids, size)) => ids[position] as usize * size,
+            None => position * plan.features,
+        }
+    }
+}
+
+/// The rows that a layer reads; see [`StridedRows`] for why they are no [`Rows`].
+#[derive(Clone, Copy)]
+pub(super) struct Below<'a> {
+    rows: StridedRows<'a>,
+    /// Where each row begins; empty where they follow each other.
+    offsets: &'a [usize],
+}
+
+impl<'a> Below<'a> {
+    /// Rows that follow each other.
+    #[inline(always)]
+    fn strided(values: &'a [f32], stride: usize) -> Self {
+        Self { rows: StridedRows { values, stride }, offsets: &[] }
+    }
+
+    /// Rows that begin at `offsets`.
+    #[inline(always)]
+    pub(super) fn scattered(values: &'a [f32], offsets: &'a [usize]) -> Self {
+        Self { rows: StridedRows { values, stride: 0 }, offsets }
+    }
+
+    #[inline(always)]
+    fn rows(&self, count: usize) -> Rows<'a> {
+        if self.offsets.is_empty() {
+            self.rows.rows(count)
+        } else {
+            Rows::Scattered { values: self.rows.values, offsets: self.offsets }
+        }
+    }
+
+    /// From the first float of a row on.
+    #[inline(always)]
+    pub(super) fn row(&self, index: usize) -> &'a [f32] {
+        let at = self.offsets.get(index).copied().unwrap_or(index * self.rows.stride);
+        &self.rows.values[at..]
+    }
+}
+
+/// The input rows of a chunk, step by step.
+#[inline(always)]
+pub(super) fn unmasked_rows<'a>(
+    plan: &Plan,
+    source: &Source<'a>,
+    span: Span,
+    offsets: &'a mut [usize],
+) -> Below<'a> {
+    if source.tokens.is_none() && (plan.batch == 1 || span.count == 1) {
+        let values = &source.values[span.first * plan.features..];
+        let stride = if plan.batch == 1 { 1 } else { span.steps };
+        return Below::strided(values, stride * plan.features);
+    }
+    let mut to = offsets.iter_mut();
+    for step in 0..span.count {
+        for (row, to) in to.by_ref().take(plan.batch).enumerate() {
+            *to = source.offset(plan, row * span.steps + span.first + step);
+        }
+    }
+    Below::scattered(source.values, offsets)
+}
+
+/// Walks the layers over the steps of a chunk, and leaves the states where the next chunk finds them. Without `by_rank`
+/// every row has every step. Gives the rows of the last layer.
+pub(super) fn walk<'a>(
+    network: &Network,
+    plan: &Plan,
+    body: &'a mut [f32],
+    by_rank: Option<ByRank<'_>>,
+    input: Below<'a>,
+    steps: Steps<'_>,
+) -> Below<'a> {
+    let rows = steps.rows();
+    let (mut input, mut rest, mut by_rank) = (input, body, by_rank);
+    for layer in &network.layers[..network.head.start] {
+        match &layer.packed {
+            Packed::Rnn(rnn) => {
+                let (buffer, others) = rest.split_at_mut(Room::of(rnn, plan).len());
+                rest = others;
+                input = recurrent(rnn, plan, buffer, by_rank.as_mut(), input.rows(rows), steps);
+            }
+            Packed::Dense(dense) => {
+                let (buffer, others) = rest.split_at_mut(buffer_len(layer, plan));
+                rest = others;
+                input = dense_rows(dense, buffer, input.rows(rows), rows);
+            }
+            Packed::Plain | Packed::Both(_) => {}
+        }
+    }
+    input
+}
+
+#[inline(always)]
+fn recurrent<'a>(
+    rnn: &PackedRnn,
+    plan: &Plan,
+    buffer: &'a mut [f32],
+    by_rank: Option<&mut ByRank<'_>>,
+    input: Rows<'_>,
+    steps: Steps<'_>,
+) -> Below<'a> {
+    let (stride, room) = (row_stride(rnn.units()), Room::of(rnn, plan));
+    let carried = room.states;
+    let (buffer, rest) = buffer.split_at_mut(carried + room.rows);
+    let (cell_states, gates) = rest.split_at_mut(room.cell_states);
+    let mut by_rank = by_rank;
+    if let Some(by_rank) = &mut by_rank {
+        by_rank.to_ranks(&mut buffer[..carried], stride);
+        by_rank.to_ranks(cell_states, stride);
+    }
+    let chunk = cells::Chunk { rows: buffer, carried: plan.batch, gates, cell_states: &mut *cell_states };
+    cells::carry(rnn, input, chunk, steps, None);
+    match by_rank {
+        None => {
+            let last = carried + (steps.rows() - plan.batch) * stride;
+            buffer.copy_within(last..last + carried, 0);
+        }
+        Some(by_rank) => {
+            let (states, sums) = buffer.split_at_mut(carried);
+            keep_last(sums, stride, steps.counts, 0, states);
+            by_rank.to_rows(states, stride);
+            by_rank.to_rows(cell_states, stride);
+        }
+    }
+    Below::strided(&buffer[carried..], stride)
+}
+
+#[inline(always)]
+fn dense_rows<'a>(dense: &PackedDense, buffer: &'a mut [f32], input: Rows<'_>, rows: usize) -> Below<'a> {
+    let stride = row_stride(dense.kernel.columns());
+    fully_connected(dense, input, rows, buffer, stride);
+    Below::strided(buffer, stride)
+}
+
+/// Puts the rows of a chunk without masked steps into the caller's sequence.
+pub(super) fn write(plan: &Plan, rows: &Below<'_>, span: Span, y: &mut [f32]) {
+    let columns = plan.columns;
+    for step in 0..span.count {
+        for row in 0..plan.batch {
+            let at = row * span.steps + span.first + step;
+            let from = &rows.row(step * plan.batch + row)[..columns];
+            y[at * columns..][..columns].copy_from_slice(from);
+        }
+    }
+}
