@@ -92,7 +92,7 @@ pub(super) struct ByRank<'a> {
 
 impl ByRank<'_> {
     /// Puts an array of states, `stride` apart, into the order of ranks; there may be none.
-    pub(super) fn to_ranks(&mut self, states: &mut [f32], stride: usize) {
+    pub(super) fn order_by_rank(&mut self, states: &mut [f32], stride: usize) {
         let aside = &mut self.aside[..states.len()];
         aside.copy_from_slice(states);
         for (to, &row) in states.chunks_exact_mut(stride).zip(self.order) {
@@ -101,7 +101,7 @@ impl ByRank<'_> {
     }
 
     /// Puts them back into the order of the batch.
-    pub(super) fn to_rows(&mut self, states: &mut [f32], stride: usize) {
+    pub(super) fn order_by_row(&mut self, states: &mut [f32], stride: usize) {
         let aside = &mut self.aside[..states.len()];
         aside.copy_from_slice(states);
         for (from, &row) in aside.chunks_exact(stride).zip(self.order) {

@@ -173,8 +173,8 @@ fn recurrent<'a>(
     let (cell_states, gates) = rest.split_at_mut(room.cell_states);
     let mut by_rank = by_rank;
     if let Some(by_rank) = &mut by_rank {
-        by_rank.to_ranks(&mut buffer[..carried], stride);
-        by_rank.to_ranks(cell_states, stride);
+        by_rank.order_by_rank(&mut buffer[..carried], stride);
+        by_rank.order_by_rank(cell_states, stride);
     }
     let chunk = cells::Chunk { rows: buffer, carried: plan.batch, gates, cell_states: &mut *cell_states };
     cells::carry(rnn, input, chunk, steps, None);
@@ -186,8 +186,8 @@ fn recurrent<'a>(
         Some(by_rank) => {
             let (states, sums) = buffer.split_at_mut(carried);
             keep_last(sums, stride, steps.counts, 0, states);
-            by_rank.to_rows(states, stride);
-            by_rank.to_rows(cell_states, stride);
+            by_rank.order_by_row(states, stride);
+            by_rank.order_by_row(cell_states, stride);
         }
     }
     Below::strided(&buffer[carried..], stride)
