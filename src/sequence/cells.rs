@@ -66,7 +66,7 @@ pub(super) fn carry(
         let init = Init::Bias(&rnn.bias);
         match team {
             Some(team) => {
-                parallel::multiply(team, input, steps.rows(), &rnn.kernel, init, sums, stride);
+                parallel::multiply(team, input, &rnn.kernel, init, sums, stride);
                 parallel::steps(team, rnn, rows, stride, carried, steps);
             }
             None => {
@@ -88,7 +88,7 @@ pub(super) fn carry(
     let (gates, scratch) = gates.split_at_mut(steps.rows() * gate_stride);
     let init = Init::Bias(&rnn.bias);
     if let Some(team) = team {
-        parallel::multiply(team, input, steps.rows(), &rnn.kernel, init, gates, gate_stride);
+        parallel::multiply(team, input, &rnn.kernel, init, gates, gate_stride);
         return shared_steps(rnn, team, Chunk { rows, carried, gates, cell_states }, scratch, steps);
     }
     multiply(input, &rnn.kernel, init, gates, gate_stride);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::merge::{Merged, each_pair};
 use super::network::{Network, Stage};
 use super::output::{Materialise, Materialised};
-use super::pipeline::{self, Buffers, Help, Source};
+use super::pipeline::{self, Buffers, Help, Source, StageHalf};
 use super::scratch::{Buffer, Lane};
 use super::work::{Direction, Work};
 use crate::layers::{Bidirectional, BuiltLayer, Layer, MergeMode, Packed};
@@ -76,15 +76,15 @@ impl Halves<'_> {
 
 impl Half<'_> {
     fn run(&mut self, network: &Network, stage: &Stage, source: Source<'_>, work: &Work, help: Help<'_>) {
-        let half = Some(self.half);
+        let which = StageHalf { network, stage, half: Some(self.half) };
         let buffers = Buffers { lane: self.lane, states: self.states, help };
         if !network.layers[stage.layers.start].output.sequence {
-            return pipeline::run(network, stage, half, source, work, buffers, &mut |_| {});
+            return pipeline::run(which, source, work, buffers, &mut |_| {});
         }
         let width = stage_width(network, stage, self.half);
         let direction = Direction { reversed: self.half == 1, zero_output: stage.zero_output };
         let mut keep = Materialise::new(self.sequence, work, direction, width, None);
-        pipeline::run(network, stage, half, source, work, buffers, &mut |chunk| keep.take(chunk));
+        pipeline::run(which, source, work, buffers, &mut |chunk| keep.take(chunk));
     }
 }
 

@@ -102,6 +102,14 @@ pub(super) struct Buffers<'a> {
     pub(super) help: Help<'a>,
 }
 
+/// A stage of a network; of a Bidirectional layer, one direction.
+#[derive(Clone, Copy)]
+pub(super) struct StageHalf<'a> {
+    pub(super) network: &'a Network,
+    pub(super) stage: &'a Stage,
+    pub(super) half: Option<usize>,
+}
+
 /// Whether layers are worth running on different threads over `total` rows: several are recurrent, and there
 /// is much to do.
 fn runs_by_layers(layers: &[Arc<BuiltLayer>], half: Option<usize>, total: usize) -> bool {
@@ -140,14 +148,8 @@ fn gathered_columns(layers: &[Arc<BuiltLayer>], half: Option<usize>) -> Option<u
 }
 
 /// Takes the room that [`run`] needs for a batch within `bounds`, whether or not other threads help.
-pub(super) fn reserve(
-    network: &Network,
-    stage: &Stage,
-    half: Option<usize>,
-    lane: &mut Lane,
-    bounds: &Bounds,
-    by_layers: bool,
-) -> Result<()> {
+pub(super) fn reserve(which: StageHalf<'_>, lane: &mut Lane, bounds: &Bounds, by_layers: bool) -> Result<()> {
+    let StageHalf { network, stage, half } = which;
     let layers = &network.layers[stage.layers.clone()];
     let Lane { chunks, gates, offsets, gathered, handed } = lane;
     let &Bounds { batch, total, .. } = bounds;
@@ -184,17 +186,15 @@ pub(super) fn reserve(
     }
 }
 
-/// Runs a stage over all steps, `half` saying which direction where it is a Bidirectional layer, and hands every
-/// chunk of outputs to `sink`. There is [room](reserve) for it.
+/// Runs a stage over all steps, and hands every chunk of outputs to `sink`. There is [room](reserve) for it.
 pub(super) fn run(
-    network: &Network,
-    stage: &Stage,
-    half: Option<usize>,
+    which: StageHalf<'_>,
     source: Source<'_>,
     work: &Work,
     buffers: Buffers<'_>,
     sink: &mut (dyn FnMut(Chunk<'_>) + Send),
 ) {
+    let StageHalf { network, stage, half } = which;
     let layers = &network.layers[stage.layers.clone()];
     let Buffers { lane, states, help } = buffers;
     let Lane { chunks, gates, offsets, gathered, handed } = lane;

@@ -5,8 +5,8 @@ use super::head::{self, Last, padding_row};
 use super::input::{Call, Given, Input, Inputs, Padding, check_tokens};
 use super::network::{Network, Stage};
 use super::output::{Materialise, Scatter};
-use super::parallel::{self, Threads};
-use super::pipeline::{self, Buffers, Chunk, Help, Map, SHARED_FROM, Source};
+use super::parallel::{self, Held, Threads};
+use super::pipeline::{self, Buffers, Chunk, Help, Map, SHARED_FROM, Source, StageHalf};
 use super::scratch::{Scratch, ScratchPool};
 use super::states::{put_initial, put_last};
 use super::work::{Bounds, Direction};
@@ -37,6 +37,56 @@ struct Common<'a> {
 /// their share of all.
 const ROWS_A_THREAD: usize = 8;
 
+/// How a call is shared out among threads.
+#[derive(Clone, Copy)]
+struct Sharing {
+    /// Multiply-adds of the call.
+    work: usize,
+    /// Threads that are worth their while, were there enough rows.
+    helpers: usize,
+    /// Parts that the rows are cut into, where they are cut.
+    parts: usize,
+    /// Whether all rows go together: what is shared is columns, the halves of a Bidirectional layer, or layers.
+    is_whole: bool,
+    /// Whether it is the columns of large layers.
+    by_columns: bool,
+    /// Whether rows are so few that two parts one after the other take longer than one.
+    few: bool,
+}
+
+impl Sharing {
+    fn new(network: &Network, threads: &Threads, batch: usize, steps: usize) -> Self {
+        let work = batch.saturating_mul(steps).saturating_mul(network.work_a_step());
+        let by_columns = threads.count() > 1
+            && batch < ROWS_A_THREAD * threads.count()
+            && network.recurrent().any(|(_, rnn)| rnn.recurrent.bytes() >= SHARED_FROM);
+        let helpers = threads.parts(usize::MAX, work);
+        let parts = threads.parts(batch, work);
+        // Halves keep more rows together than two threads with half of the rows each; more threads are worth more.
+        let by_halves = parts <= 2 && batch < ROWS_A_THREAD * helpers && network.is_bidirectional();
+        // Halves that are not merged lie one array behind the other, so no part of the rows is in one piece.
+        let is_whole = network.is_unmerged() || by_columns || by_halves;
+        let few = !is_whole && parts > 1 && batch < ROWS_A_THREAD * parts;
+        Self { work, helpers, parts, is_whole, by_columns, few }
+    }
+
+    /// Whether halves or layers may run on threads of their own, where all rows go together.
+    fn by_layers(&self) -> bool {
+        self.helpers > 1 && !self.by_columns
+    }
+
+    /// How many parts, where `team` has been taken for few rows: no more than there are threads awake. Those that come too
+    /// late stay for the next call, as long as this one has the team.
+    fn count(&self, team: Option<&mut Held>) -> usize {
+        match team {
+            _ if self.is_whole => 1,
+            Some(team) => self.parts.min(1 + team.workers(parallel::wake_timeout(self.work))),
+            None if self.few => 1,
+            None => self.parts,
+        }
+    }
+}
+
 /// Carries out a call: room for all of its parts is taken first, and then nothing can fail, so a call that is
 /// refused has written nothing.
 pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call: Call<'_>) -> Result<()> {
@@ -44,26 +94,9 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
     if let (Input::Tokens(ids), Some((embedding, _))) = (call.input, network.embedding()) {
         check_tokens(ids, embedding.vocabulary)?;
     }
-    let work = batch.saturating_mul(steps).saturating_mul(network.work_a_step());
-    let shares_columns = threads.count() > 1
-        && batch < ROWS_A_THREAD * threads.count()
-        && network.recurrent().any(|(_, rnn)| rnn.recurrent.bytes() >= SHARED_FROM);
-    let helpers = threads.parts(usize::MAX, work);
-    let by_rows = threads.parts(batch, work);
-    // Halves keep more rows together than two threads with half of the rows each; more threads are worth more.
-    let by_halves = by_rows <= 2 && batch < ROWS_A_THREAD * helpers && network.is_bidirectional();
-    // Halves that are not merged lie one array behind the other, so no part of the rows is in one piece.
-    let is_whole = network.is_unmerged() || shares_columns || by_halves;
-    // Of few rows, two parts one after the other take longer than one: no more parts than there are threads awake. Those that
-    // come too late stay for the next call, as long as this one has the team.
-    let few = !is_whole && by_rows > 1 && batch < ROWS_A_THREAD * by_rows;
-    let mut few_team = if few { threads.team(work) } else { None };
-    let count = match &mut few_team {
-        _ if is_whole => 1,
-        Some(team) => by_rows.min(1 + team.workers(parallel::wake_timeout(work))),
-        None if few => 1,
-        None => by_rows,
-    };
+    let sharing = Sharing::new(network, threads, batch, steps);
+    let mut few_team = if sharing.few { threads.team(sharing.work) } else { None };
+    let count = sharing.count(few_team.as_mut());
     let inputs = Inputs { input: call.input, mask: call.mask, lengths: call.lengths };
     let common = Common { network, batch, steps, padding, initial_state };
     let row_len = output.len() / batch;
@@ -75,7 +108,7 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
         let given = inputs.of_rows(&rows, steps, network.input.features).read(network)?;
         let mut part = Part { given, rows, output: mine, scratch: pool.take() };
         let bounds = Bounds::new(part.rows.len(), steps, &part.given.mask);
-        part.scratch.reserve(network, bounds, count == 1 && helpers > 1 && !shares_columns)?;
+        part.scratch.reserve(network, bounds, count == 1 && sharing.by_layers())?;
         Ok(part)
     });
     let mut final_state = final_state;
@@ -90,19 +123,13 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
         let run_part = |part: &mut Part<'_>| part.run(common, Help::Nobody);
         match &mut few_team {
             Some(team) => parallel::share_out(team, &mut parts, run_part),
-            None => threads.for_each(work, &mut parts, run_part),
+            None => threads.for_each(sharing.work, &mut parts, run_part),
         }
         parts.into_iter().for_each(finish);
     } else if let Some(part) = parts.next() {
         // One part needs no list: such a call allocates nothing.
         let mut part = part?;
-        let mut team = if shares_columns { threads.team(work) } else { None };
-        let help = match &mut team {
-            Some(team) => Help::Columns(team),
-            None if helpers > 1 && !shares_columns => Help::Threads(threads, work),
-            None => Help::Nobody,
-        };
-        part.run(common, help);
+        part.run_alone(common, threads, sharing);
         finish(part);
     }
     Ok(())
@@ -124,6 +151,17 @@ fn collect_states(network: &Network, part: &Part<'_>, batch: usize, states: &mut
 }
 
 impl Part<'_> {
+    /// Computes all rows of a call, with whoever helps.
+    fn run_alone(&mut self, common: Common<'_>, threads: &Threads, sharing: Sharing) {
+        let mut team = if sharing.by_columns { threads.team(sharing.work) } else { None };
+        let help = match &mut team {
+            Some(team) => Help::Columns(team),
+            None if sharing.by_layers() => Help::Threads(threads, sharing.work),
+            None => Help::Nobody,
+        };
+        self.run(common, help);
+    }
+
     /// Computes the part's rows.
     fn run(&mut self, common: Common<'_>, mut help: Help<'_>) {
         let Common { network, steps, padding, .. } = common;
@@ -173,7 +211,8 @@ impl Part<'_> {
         let direction = Direction { reversed: stage.reversed, zero_output: stage.zero_output };
         let buffers = Buffers { lane: &mut lanes[0], states, help };
         let run = |sink: &mut (dyn FnMut(Chunk<'_>) + Send)| {
-            pipeline::run(network, stage, None, source, work, buffers, sink);
+            let which = StageHalf { network, stage, half: None };
+            pipeline::run(which, source, work, buffers, sink);
         };
         if !output.sequence {
             run(&mut |_| {});

@@ -4,7 +4,7 @@ use super::halves::stage_width;
 use super::head::{head_len, padding_len};
 use super::network::{Network, Stage};
 use super::output::Materialised;
-use super::pipeline;
+use super::pipeline::{self, StageHalf};
 use super::work::{Bounds, Work};
 use crate::error::Result;
 use crate::memory::{AlignedVec, List, row_stride};
@@ -96,7 +96,7 @@ impl Scratch {
         let sequence = &mut self.sequences[(at + 1) % 2];
         if stage.both {
             for (half, (lane, sequence)) in self.lanes.iter_mut().zip(&mut self.halves).enumerate() {
-                pipeline::reserve(network, stage, Some(half), lane, bounds, false)?;
+                pipeline::reserve(StageHalf { network, stage, half: Some(half) }, lane, bounds, false)?;
                 if output.sequence {
                     sequence.reserve(rows, positions, stage_width(network, stage, half))?;
                 }
@@ -106,7 +106,8 @@ impl Scratch {
             }
             return Ok(());
         }
-        pipeline::reserve(network, stage, None, &mut self.lanes[0], bounds, by_layers)?;
+        let which = StageHalf { network, stage, half: None };
+        pipeline::reserve(which, &mut self.lanes[0], bounds, by_layers)?;
         self.padding.0.reserve_scratch(padding_len(layers))?;
         if is_kept {
             sequence.reserve(rows, positions, output.features)?;

@@ -43,14 +43,13 @@ pub(in super::super) fn evenly(team: &mut Held, part: &(impl Fn((usize, usize), 
 pub(in super::super) fn multiply(
     team: &mut Held,
     rows: Rows<'_>,
-    count: usize,
     matrix: &PackedMatrix,
     init: Init<'_>,
     c: &mut [f32],
     c_stride: usize,
 ) {
     let Some(block) = block_of(rows, matrix, init, c, c_stride).map(Shared) else { return };
-    let pass = Pass { rows: count, finish: Finish::Keep, backward: false };
+    let pass = Pass { rows: rows.count(), finish: Finish::Keep, backward: false };
     team.run(even, &|member, members, _| {
         // SAFETY: `block_of` checked the arrays, which are borrowed until all members have finished. A member writes the
         // columns of its own panels.

@@ -44,6 +44,18 @@ struct Common<'a> {
     mode: Mode,
 }
 
+/// What a recurrent layer's operation reads beside values.
+#[derive(Clone, Copy)]
+struct Pass<'a> {
+    network: &'a Network,
+    plan: &'a Plan,
+    source: Source<'a>,
+    common: Common<'a>,
+    /// The part's first row.
+    first: usize,
+    back: Option<&'a Back>,
+}
+
 impl Tape {
     /// A checked call through `network`, whose layers are the ones this tape was made for. Room is taken
     /// before anything is written; where there is none, only the last pass is lost.
@@ -116,7 +128,8 @@ impl Part {
         for (op, back) in ops.iter_mut().zip(backs) {
             match op {
                 Op::Rnn(op) => {
-                    op.forward(network, plan, source, (common, rows.start, back.as_ref()), values, scratch);
+                    let (first, back) = (rows.start, back.as_ref());
+                    op.forward(Pass { network, plan, source, common, first, back }, values, scratch);
                 }
                 Op::Dense(op) => op.forward(network, plan, source, values),
                 Op::Expand { input, output, reversed, zero_output } => {
@@ -242,38 +255,48 @@ impl RnnOp {
         Layout::Compact { reversed: self.reversed }
     }
 
-    fn forward(
-        &mut self,
-        network: &Network,
-        plan: &Plan,
-        source: Source<'_>,
-        (common, first, back): (Common<'_>, usize, Option<&Back>),
-        values: &mut [Value],
-        scratch: &mut Scratch,
-    ) {
-        let Plan { work, mode, bases, .. } = plan;
-        let built = &network.layers[self.layer];
-        let rnn = looked_at(rnn_of(built, self.half));
-        let (batch, units) = (work.batch, rnn.units());
+    fn forward(&mut self, pass: Pass<'_>, values: &mut [Value], scratch: &mut Scratch) {
+        let Pass { network, plan, source, back, .. } = pass;
+        let rnn = looked_at(rnn_of(&network.layers[self.layer], self.half));
         let mut out = taken(&mut values[self.output].rows);
-        let stride = values[self.output].stride;
         let mut gated = self.gated.take();
         let cell_states = gated.as_mut().map(|gated| gated.cell_states_mut());
-        let arrays = [Some(&mut out[..]), cell_states].into_iter().flatten().take(self.cell.states());
+        self.begin_states(pass, rnn.units(), &mut out, cell_states);
+        let input = &values[self.input];
+        gather(&plan.work, source, input, self.layout(), &mut self.offsets);
+        self.draw_masks(pass, input.features, rnn.units());
+        self.mask_input(plan, source, input, &mut scratch.masked);
+        let Scratch { masked, rows: masked_states, .. } = scratch;
+        let rows = |gate| self.input_rows(plan, source, input, masked, gate);
+        match &mut gated {
+            Some(gated) => {
+                self.forward_gated(Of { rnn, plan }, gated, rows, &mut out, (back, masked_states));
+            }
+            None => self.forward_simple(Of { rnn, plan }, rows(0), &mut out, masked_states),
+        }
+        values[self.output].rows = out;
+        self.gated = gated;
+    }
+
+    /// The states before the first step.
+    fn begin_states(&self, pass: Pass<'_>, units: usize, rows: &mut [f32], cell_states: Option<&mut [f32]>) {
+        let Pass { plan, common, first, .. } = pass;
+        let arrays = [Some(rows), cell_states].into_iter().flatten().take(self.cell.states());
         for (array, to) in arrays.enumerate() {
             let base = common.batch * (self.state_base + array * units);
             let given = common.initial_state.map(|all| (&all[base..], first));
-            put_initial(work, given, units, to, stride);
+            put_initial(&plan.work, given, units, to, row_stride(units));
         }
-        let input = &values[self.input];
-        gather(work, source, input, self.layout(), &mut self.offsets);
-        let (rate, recurrent_rate) = rates(&built.layer);
-        let features = input.features;
-        let gate_masks = self.masks();
-        let (layer, half) = (self.layer, self.half);
+    }
+
+    /// The masks of what is dropped in this pass.
+    fn draw_masks(&mut self, pass: Pass<'_>, features: usize, units: usize) {
+        let Pass { network, plan, first, .. } = pass;
+        let (rate, recurrent_rate) = rates(&network.layers[self.layer].layer);
+        let (layer, half, gate_masks) = (self.layer, self.half, self.masks());
         let draw = |mask: &mut [f32], kind, rate, width| {
-            let mut masks = Masks::new(mode.seed, layer, kind, half, rate);
-            for (gate, mask) in mask.chunks_exact_mut(batch * width).take(gate_masks).enumerate() {
+            let mut masks = Masks::new(plan.mode.seed, layer, kind, half, rate);
+            for (gate, mask) in mask.chunks_exact_mut(plan.work.batch * width).take(gate_masks).enumerate() {
                 masks.of_gate(gate).fill(first * width, mask);
             }
         };
@@ -283,15 +306,14 @@ impl RnnOp {
         if self.drops[1] {
             draw(&mut self.recurrent_mask, Kind::Recurrent, recurrent_rate, units);
         }
-        self.mask_input(plan, source, input, &mut scratch.masked);
-        if let Some(mut gated) = gated {
-            let rows = |gate| self.input_rows(plan, source, input, &scratch.masked, gate);
-            self.forward_gated(Of { rnn, plan }, &mut gated, rows, &mut out, (back, &mut scratch.rows));
-            values[self.output].rows = out;
-            self.gated = Some(gated);
-            return;
-        }
-        let rows = self.input_rows(plan, source, input, &scratch.masked, 0);
+    }
+
+    /// Turns the rows of the input into those of the states in `out`, chunk by chunk; the states before the first step are
+    /// there. `masked` has room for a row a rank.
+    fn forward_simple(&self, of: Of<'_>, rows: Rows<'_>, out: &mut [f32], masked: &mut [f32]) {
+        let Of { rnn, plan } = of;
+        let Plan { work, bases, .. } = plan;
+        let stride = row_stride(rnn.units());
         let mut step = 0;
         // Where the states before the chunk begin.
         let mut before = 0;
@@ -303,7 +325,7 @@ impl RnnOp {
             });
             let counts = &work.counts[step..][..fitting.count().max(1)];
             let count: usize = counts.iter().sum();
-            let here = (batch + bases[step]) * stride;
+            let here = (work.batch + bases[step]) * stride;
             let input = match rows {
                 Rows::Strided { values, stride, .. } => {
                     Rows::Strided { values: &values[bases[step] * stride..], stride, count }
@@ -313,30 +335,44 @@ impl RnnOp {
                 }
             };
             multiply(input, &rnn.kernel, Init::Bias(&rnn.bias), &mut out[here..], stride);
-            if !self.drops[1] {
-                advance(rnn, &mut out[before..], stride, here - before, Steps { counts, first: step });
+            let chunk = &mut out[before..];
+            if self.drops[1] {
+                self.recur_masked(of, chunk, here - before, counts, masked);
             } else {
-                let mut previous = before;
-                let mut here = here;
-                for &count in counts {
-                    let (states, sums) = out.split_at_mut(here);
-                    let states = &states[previous..];
-                    for rank in 0..count {
-                        let mask = &self.recurrent_mask[work.order[rank] * units..][..units];
-                        let at = rank * stride;
-                        for ((to, from), mask) in scratch.rows[at..].iter_mut().zip(&states[at..]).zip(mask) {
-                            *to = from * mask;
-                        }
-                    }
-                    recur(&rnn.recurrent, rnn.function(), &scratch.rows, sums, count, stride);
-                    previous = here;
-                    here += count * stride;
-                }
+                advance(rnn, chunk, stride, here - before, Steps { counts, first: step });
             }
             step += counts.len();
             before = here + (count - counts[counts.len() - 1]) * stride;
         }
-        values[self.output].rows = out;
+    }
+
+    /// Turns sums into states, step by step, each product being of states times the recurrent mask. The sums lie `distance`
+    /// floats behind the states before them.
+    fn recur_masked(
+        &self,
+        of: Of<'_>,
+        rows: &mut [f32],
+        distance: usize,
+        counts: &[usize],
+        masked: &mut [f32],
+    ) {
+        let Of { rnn, plan } = of;
+        let (units, stride) = (rnn.units(), row_stride(rnn.units()));
+        let (mut previous, mut here) = (0, distance);
+        for &count in counts {
+            let (states, sums) = rows.split_at_mut(here);
+            let states = &states[previous..];
+            for rank in 0..count {
+                let mask = &self.recurrent_mask[plan.work.order[rank] * units..][..units];
+                let at = rank * stride;
+                for ((to, from), mask) in masked[at..].iter_mut().zip(&states[at..]).zip(mask) {
+                    *to = from * mask;
+                }
+            }
+            recur(&rnn.recurrent, rnn.function(), masked, sums, count, stride);
+            previous = here;
+            here += count * stride;
+        }
     }
 }
 
