@@ -89,15 +89,21 @@ pub(super) struct Inputs<'a> {
 }
 
 impl<'a> Inputs<'a> {
+    /// What there is to read, checked against the network, every step of it used.
+    pub(super) fn read_unmasked(&self, network: &'a Network) -> Result<Given<'a>> {
+        let (values, map) = values_of(network, self.input)?;
+        Ok(Given { values, map, mask: Mask::default() })
+    }
+
     /// What there is to read, checked against the network.
     pub(super) fn read(&self, network: &'a Network) -> Result<Given<'a>> {
-        let (values, map) = values_of(network, self.input)?;
+        let given = self.read_unmasked(network)?;
         // Without a recurrent layer nothing skips a step.
         if network.recurrent().next().is_none() {
-            return Ok(Given { values, map, mask: Mask::default() });
+            return Ok(given);
         }
         let masking = network.layers.iter().find_map(|layer| match &layer.layer {
-            Layer::Masking(masking) => Some((values, network.input.features, masking.mask_value)),
+            Layer::Masking(masking) => Some((given.values, network.input.features, masking.mask_value)),
             _ => None,
         });
         let tokens = match self.input {
@@ -105,7 +111,7 @@ impl<'a> Inputs<'a> {
             Input::Tokens(_) | Input::Floats(_) => None,
         };
         let mask = Mask { given: self.mask, lengths: self.lengths, tokens, features: masking };
-        Ok(Given { values, map, mask })
+        Ok(Given { mask, ..given })
     }
 
     /// Of some rows of `steps` steps of `features` floats.
@@ -146,6 +152,11 @@ fn values_of<'a>(network: &'a Network, input: Input<'a>) -> Result<(&'a [f32], M
     match (input, network.embedding()) {
         (Input::Tokens(ids), Some((embedding, table))) => Ok((table, Map::Tokens(ids, embedding.size))),
         (Input::Floats(x), None) => Ok((x, Map::Features(network.input.features))),
-        _ => Err(Error::InvalidArgument("token ids go with an embedding, floats with none".into())),
+        (Input::Floats(_), Some(_)) => {
+            Err(Error::InvalidArgument("the model begins with an embedding: give it token ids".into()))
+        }
+        (Input::Tokens(_), None) => {
+            Err(Error::InvalidArgument("the model has no embedding: give it floats".into()))
+        }
     }
 }

@@ -55,12 +55,19 @@ pub(super) enum Map<'a> {
 impl Source<'_> {
     #[inline]
     pub(super) fn offset(&self, row: usize, time: usize) -> usize {
-        let at = row * self.steps + time;
-        match self.map {
-            Map::Features(features) => at * features,
+        self.map.offset(row * self.steps + time)
+    }
+}
+
+impl Map<'_> {
+    /// Of a position `row · steps + time`.
+    #[inline]
+    pub(super) fn offset(&self, position: usize) -> usize {
+        match *self {
+            Map::Features(features) => position * features,
             // Ids were checked at the door.
-            Map::Tokens(ids, size) => ids[at] as usize * size,
-            Map::Offsets(offsets) => offsets[at],
+            Map::Tokens(ids, size) => ids[position] as usize * size,
+            Map::Offsets(offsets) => offsets[position],
         }
     }
 }

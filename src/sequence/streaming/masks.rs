@@ -3,9 +3,10 @@
 //! A chunk's rows are ordered as a call's are, see [`Work`](crate::sequence::work::Work), in the stream's own memory. The states
 //! stand in the order of the batch between chunks, and in that of the ranks while a layer runs.
 
+use super::super::input::Given;
 use super::super::work::{count_ranks, rank_rows};
 use super::plan::Plan;
-use super::walk::{Below, Source, Span};
+use super::walk::{Below, Span};
 use crate::memory::row_stride;
 
 /// The index arrays of a stream, cut from its memory.
@@ -38,20 +39,20 @@ impl<'a> Indices<'a> {
     }
 
     /// Whether no step of a chunk is masked.
-    pub(super) fn uses_all(&self, plan: &Plan, source: &Source<'_>, span: Span) -> bool {
+    pub(super) fn uses_all(&self, plan: &Plan, given: &Given<'_>, span: Span) -> bool {
         let mut times = span.first..span.first + span.count;
-        times.all(|time| (0..plan.batch).all(|row| source.mask.uses(row, time, span.steps)))
+        times.all(|time| (0..plan.batch).all(|row| given.mask.uses(row, time, span.steps)))
     }
 
     /// Orders the rows of a chunk by their number of used steps, the longest first.
-    pub(super) fn arrange(&mut self, plan: &Plan, source: &Source<'_>, span: Span) -> Order<'_> {
+    pub(super) fn arrange(&mut self, plan: &Plan, given: &Given<'_>, span: Span) -> Order<'_> {
         let batch = plan.batch;
         let end = span.first + span.count;
         let (order, rest) = self.ordering.split_at_mut(batch);
         let (lengths, rest) = rest.split_at_mut(batch);
         let (next, rest) = rest.split_at_mut(batch);
         let (counts, positions) = rest.split_at_mut(plan.chunk + 1);
-        let uses = |row: usize, time: usize| source.mask.uses(row, time, span.steps);
+        let uses = |row: usize, time: usize| given.mask.uses(row, time, span.steps);
         for (row, length) in lengths.iter_mut().enumerate() {
             *length = (span.first..end).filter(|&time| uses(row, time)).count();
         }
@@ -75,7 +76,7 @@ impl<'a> Indices<'a> {
                     *next += 1;
                 }
                 let position = row * span.steps + *next;
-                (self.offsets[compact], positions[compact]) = (source.offset(plan, position), position);
+                (self.offsets[compact], positions[compact]) = (given.map.offset(position), position);
                 *next += 1;
                 compact += 1;
             }
@@ -118,12 +119,12 @@ pub(super) fn write_masked(plan: &Plan, rows: &Below<'_>, positions: &[usize], y
 }
 
 /// Fills the masked steps of a chunk: with the output before, or with that of zeros.
-pub(super) fn repeat(plan: &Plan, source: &Source<'_>, span: Span, repeated: &[f32], y: &mut [f32]) {
+pub(super) fn repeat(plan: &Plan, given: &Given<'_>, span: Span, repeated: &[f32], y: &mut [f32]) {
     let (columns, stride) = (plan.columns, row_stride(plan.columns));
     let zeros = &repeated[plan.batch * stride..][..columns];
     for row in 0..plan.batch {
         for time in span.first..span.first + span.count {
-            if source.mask.uses(row, time, span.steps) {
+            if given.mask.uses(row, time, span.steps) {
                 continue;
             }
             let at = (row * span.steps + time) * columns;

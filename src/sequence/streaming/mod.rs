@@ -17,7 +17,7 @@ mod walk;
 use std::sync::Arc;
 
 use super::head::{StridedRows, above_recurrent, put_rows, row_wise};
-use super::input::Input;
+use super::input::{Given, Input};
 use super::network::Network;
 use super::walk::Steps;
 use crate::error::Result;
@@ -27,7 +27,7 @@ pub(crate) use plan::{Memory, Plan};
 use plan::{last_states, states};
 use single::Single;
 pub(crate) use single::Slot;
-use walk::{Below, Source, Span, source, unmasked_rows, walk, write};
+use walk::{Below, Span, read, unmasked_rows, walk, write};
 
 /// States kept between calls.
 #[derive(Debug)]
@@ -166,7 +166,7 @@ impl Streaming {
         }
         let plan = self.plan;
         let network = &*self.network;
-        let source = source(network, &plan, input)?;
+        let given = read(network, &plan, input)?;
         let mut indices = Indices::new(&plan, &mut self.memory.indices);
         let (body, rest) = self.memory.floats.split_at_mut(plan.body);
         let (head, of_masks) = rest.split_at_mut(plan.head);
@@ -174,19 +174,19 @@ impl Streaming {
         while first < steps {
             let span = Span { first, count: (steps - first).min(plan.chunk), steps };
             let number = usize::from(self.odd);
-            if !plan.masks || indices.uses_all(&plan, &source, span) {
+            if !plan.masks || indices.uses_all(&plan, &given, span) {
                 let counts = &indices.full[..span.count];
                 let rows = indices.offsets.len().min(plan.batch * span.count);
-                let input = unmasked_rows(&plan, &source, span, &mut indices.offsets[..rows]);
+                let input = unmasked_rows(&plan, &given, span, &mut indices.offsets[..rows]);
                 let out = walk(network, &plan, body, None, input, Steps { counts, first: number });
                 if plan.sequence {
                     write(&plan, &out, span, y);
                 }
             } else {
                 let (repeated, aside) = of_masks.split_at_mut((plan.batch + 1) * row_stride(plan.columns));
-                let Order { order, counts, offsets, positions } = indices.arrange(&plan, &source, span);
+                let Order { order, counts, offsets, positions } = indices.arrange(&plan, &given, span);
                 if !counts.is_empty() {
-                    let input = Below::scattered(source.values, offsets);
+                    let input = Below::scattered(given.values, offsets);
                     let by_rank = Some(ByRank { order, aside });
                     let out = walk(network, &plan, body, by_rank, input, Steps { counts, first: number });
                     if plan.sequence {
@@ -194,14 +194,14 @@ impl Streaming {
                     }
                 }
                 if plan.sequence {
-                    repeat(&plan, &source, span, repeated, y);
+                    repeat(&plan, &given, span, repeated, y);
                 }
             }
             self.odd ^= span.count % 2 == 1;
             first += span.count;
         }
         if !plan.sequence {
-            run_head(network, &plan, (body, head), &source, steps, y);
+            run_head(network, &plan, (body, head), &given, steps, y);
         } else if plan.masks {
             let stride = row_stride(plan.columns);
             for (row, to) in of_masks.chunks_exact_mut(stride).take(plan.batch).enumerate() {
@@ -225,7 +225,7 @@ fn run_head(
     network: &Network,
     plan: &Plan,
     (body, head): (&mut [f32], &mut [f32]),
-    source: &Source<'_>,
+    given: &Given<'_>,
     steps: usize,
     y: &mut [f32],
 ) {
@@ -240,7 +240,7 @@ fn run_head(
         let spare = &mut spare[..plan.batch * stride];
         spare.copy_from_slice(states);
         for (row, to) in spare.chunks_exact_mut(stride).enumerate() {
-            if !source.mask.uses(row, steps - 1, steps) {
+            if !given.mask.uses(row, steps - 1, steps) {
                 to.fill(0.0);
             }
         }

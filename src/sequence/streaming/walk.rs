@@ -2,16 +2,15 @@
 
 use super::super::cells;
 use super::super::head::StridedRows;
-use super::super::input::Input;
+use super::super::input::{Given, Input, Inputs};
 use super::super::network::Network;
-use super::super::pipeline::{fully_connected, keep_last};
+use super::super::pipeline::{Map, fully_connected, keep_last};
 use super::super::walk::Steps;
-use super::super::work::Mask;
 use super::masks::ByRank;
 use super::plan::{Plan, Room, buffer_len};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gemm::Rows;
-use crate::layers::{Layer, Packed, PackedDense, PackedRnn};
+use crate::layers::{Packed, PackedDense, PackedRnn};
 use crate::memory::row_stride;
 
 /// A chunk of a call's steps.
@@ -23,49 +22,10 @@ pub(super) struct Span {
     pub(super) steps: usize,
 }
 
-/// A call's input: the values that rows are read from, and the tokens that choose them.
-#[derive(Clone, Copy)]
-pub(super) struct Source<'a> {
-    pub(super) values: &'a [f32],
-    /// Ids, and the columns of the table.
-    tokens: Option<(&'a [i32], usize)>,
-    pub(super) mask: Mask<'a>,
-}
-
-/// What a call reads.
-pub(super) fn source<'a>(network: &'a Network, plan: &Plan, input: Input<'a>) -> Result<Source<'a>> {
-    let (values, tokens) = match (input, network.embedding()) {
-        (Input::Tokens(ids), Some((embedding, table))) => (table, Some((ids, embedding.size))),
-        (Input::Floats(x), None) => (x, None),
-        (Input::Floats(_), Some(_)) => {
-            return Err(Error::InvalidArgument(
-                "the model begins with an embedding: give it token ids".into(),
-            ));
-        }
-        (Input::Tokens(_), None) => {
-            return Err(Error::InvalidArgument("the model has no embedding: give it floats".into()));
-        }
-    };
-    let mut mask = Mask::default();
-    if plan.masks {
-        mask.tokens = tokens.map(|(ids, _)| ids);
-        mask.features = network.layers.iter().find_map(|layer| match &layer.layer {
-            Layer::Masking(masking) => Some((values, plan.features, masking.mask_value)),
-            _ => None,
-        });
-    }
-    Ok(Source { values, tokens, mask })
-}
-
-impl Source<'_> {
-    #[inline]
-    pub(super) fn offset(&self, plan: &Plan, position: usize) -> usize {
-        match self.tokens {
-            // Ids were checked at the door.
-            Some((ids, size)) => ids[position] as usize * size,
-            None => position * plan.features,
-        }
-    }
+/// What a call reads. Steps are looked at for masks only where the plan says that there may be some.
+pub(super) fn read<'a>(network: &'a Network, plan: &Plan, input: Input<'a>) -> Result<Given<'a>> {
+    let inputs = Inputs { input, mask: None, lengths: None };
+    if plan.masks { inputs.read(network) } else { inputs.read_unmasked(network) }
 }
 
 /// The rows that a layer reads; see [`StridedRows`] for why they are no [`Rows`].
@@ -110,22 +70,22 @@ impl<'a> Below<'a> {
 #[inline(always)]
 pub(super) fn unmasked_rows<'a>(
     plan: &Plan,
-    source: &Source<'a>,
+    given: &Given<'a>,
     span: Span,
     offsets: &'a mut [usize],
 ) -> Below<'a> {
-    if source.tokens.is_none() && (plan.batch == 1 || span.count == 1) {
-        let values = &source.values[span.first * plan.features..];
+    if matches!(given.map, Map::Features(_)) && (plan.batch == 1 || span.count == 1) {
+        let values = &given.values[span.first * plan.features..];
         let stride = if plan.batch == 1 { 1 } else { span.steps };
         return Below::strided(values, stride * plan.features);
     }
     let mut to = offsets.iter_mut();
     for step in 0..span.count {
         for (row, to) in to.by_ref().take(plan.batch).enumerate() {
-            *to = source.offset(plan, row * span.steps + span.first + step);
+            *to = given.map.offset(row * span.steps + span.first + step);
         }
     }
-    Below::scattered(source.values, offsets)
+    Below::scattered(given.values, offsets)
 }
 
 /// Walks the layers over the steps of a chunk, and leaves the states where the next chunk finds them. Without `by_rank`
