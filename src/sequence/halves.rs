@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::merge::{Merged, each_pair};
 use super::network::{Network, Stage};
 use super::output::{Materialise, Materialised};
-use super::pipeline::{self, Buffers, Help, Source, StageHalf};
-use super::scratch::{Buffer, Lane};
+use super::pipeline::{self, Help, Means, Source, StageHalf};
+use super::scratch::{Buffer, StageBuffers};
 use super::work::{Direction, Work};
 use crate::layers::{Bidirectional, BuiltLayer, Layer, MergeMode, Packed};
 use crate::memory::row_stride;
@@ -32,7 +32,7 @@ pub(super) fn stage_width(network: &Network, stage: &Stage, half: usize) -> usiz
 /// What both directions run in.
 pub(super) struct Halves<'a> {
     pub(super) sequences: &'a mut [Materialised; 2],
-    pub(super) lanes: &'a mut [Lane; 2],
+    pub(super) buffers: &'a mut [StageBuffers; 2],
     /// From the layer's own on.
     pub(super) states: &'a mut [Buffer],
 }
@@ -41,7 +41,7 @@ pub(super) struct Halves<'a> {
 struct Half<'a> {
     half: usize,
     sequence: &'a mut Materialised,
-    lane: &'a mut Lane,
+    buffers: &'a mut StageBuffers,
     states: &'a mut [Buffer],
 }
 
@@ -57,10 +57,10 @@ impl Halves<'_> {
     ) {
         let (first, second) = self.states.split_at_mut(1);
         let [sequence_0, sequence_1] = self.sequences.each_mut();
-        let [lane_0, lane_1] = self.lanes.each_mut();
+        let [buffers_0, buffers_1] = self.buffers.each_mut();
         let mut both = [
-            Half { half: 0, sequence: sequence_0, lane: lane_0, states: first },
-            Half { half: 1, sequence: sequence_1, lane: lane_1, states: &mut second[..1] },
+            Half { half: 0, sequence: sequence_0, buffers: buffers_0, states: first },
+            Half { half: 1, sequence: sequence_1, buffers: buffers_1, states: &mut second[..1] },
         ];
         let run_half = |it: &mut Half<'_>, help: Help<'_>| it.run(network, stage, source, work, help);
         match help {
@@ -77,14 +77,14 @@ impl Halves<'_> {
 impl Half<'_> {
     fn run(&mut self, network: &Network, stage: &Stage, source: Source<'_>, work: &Work, help: Help<'_>) {
         let which = StageHalf { network, stage, half: Some(self.half) };
-        let buffers = Buffers { lane: self.lane, states: self.states, help };
+        let means = Means { buffers: self.buffers, states: self.states, help };
         if !network.layers[stage.layers.start].output.sequence {
-            return pipeline::run(which, source, work, buffers, &mut |_| {});
+            return pipeline::run(which, source, work, means, &mut |_| {});
         }
         let width = stage_width(network, stage, self.half);
         let direction = Direction { reversed: self.half == 1, zero_output: stage.zero_output };
         let mut keep = Materialise::new(self.sequence, work, direction, width, None);
-        pipeline::run(which, source, work, buffers, &mut |chunk| keep.take(chunk));
+        pipeline::run(which, source, work, means, &mut |chunk| keep.take(chunk));
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::parallel::Held;
-use super::pipeline::{Chunk, LayerLane, Walk};
+use super::pipeline::{Chunk, LayerRun, Walk};
 use super::scratch::Buffer;
 use crate::gemm::Rows;
 use crate::memory::{Few, List};
@@ -27,25 +27,25 @@ pub(super) const CHUNKS: usize = 16;
 /// at two million, and layers of 128 units 77 us for 103 at four million.
 pub(super) const LAYERS_FROM: usize = 3 << 20;
 
-/// Runs `lanes`, the layers of a stage, over all chunks of `walk`. `buffers` are those of the input rows, and for each
+/// Runs the layers of a stage, `runs`, over all chunks of `walk`. `buffers` are those of the input rows, and for each
 /// layer two that its rows are handed over in and one that they arrive in; there is
 /// [room](super::pipeline::reserve) for them.
 pub(super) fn run(
     team: &mut Held,
     walk: &Walk<'_>,
-    lanes: Few<LayerLane<'_>>,
+    runs: Few<LayerRun<'_>>,
     (offsets, gathered, handed): (&mut List<usize>, &mut Buffer, &mut List<[Buffer; 3]>),
     sink: &mut (dyn FnMut(Chunk<'_>) + Send),
 ) {
-    let strides: Few<usize> = lanes.iter().map(|lane| lane.step.stride()).collect();
-    let costs: Few<usize> = lanes.iter().map(|lane| lane.step.cost()).collect();
+    let strides: Few<usize> = runs.iter().map(|run| run.step.stride()).collect();
+    let costs: Few<usize> = runs.iter().map(|run| run.step.cost()).collect();
     // The order of the members' work leaves every lock free when it is taken; the locks say so to the compiler.
     let front = Mutex::new((offsets, gathered));
-    let lanes: Few<_> = lanes.into_iter().map(Mutex::new).collect();
+    let runs: Few<_> = runs.into_iter().map(Mutex::new).collect();
     let handed: Few<_> = handed.iter_mut().map(|pair| pair.each_mut().map(Mutex::new)).collect();
     let sink = Mutex::new(sink);
     // By member: how many chunks are done.
-    let done: Few<_> = (0..lanes.len()).map(|_| Apart(AtomicUsize::new(0))).collect();
+    let done: Few<_> = (0..runs.len()).map(|_| Apart(AtomicUsize::new(0))).collect();
     let others = |members: usize| {
         let cost = |member: usize| costs[share(&costs, member, members)].iter().sum::<usize>() as f64;
         let own = (0..members).map(cost).find(|&cost| cost > 0.0).unwrap_or(1.0);
@@ -55,7 +55,7 @@ pub(super) fn run(
         let mut groups: Few<_> = (0..members).map(|member| share(&costs, member, members)).collect();
         groups.retain(|group| !group.is_empty());
         let Some(group) = groups.get(member) else { return };
-        let mut held: Few<_> = lanes[group.clone()].iter().map(locked).collect();
+        let mut held: Few<_> = runs[group.clone()].iter().map(locked).collect();
         let (mut chunk, mut first) = (0, 0);
         while let Some(span) = walk.span(first) {
             let (mut front_held, mut taken);
@@ -73,10 +73,10 @@ pub(super) fn run(
                     Rows::Strided { values: &taken.0, stride: strides[layer], count: span.rows }
                 }
             };
-            for lane in &mut held {
-                input = lane.again().run(walk, &span, input, None);
+            for run in &mut held {
+                input = run.again().run(walk, &span, input, None);
             }
-            if group.end == lanes.len() {
+            if group.end == runs.len() {
                 locked(&sink)(Chunk { first: span.first, counts: span.counts, rows: input });
             } else {
                 let len = span.rows * strides[group.end - 1];

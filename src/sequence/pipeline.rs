@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::network::{Network, Stage};
 use super::parallel::{self, Held, Threads};
-use super::scratch::{Buffer, Lane};
+use super::scratch::{Buffer, StageBuffers};
 use super::walk::{Steps, recur};
 use super::work::{Bounds, Work};
 use super::{cells, layered};
@@ -101,9 +101,9 @@ impl Help<'_> {
     }
 }
 
-/// The buffers that a stage works in.
-pub(super) struct Buffers<'a> {
-    pub(super) lane: &'a mut Lane,
+/// What a stage works in, and with.
+pub(super) struct Means<'a> {
+    pub(super) buffers: &'a mut StageBuffers,
     /// By recurrent direction, from the stage's first on: initial states on entry, last states on return, by rank.
     pub(super) states: &'a mut [Buffer],
     pub(super) help: Help<'a>,
@@ -155,10 +155,15 @@ fn gathered_columns(layers: &[Arc<BuiltLayer>], half: Option<usize>) -> Option<u
 }
 
 /// Takes the room that [`run`] needs for a batch within `bounds`, whether or not other threads help.
-pub(super) fn reserve(which: StageHalf<'_>, lane: &mut Lane, bounds: &Bounds, by_layers: bool) -> Result<()> {
+pub(super) fn reserve(
+    which: StageHalf<'_>,
+    buffers: &mut StageBuffers,
+    bounds: &Bounds,
+    by_layers: bool,
+) -> Result<()> {
     let StageHalf { network, stage, half } = which;
     let layers = &network.layers[stage.layers.clone()];
-    let Lane { chunks, gates, offsets, gathered, handed } = lane;
+    let StageBuffers { chunks, gates, offsets, gathered, handed } = buffers;
     let &Bounds { batch, total, .. } = bounds;
     let by_layers = by_layers && runs_by_layers(layers, half, total);
     // Which of the two it will be is not known yet: others may have the team.
@@ -169,7 +174,7 @@ pub(super) fn reserve(which: StageHalf<'_>, lane: &mut Lane, bounds: &Bounds, by
     if by_layers {
         handed.grow_with(layers.len(), Default::default)?;
     }
-    let mut lanes = 0;
+    let mut computing = 0;
     let buffers = chunks[stage.layers.clone()].iter_mut().zip(&mut gates[stage.layers.clone()]);
     for (layer, (chunk, gates)) in layers.iter().zip(buffers) {
         let step = Step::of(&layer.packed, half);
@@ -180,10 +185,10 @@ pub(super) fn reserve(which: StageHalf<'_>, lane: &mut Lane, bounds: &Bounds, by
         }
         chunk.0.reserve_rows(carried.saturating_add(most), step.stride())?;
         if by_layers && !matches!(step, Step::Skip) {
-            for buffer in &mut handed[lanes] {
+            for buffer in &mut handed[computing] {
                 buffer.0.reserve_rows(handed_rows, step.stride())?;
             }
-            lanes += 1;
+            computing += 1;
         }
     }
     offsets.make_room(most)?;
@@ -198,13 +203,13 @@ pub(super) fn run(
     which: StageHalf<'_>,
     source: Source<'_>,
     work: &Work,
-    buffers: Buffers<'_>,
+    means: Means<'_>,
     sink: &mut (dyn FnMut(Chunk<'_>) + Send),
 ) {
     let StageHalf { network, stage, half } = which;
     let layers = &network.layers[stage.layers.clone()];
-    let Buffers { lane, states, help } = buffers;
-    let Lane { chunks, gates, offsets, gathered, handed } = lane;
+    let Means { buffers, states, help } = means;
+    let StageBuffers { chunks, gates, offsets, gathered, handed } = buffers;
     let chunks = &mut chunks[stage.layers.clone()];
     let gates = &mut gates[stage.layers.clone()];
     let total = work.total();
@@ -221,8 +226,8 @@ pub(super) fn run(
     let gather = gathered_columns(layers, half);
     let walk = Walk { source, work, reversed: half.map_or(stage.reversed, |half| half == 1), most, gather };
     if let Some(team) = team {
-        let lanes = lanes_of(layers, half, (chunks, gates), states).collect();
-        return layered::run(team, &walk, lanes, (offsets, gathered, handed), sink);
+        let runs = layer_runs(layers, half, (chunks, gates), states).collect();
+        return layered::run(team, &walk, runs, (offsets, gathered, handed), sink);
     }
     let mut columns = match help {
         Help::Columns(team) => Some(team),
@@ -231,8 +236,8 @@ pub(super) fn run(
     let mut first = 0;
     while let Some(span) = walk.span(first) {
         let mut input = walk.input(&span, offsets, gathered);
-        for lane in lanes_of(layers, half, (chunks, gates), states) {
-            input = lane.run(&walk, &span, input, columns.as_deref_mut());
+        for run in layer_runs(layers, half, (chunks, gates), states) {
+            input = run.run(&walk, &span, input, columns.as_deref_mut());
         }
         sink(Chunk { first, counts: span.counts, rows: input });
         first += span.counts.len();
@@ -240,12 +245,12 @@ pub(super) fn run(
 }
 
 /// The layers that compute, with their buffers.
-fn lanes_of<'a>(
+fn layer_runs<'a>(
     layers: &'a [Arc<BuiltLayer>],
     half: Option<usize>,
     (chunks, gates): (&'a mut [Buffer], &'a mut [Buffer]),
     states: &'a mut [Buffer],
-) -> impl Iterator<Item = LayerLane<'a>> {
+) -> impl Iterator<Item = LayerRun<'a>> {
     let mut states = states.iter_mut();
     layers.iter().zip(chunks.iter_mut().zip(gates)).filter_map(move |(layer, (buffer, gates))| {
         let step = Step::of(&layer.packed, half);
@@ -254,7 +259,7 @@ fn lanes_of<'a>(
             Step::Dense(_) => None,
             Step::Rnn(_) => states.next().map(|state| &mut state.0),
         };
-        Some(LayerLane { step, buffer: &mut buffer.0, gates: &mut gates.0, state })
+        Some(LayerRun { step, buffer: &mut buffer.0, gates: &mut gates.0, state })
     })
 }
 
@@ -319,7 +324,7 @@ impl<'a> Walk<'a> {
 }
 
 /// A layer and its buffers.
-pub(super) struct LayerLane<'a> {
+pub(super) struct LayerRun<'a> {
     pub(super) step: Step<'a>,
     pub(super) buffer: &'a mut AlignedVec,
     /// Of a gated layer: what it works in beside its rows.
@@ -328,10 +333,10 @@ pub(super) struct LayerLane<'a> {
     pub(super) state: Option<&'a mut AlignedVec>,
 }
 
-impl<'a> LayerLane<'a> {
+impl<'a> LayerRun<'a> {
     /// The same, for a while.
-    pub(super) fn again(&mut self) -> LayerLane<'_> {
-        LayerLane {
+    pub(super) fn again(&mut self) -> LayerRun<'_> {
+        LayerRun {
             step: self.step,
             buffer: &mut *self.buffer,
             gates: &mut *self.gates,
@@ -371,7 +376,7 @@ impl<'a> LayerLane<'a> {
                 fully_connected(dense, input, rows, buffer, stride);
                 Rows::Strided { values: buffer, stride, count: rows }
             }
-            _ => unreachable!("a lane is of a layer that computes"),
+            _ => unreachable!("a run is of a layer that computes"),
         }
     }
 }
@@ -489,7 +494,7 @@ pub fn activate(activation: Activation, values: &mut [f32]) -> Result<()> {
 }
 
 /// One step of one layer for `batch` rows: `next = act(x·W + b + h·U)`, every array without gaps between its rows.
-/// `next` must have whole vectors: `units` a multiple of [`lanes`].
+/// `next` must have whole vectors: `units` a multiple of a vector.
 pub(crate) fn step(rnn: &PackedRnn, x: &[f32], h: &[f32], batch: usize, next: &mut [f32]) {
     let (features, units) = (rnn.kernel.terms(), rnn.units());
     let x = Rows::Strided { values: x, stride: features, count: batch };

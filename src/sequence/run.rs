@@ -6,7 +6,7 @@ use super::input::{Call, Given, Input, Inputs, Padding, check_tokens};
 use super::network::{Network, Stage};
 use super::output::{Materialise, Scatter};
 use super::parallel::{self, Held, Threads};
-use super::pipeline::{self, Buffers, Chunk, Help, Map, SHARED_FROM, Source, StageHalf};
+use super::pipeline::{self, Chunk, Help, Map, Means, SHARED_FROM, Source, StageHalf};
 use super::scratch::{Scratch, ScratchPool};
 use super::states::{put_initial, put_last};
 use super::work::{Bounds, Direction};
@@ -184,7 +184,7 @@ impl Part<'_> {
     /// Runs one stage: from what the one below gave to what the one above reads, or to the caller's output.
     fn run_stage(&mut self, network: &Network, (at, stage): (usize, &Stage), done: usize, help: Help<'_>) {
         let Given { values, map, .. } = self.given;
-        let Scratch { work, lanes, states, sequences, halves, padding, .. } = &mut *self.scratch;
+        let Scratch { work, buffers, states, sequences, halves, padding, .. } = &mut *self.scratch;
         // Stages write the two in turn.
         let [even, odd] = sequences;
         let (before, after) = if at.is_multiple_of(2) { (even, odd) } else { (odd, even) };
@@ -198,7 +198,7 @@ impl Part<'_> {
         let (columns, is_last) = (output.features, network.is_last_stage(at));
         let states = &mut states[done..];
         if let Some(both) = bidirectional(stage, layers) {
-            Halves { sequences: halves, lanes, states }.run(network, stage, source, work, help);
+            Halves { sequences: halves, buffers, states }.run(network, stage, source, work, help);
             let (mode, units) = (both.merge_mode, both.layer.options().units);
             match (output.sequence, is_last) {
                 (true, true) => merge_to_output(mode, halves, units, work, self.output),
@@ -209,10 +209,10 @@ impl Part<'_> {
         }
         let padding = padding_row(layers, work, padding);
         let direction = Direction { reversed: stage.reversed, zero_output: stage.zero_output };
-        let buffers = Buffers { lane: &mut lanes[0], states, help };
+        let means = Means { buffers: &mut buffers[0], states, help };
         let run = |sink: &mut (dyn FnMut(Chunk<'_>) + Send)| {
             let which = StageHalf { network, stage, half: None };
-            pipeline::run(which, source, work, buffers, sink);
+            pipeline::run(which, source, work, means, sink);
         };
         if !output.sequence {
             run(&mut |_| {});

@@ -22,7 +22,7 @@ impl Default for Buffer {
 
 /// The buffers of one walk over the chunks of a stage.
 #[derive(Debug, Default)]
-pub(super) struct Lane {
+pub(super) struct StageBuffers {
     /// By layer: the rows of a chunk.
     pub(super) chunks: List<Buffer>,
     /// By layer: the gates of a chunk, where the layer has such.
@@ -41,7 +41,7 @@ pub(super) struct Lane {
 pub(crate) struct Scratch {
     pub(super) work: Work,
     /// What a walk over the chunks needs; the halves of a Bidirectional layer may walk at the same time.
-    pub(super) lanes: [Lane; 2],
+    pub(super) buffers: [StageBuffers; 2],
     /// By direction of a recurrent layer: the last states of each rank, array by array.
     pub(super) states: List<Buffer>,
     /// What the stage before gave, and what this one gives.
@@ -95,8 +95,8 @@ impl Scratch {
         // Stages write the two in turn.
         let sequence = &mut self.sequences[(at + 1) % 2];
         if stage.both {
-            for (half, (lane, sequence)) in self.lanes.iter_mut().zip(&mut self.halves).enumerate() {
-                pipeline::reserve(StageHalf { network, stage, half: Some(half) }, lane, bounds, false)?;
+            for (half, (buffers, sequence)) in self.buffers.iter_mut().zip(&mut self.halves).enumerate() {
+                pipeline::reserve(StageHalf { network, stage, half: Some(half) }, buffers, bounds, false)?;
                 if output.sequence {
                     sequence.reserve(rows, positions, stage_width(network, stage, half))?;
                 }
@@ -107,7 +107,7 @@ impl Scratch {
             return Ok(());
         }
         let which = StageHalf { network, stage, half: None };
-        pipeline::reserve(which, &mut self.lanes[0], bounds, by_layers)?;
+        pipeline::reserve(which, &mut self.buffers[0], bounds, by_layers)?;
         self.padding.0.reserve_scratch(padding_len(layers))?;
         if is_kept {
             sequence.reserve(rows, positions, output.features)?;
