@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 
-use super::parallel::{self, Held};
+use super::parallel::{self, TeamGuard};
 use super::walk::Steps;
 use super::{looped, unrolled};
 use crate::dispatch::{Block, Function, LoneFn, RESET_GATES, gru, lone, lstm};
@@ -56,7 +56,7 @@ pub(super) fn carry(
     input: Rows<'_>,
     chunk: Chunk<'_>,
     steps: Steps<'_>,
-    team: Option<&mut Held>,
+    team: Option<&mut TeamGuard>,
 ) {
     let Steps { counts, first } = steps;
     let Chunk { rows, carried, gates, cell_states } = chunk;
@@ -151,7 +151,13 @@ impl Shared {
 }
 
 /// The steps of a chunk, whose sums of the input are made, the columns of their products shared out among a team.
-fn shared_steps(rnn: &PackedRnn, team: &mut Held, chunk: Chunk<'_>, scratch: &mut [f32], steps: Steps<'_>) {
+fn shared_steps(
+    rnn: &PackedRnn,
+    team: &mut TeamGuard,
+    chunk: Chunk<'_>,
+    scratch: &mut [f32],
+    steps: Steps<'_>,
+) {
     let Chunk { rows, carried, gates, cell_states } = chunk;
     let Steps { counts, first } = steps;
     let Some(&most) = counts.first() else { return };

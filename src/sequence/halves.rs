@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::merge::{Merged, each_pair};
 use super::network::{Network, Stage};
 use super::output::{Materialise, Materialised};
-use super::pipeline::{self, Help, Means, Source, StageHalf};
+use super::pipeline::{self, Means, Parallelism, Source, StageHalf};
 use super::scratch::{Buffer, StageBuffers};
 use super::work::{Direction, Work};
 use crate::layers::{Bidirectional, BuiltLayer, Layer, MergeMode, Packed};
@@ -53,7 +53,7 @@ impl Halves<'_> {
         stage: &Stage,
         source: Source<'_>,
         work: &Work,
-        help: Help<'_>,
+        parallelism: Parallelism<'_>,
     ) {
         let (first, second) = self.states.split_at_mut(1);
         let [sequence_0, sequence_1] = self.sequences.each_mut();
@@ -62,22 +62,31 @@ impl Halves<'_> {
             Half { half: 0, sequence: sequence_0, buffers: buffers_0, states: first },
             Half { half: 1, sequence: sequence_1, buffers: buffers_1, states: &mut second[..1] },
         ];
-        let run_half = |it: &mut Half<'_>, help: Help<'_>| it.run(network, stage, source, work, help);
-        match help {
-            Help::Threads(threads, work) => {
-                threads.for_each(work, &mut both, |half| run_half(half, Help::Nobody));
+        let run_half = |it: &mut Half<'_>, parallelism: Parallelism<'_>| {
+            it.run(network, stage, source, work, parallelism)
+        };
+        match parallelism {
+            Parallelism::Threads(threads, work) => {
+                threads.for_each(work, &mut both, |half| run_half(half, Parallelism::Serial));
             }
-            mut help @ (Help::Nobody | Help::Columns(_)) => {
-                both.iter_mut().for_each(|half| run_half(half, help.again()));
+            mut parallelism @ (Parallelism::Serial | Parallelism::Columns(_)) => {
+                both.iter_mut().for_each(|half| run_half(half, parallelism.again()));
             }
         }
     }
 }
 
 impl Half<'_> {
-    fn run(&mut self, network: &Network, stage: &Stage, source: Source<'_>, work: &Work, help: Help<'_>) {
+    fn run(
+        &mut self,
+        network: &Network,
+        stage: &Stage,
+        source: Source<'_>,
+        work: &Work,
+        parallelism: Parallelism<'_>,
+    ) {
         let which = StageHalf { network, stage, half: Some(self.half) };
-        let means = Means { buffers: self.buffers, states: self.states, help };
+        let means = Means { buffers: self.buffers, states: self.states, parallelism };
         if !network.layers[stage.layers.start].output.sequence {
             return pipeline::run(which, source, work, means, &mut |_| {});
         }

@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::parallel::Held;
+use super::parallel::TeamGuard;
 use super::pipeline::{Chunk, LayerRun, Walk};
 use super::scratch::Buffer;
 use crate::gemm::Rows;
@@ -31,7 +31,7 @@ pub(super) const LAYERS_FROM: usize = 3 << 20;
 /// layer two that its rows are handed over in and one that they arrive in; there is
 /// [room](super::pipeline::reserve) for them.
 pub(super) fn run(
-    team: &mut Held,
+    team: &mut TeamGuard,
     walk: &Walk<'_>,
     runs: Few<LayerRun<'_>>,
     (offsets, gathered, handed): (&mut List<usize>, &mut Buffer, &mut List<[Buffer; 3]>),

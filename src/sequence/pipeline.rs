@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::network::{Network, Stage};
-use super::parallel::{self, Held, Threads};
+use super::parallel::{self, TeamGuard, Threads};
 use super::scratch::{Buffer, StageBuffers};
 use super::walk::{Steps, recur};
 use super::work::{Bounds, Work};
@@ -80,23 +80,23 @@ pub(super) struct Chunk<'a> {
     pub(super) rows: Rows<'a>,
 }
 
-/// Who helps with a stage.
-pub(super) enum Help<'a> {
-    Nobody,
+/// What threads share of a stage.
+pub(super) enum Parallelism<'a> {
+    Serial,
     /// A team that shares the columns of large layers.
-    Columns(&'a mut Held),
+    Columns(&'a mut TeamGuard),
     /// Threads for the halves of a Bidirectional layer, or for layers on different chunks, at the same time; and the call's
     /// multiply-adds.
     Threads(&'a Threads, usize),
 }
 
-impl Help<'_> {
+impl Parallelism<'_> {
     /// The same, for a while.
-    pub(super) fn again(&mut self) -> Help<'_> {
+    pub(super) fn again(&mut self) -> Parallelism<'_> {
         match self {
-            Help::Nobody => Help::Nobody,
-            Help::Columns(team) => Help::Columns(team),
-            Help::Threads(threads, work) => Help::Threads(threads, *work),
+            Parallelism::Serial => Parallelism::Serial,
+            Parallelism::Columns(team) => Parallelism::Columns(team),
+            Parallelism::Threads(threads, work) => Parallelism::Threads(threads, *work),
         }
     }
 }
@@ -106,7 +106,7 @@ pub(super) struct Means<'a> {
     pub(super) buffers: &'a mut StageBuffers,
     /// By recurrent direction, from the stage's first on: initial states on entry, last states on return, by rank.
     pub(super) states: &'a mut [Buffer],
-    pub(super) help: Help<'a>,
+    pub(super) parallelism: Parallelism<'a>,
 }
 
 /// A stage of a network; of a Bidirectional layer, one direction.
@@ -208,13 +208,13 @@ pub(super) fn run(
 ) {
     let StageHalf { network, stage, half } = which;
     let layers = &network.layers[stage.layers.clone()];
-    let Means { buffers, states, help } = means;
+    let Means { buffers, states, parallelism } = means;
     let StageBuffers { chunks, gates, offsets, gathered, handed } = buffers;
     let chunks = &mut chunks[stage.layers.clone()];
     let gates = &mut gates[stage.layers.clone()];
     let total = work.total();
-    let mut held = match &help {
-        &Help::Threads(threads, all) if runs_by_layers(layers, half, total) => {
+    let mut held = match &parallelism {
+        &Parallelism::Threads(threads, all) if runs_by_layers(layers, half, total) => {
             threads.team(all).map(|team| (team, parallel::wake_timeout(all)))
         }
         _ => None,
@@ -229,9 +229,9 @@ pub(super) fn run(
         let runs = layer_runs(layers, half, (chunks, gates), states).collect();
         return layered::run(team, &walk, runs, (offsets, gathered, handed), sink);
     }
-    let mut columns = match help {
-        Help::Columns(team) => Some(team),
-        Help::Nobody | Help::Threads(..) => None,
+    let mut columns = match parallelism {
+        Parallelism::Columns(team) => Some(team),
+        Parallelism::Serial | Parallelism::Threads(..) => None,
     };
     let mut first = 0;
     while let Some(span) = walk.span(first) {
@@ -350,7 +350,7 @@ impl<'a> LayerRun<'a> {
         walk: &Walk<'_>,
         span: &Span<'_>,
         input: Rows<'_>,
-        team: Option<&mut Held>,
+        team: Option<&mut TeamGuard>,
     ) -> Rows<'a> {
         let Span { first, counts, rows, after } = *span;
         let Self { step, buffer, gates, state } = self;

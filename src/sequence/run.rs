@@ -5,8 +5,8 @@ use super::head::{self, Last, padding_row};
 use super::input::{Call, Given, Input, Inputs, Padding, check_tokens};
 use super::network::{Network, Stage};
 use super::output::{Materialise, Scatter};
-use super::parallel::{self, Held, Threads};
-use super::pipeline::{self, Chunk, Help, Map, Means, SHARED_FROM, Source, StageHalf};
+use super::parallel::{self, TeamGuard, Threads};
+use super::pipeline::{self, Chunk, Map, Means, Parallelism, SHARED_FROM, Source, StageHalf};
 use super::scratch::{Scratch, ScratchPool};
 use super::states::{put_initial, put_last};
 use super::work::{Bounds, Direction};
@@ -77,7 +77,7 @@ impl Sharing {
 
     /// How many parts, where `team` has been taken for few rows: no more than there are threads awake. Those that come too
     /// late stay for the next call, as long as this one has the team.
-    fn count(&self, team: Option<&mut Held>) -> usize {
+    fn count(&self, team: Option<&mut TeamGuard>) -> usize {
         match team {
             _ if self.is_whole => 1,
             Some(team) => self.parts.min(1 + team.workers(parallel::wake_timeout(self.work))),
@@ -120,7 +120,7 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
     };
     if count > 1 {
         let mut parts = List::collected(parts)?;
-        let run_part = |part: &mut Part<'_>| part.run(common, Help::Nobody);
+        let run_part = |part: &mut Part<'_>| part.run(common, Parallelism::Serial);
         match &mut few_team {
             Some(team) => parallel::share_out(team, &mut parts, run_part),
             None => threads.for_each(sharing.work, &mut parts, run_part),
@@ -154,16 +154,16 @@ impl Part<'_> {
     /// Computes all rows of a call, with whoever helps.
     fn run_alone(&mut self, common: Common<'_>, threads: &Threads, sharing: Sharing) {
         let mut team = if sharing.by_columns { threads.team(sharing.work) } else { None };
-        let help = match &mut team {
-            Some(team) => Help::Columns(team),
-            None if sharing.by_layers() => Help::Threads(threads, sharing.work),
-            None => Help::Nobody,
+        let parallelism = match &mut team {
+            Some(team) => Parallelism::Columns(team),
+            None if sharing.by_layers() => Parallelism::Threads(threads, sharing.work),
+            None => Parallelism::Serial,
         };
-        self.run(common, help);
+        self.run(common, parallelism);
     }
 
     /// Computes the part's rows.
-    fn run(&mut self, common: Common<'_>, mut help: Help<'_>) {
+    fn run(&mut self, common: Common<'_>, mut parallelism: Parallelism<'_>) {
         let Common { network, steps, padding, .. } = common;
         self.scratch.work.arrange(self.rows.len(), steps, self.given.mask, padding);
         self.begin_states(common);
@@ -171,7 +171,7 @@ impl Part<'_> {
         let mut done = 0;
         for (at, stage) in network.stages.iter().enumerate() {
             let layers = &network.layers[stage.layers.clone()];
-            self.run_stage(network, (at, stage), done, help.again());
+            self.run_stage(network, (at, stage), done, parallelism.again());
             done += layers.iter().map(|layer| layer.packed.directions().count()).sum::<usize>();
         }
         if !network.output.sequence {
@@ -182,7 +182,13 @@ impl Part<'_> {
     }
 
     /// Runs one stage: from what the one below gave to what the one above reads, or to the caller's output.
-    fn run_stage(&mut self, network: &Network, (at, stage): (usize, &Stage), done: usize, help: Help<'_>) {
+    fn run_stage(
+        &mut self,
+        network: &Network,
+        (at, stage): (usize, &Stage),
+        done: usize,
+        parallelism: Parallelism<'_>,
+    ) {
         let Given { values, map, .. } = self.given;
         let Scratch { work, buffers, states, sequences, halves, padding, .. } = &mut *self.scratch;
         // Stages write the two in turn.
@@ -198,7 +204,7 @@ impl Part<'_> {
         let (columns, is_last) = (output.features, network.is_last_stage(at));
         let states = &mut states[done..];
         if let Some(both) = bidirectional(stage, layers) {
-            Halves { sequences: halves, buffers, states }.run(network, stage, source, work, help);
+            Halves { sequences: halves, buffers, states }.run(network, stage, source, work, parallelism);
             let (mode, units) = (both.merge_mode, both.layer.options().units);
             match (output.sequence, is_last) {
                 (true, true) => merge_to_output(mode, halves, units, work, self.output),
@@ -209,7 +215,7 @@ impl Part<'_> {
         }
         let padding = padding_row(layers, work, padding);
         let direction = Direction { reversed: stage.reversed, zero_output: stage.zero_output };
-        let means = Means { buffers: &mut buffers[0], states, help };
+        let means = Means { buffers: &mut buffers[0], states, parallelism };
         let run = |sink: &mut (dyn FnMut(Chunk<'_>) + Send)| {
             let which = StageHalf { network, stage, half: None };
             pipeline::run(which, source, work, means, sink);

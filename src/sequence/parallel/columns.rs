@@ -1,7 +1,7 @@
 //! Products whose columns several threads share out.
 
 use super::super::walk::{self, Steps, walk_share};
-use super::team::Held;
+use super::team::TeamGuard;
 use crate::dispatch::{Block, Finish};
 use crate::gemm::{Init, PackedMatrix, Pass, Rows, block_of, over_panels};
 use crate::layers::PackedRnn;
@@ -35,13 +35,13 @@ pub(in super::super) fn steps_a_job(work: usize) -> usize {
 }
 
 /// Calls `part` in every member, with its share of all and what it meets the others by.
-pub(in super::super) fn evenly(team: &mut Held, part: &(impl Fn((usize, usize), &dyn Fn()) + Sync)) {
+pub(in super::super) fn evenly(team: &mut TeamGuard, part: &(impl Fn((usize, usize), &dyn Fn()) + Sync)) {
     team.run(even, &|member, members, barrier| part((member, members), &|| barrier.wait()));
 }
 
 /// `gemm::multiply` with the columns shared out.
 pub(in super::super) fn multiply(
-    team: &mut Held,
+    team: &mut TeamGuard,
     rows: Rows<'_>,
     matrix: &PackedMatrix,
     init: Init<'_>,
@@ -59,7 +59,7 @@ pub(in super::super) fn multiply(
 
 /// `unrolled::run` with the columns shared out.
 pub(in super::super) fn steps(
-    team: &mut Held,
+    team: &mut TeamGuard,
     rnn: &PackedRnn,
     rows: &mut [f32],
     stride: usize,

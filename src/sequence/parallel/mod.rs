@@ -16,7 +16,7 @@ use std::time::Duration;
 
 pub(super) use columns::{evenly, multiply, steps, steps_a_job};
 use pool::Workers;
-pub(super) use team::Held;
+pub(super) use team::TeamGuard;
 use team::{Crew, Team};
 
 use crate::error::{Error, Result};
@@ -129,7 +129,7 @@ impl Threads {
     /// The team of all threads, for one caller at a time; none where there is one thread, another caller has
     /// it, or threads have kept calls waiting. `work` multiply-adds say whether threads that sleep are worth
     /// waking.
-    pub(super) fn team(&self, work: usize) -> Option<Held> {
+    pub(super) fn team(&self, work: usize) -> Option<TeamGuard> {
         let pool = self.pool()?;
         let held = pool.team.take(Some(Arc::clone(pool) as Arc<dyn Crew>))?;
         if work >= WORK_TO_WAKE || held.is_soon() {
@@ -154,7 +154,7 @@ pub(super) fn wake_timeout(work: usize) -> Duration {
 }
 
 /// Runs `run` on every part, here and in the workers that help.
-pub(super) fn share_out<T: Send>(team: &mut Held, parts: &mut [T], run: impl Fn(&mut T) + Sync) {
+pub(super) fn share_out<T: Send>(team: &mut TeamGuard, parts: &mut [T], run: impl Fn(&mut T) + Sync) {
     let next = AtomicUsize::new(0);
     let parts: Vec<Mutex<&mut T>> = parts.iter_mut().map(Mutex::new).collect();
     team.share(&|| {
@@ -171,7 +171,7 @@ mod tests {
     use std::time::Instant;
 
     /// The team, when nothing keeps callers alone any more.
-    fn team(threads: &Threads, work: usize) -> Held {
+    fn team(threads: &Threads, work: usize) -> TeamGuard {
         let begun = Instant::now();
         loop {
             if let Some(team) = threads.team(work) {

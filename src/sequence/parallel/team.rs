@@ -271,11 +271,11 @@ impl Team {
 
     /// The team, unless another caller has it or a caller is better off alone; `crew` sends workers when that
     /// has changed.
-    pub(super) fn take(self: &Arc<Self>, crew: Option<Arc<dyn Crew>>) -> Option<Held> {
+    pub(super) fn take(self: &Arc<Self>, crew: Option<Arc<dyn Crew>>) -> Option<TeamGuard> {
         if self.is_alone() || self.taken.swap(true, Ordering::Acquire) {
             return None;
         }
-        Some(Held { team: Arc::clone(self), crew, was_lost: false })
+        Some(TeamGuard { team: Arc::clone(self), crew, was_lost: false })
     }
 
     /// Nanoseconds since the team was made.
@@ -416,21 +416,21 @@ fn nanoseconds(time: Duration) -> u64 {
 }
 
 /// A caller's hold on its team.
-pub(in super::super) struct Held {
+pub(in super::super) struct TeamGuard {
     team: Arc<Team>,
     crew: Option<Arc<dyn Crew>>,
     /// Whether time was lost, so that the caller is alone for now.
     was_lost: bool,
 }
 
-impl Drop for Held {
+impl Drop for TeamGuard {
     fn drop(&mut self) {
         self.team.given_back.store(self.team.now(), Ordering::Relaxed);
         self.team.taken.store(false, Ordering::Release);
     }
 }
 
-impl Held {
+impl TeamGuard {
     /// Whether the team was in use a moment ago.
     pub(super) fn is_soon(&self) -> bool {
         let last = self.team.given_back.load(Ordering::Relaxed);
@@ -576,7 +576,7 @@ mod tests {
     }
 
     /// The team, when the machine's other work leaves it alone.
-    fn taken(team: &Arc<Team>) -> Held {
+    fn taken(team: &Arc<Team>) -> TeamGuard {
         let begun = Instant::now();
         loop {
             if let Some(held) = team.take(None) {
