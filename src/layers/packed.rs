@@ -293,7 +293,7 @@ impl PackedRnn {
     }
 
     /// Multiply-adds a row and step.
-    pub(crate) fn work(&self) -> usize {
+    pub(crate) fn macs(&self) -> usize {
         let terms = self.kernel.terms().saturating_add(self.units);
         terms.saturating_mul(self.units).saturating_mul(self.gates())
     }

@@ -175,9 +175,9 @@ fn shared_steps(
         sums: (sums.as_mut_ptr(), sums.len()),
         reset_states: scratch[..of_reset].as_mut_ptr(),
     };
-    let work = most * rnn.units() * rnn.units() * rnn.gates();
+    let macs = most * rnn.units() * rnn.units() * rnn.gates();
     let mut done = 0;
-    for job in counts.chunks(parallel::steps_a_job(work)) {
+    for job in counts.chunks(parallel::steps_per_job(macs)) {
         parallel::evenly(team, &|share, meet| {
             let shared = &shared;
             let places = (0..counts.len()).scan((0, carried * stride, 0), |(previous, here, gate), step| {

@@ -66,8 +66,8 @@ impl Halves<'_> {
             it.run(network, stage, source, work, parallelism)
         };
         match parallelism {
-            Parallelism::Threads(threads, work) => {
-                threads.for_each(work, &mut both, |half| run_half(half, Parallelism::Serial));
+            Parallelism::Threads(threads, macs) => {
+                threads.for_each(macs, &mut both, |half| run_half(half, Parallelism::Serial));
             }
             mut parallelism @ (Parallelism::Serial | Parallelism::Columns(_)) => {
                 both.iter_mut().for_each(|half| run_half(half, parallelism.again()));

@@ -175,9 +175,9 @@ impl Network {
         self.recurrent().map(|(_, rnn)| rnn.states() * rnn.units()).sum()
     }
 
-    /// Multiply-adds that one row and step costs.
-    pub(crate) fn work_a_step(&self) -> usize {
-        self.layers.iter().map(|layer| layer.packed.work_a_step()).sum()
+    /// Multiply-adds of one row and step.
+    pub(crate) fn macs_per_step(&self) -> usize {
+        self.layers.iter().map(|layer| layer.packed.macs_per_step()).sum()
     }
 }
 
@@ -211,12 +211,12 @@ impl Packed {
         }
     }
 
-    /// Multiply-adds that one row and step costs.
-    fn work_a_step(&self) -> usize {
+    /// Multiply-adds of one row and step.
+    fn macs_per_step(&self) -> usize {
         match self {
             Packed::Plain => 0,
-            Packed::Rnn(half) => half.work(),
-            Packed::Both(both) => both.iter().map(PackedRnn::work).sum(),
+            Packed::Rnn(half) => half.macs(),
+            Packed::Both(both) => both.iter().map(PackedRnn::macs).sum(),
             Packed::Dense(dense) => dense.kernel.terms().saturating_mul(dense.kernel.columns()),
         }
     }

@@ -96,7 +96,7 @@ impl Parallelism<'_> {
         match self {
             Parallelism::Serial => Parallelism::Serial,
             Parallelism::Columns(team) => Parallelism::Columns(team),
-            Parallelism::Threads(threads, work) => Parallelism::Threads(threads, *work),
+            Parallelism::Threads(threads, macs) => Parallelism::Threads(threads, *macs),
         }
     }
 }
@@ -214,8 +214,8 @@ pub(super) fn run(
     let gates = &mut gates[stage.layers.clone()];
     let total = work.total();
     let mut held = match &parallelism {
-        &Parallelism::Threads(threads, all) if runs_by_layers(layers, half, total) => {
-            threads.team(all).map(|team| (team, parallel::wake_timeout(all)))
+        &Parallelism::Threads(threads, macs) if runs_by_layers(layers, half, total) => {
+            threads.team(macs).map(|team| (team, parallel::wake_timeout(macs)))
         }
         _ => None,
     };
@@ -413,7 +413,7 @@ impl<'a> Step<'a> {
     /// Multiply-adds a row.
     pub(super) fn cost(&self) -> usize {
         match self {
-            Step::Rnn(rnn) => rnn.work(),
+            Step::Rnn(rnn) => rnn.macs(),
             Step::Dense(dense) => dense.kernel.terms() * dense.kernel.columns(),
             Step::Skip => 0,
         }

@@ -35,13 +35,13 @@ struct Common<'a> {
 
 /// Rows a thread below which a large layer's columns are shared rather than rows, and a part's rows cost more than
 /// their share of all.
-const ROWS_A_THREAD: usize = 8;
+const ROWS_PER_THREAD: usize = 8;
 
 /// How a call is shared out among threads.
 #[derive(Clone, Copy)]
 struct Sharing {
     /// Multiply-adds of the call.
-    work: usize,
+    macs: usize,
     /// Threads that are worth their while, were there enough rows.
     helpers: usize,
     /// Parts that the rows are cut into, where they are cut.
@@ -56,18 +56,18 @@ struct Sharing {
 
 impl Sharing {
     fn new(network: &Network, threads: &Threads, batch: usize, steps: usize) -> Self {
-        let work = batch.saturating_mul(steps).saturating_mul(network.work_a_step());
+        let macs = batch.saturating_mul(steps).saturating_mul(network.macs_per_step());
         let by_columns = threads.count() > 1
-            && batch < ROWS_A_THREAD * threads.count()
+            && batch < ROWS_PER_THREAD * threads.count()
             && network.recurrent().any(|(_, rnn)| rnn.recurrent.bytes() >= SHARED_FROM);
-        let helpers = threads.parts(usize::MAX, work);
-        let parts = threads.parts(batch, work);
+        let helpers = threads.parts(usize::MAX, macs);
+        let parts = threads.parts(batch, macs);
         // Halves keep more rows together than two threads with half of the rows each; more threads are worth more.
-        let by_halves = parts <= 2 && batch < ROWS_A_THREAD * helpers && network.is_bidirectional();
+        let by_halves = parts <= 2 && batch < ROWS_PER_THREAD * helpers && network.is_bidirectional();
         // Halves that are not merged lie one array behind the other, so no part of the rows is in one piece.
         let is_whole = network.is_unmerged() || by_columns || by_halves;
-        let few = !is_whole && parts > 1 && batch < ROWS_A_THREAD * parts;
-        Self { work, helpers, parts, is_whole, by_columns, few }
+        let few = !is_whole && parts > 1 && batch < ROWS_PER_THREAD * parts;
+        Self { macs, helpers, parts, is_whole, by_columns, few }
     }
 
     /// Whether halves or layers may run on threads of their own, where all rows go together.
@@ -80,7 +80,7 @@ impl Sharing {
     fn count(&self, team: Option<&mut TeamGuard>) -> usize {
         match team {
             _ if self.is_whole => 1,
-            Some(team) => self.parts.min(1 + team.workers(parallel::wake_timeout(self.work))),
+            Some(team) => self.parts.min(1 + team.workers(parallel::wake_timeout(self.macs))),
             None if self.few => 1,
             None => self.parts,
         }
@@ -95,7 +95,7 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
         check_tokens(ids, embedding.vocabulary)?;
     }
     let sharing = Sharing::new(network, threads, batch, steps);
-    let mut few_team = if sharing.few { threads.team(sharing.work) } else { None };
+    let mut few_team = if sharing.few { threads.team(sharing.macs) } else { None };
     let count = sharing.count(few_team.as_mut());
     let inputs = Inputs { input: call.input, mask: call.mask, lengths: call.lengths };
     let common = Common { network, batch, steps, padding, initial_state };
@@ -123,7 +123,7 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
         let run_part = |part: &mut Part<'_>| part.run(common, Parallelism::Serial);
         match &mut few_team {
             Some(team) => parallel::share_out(team, &mut parts, run_part),
-            None => threads.for_each(sharing.work, &mut parts, run_part),
+            None => threads.for_each(sharing.macs, &mut parts, run_part),
         }
         parts.into_iter().for_each(finish);
     } else if let Some(part) = parts.next() {
@@ -153,10 +153,10 @@ fn collect_states(network: &Network, part: &Part<'_>, batch: usize, states: &mut
 impl Part<'_> {
     /// Computes all rows of a call, with whoever helps.
     fn run_alone(&mut self, common: Common<'_>, threads: &Threads, sharing: Sharing) {
-        let mut team = if sharing.by_columns { threads.team(sharing.work) } else { None };
+        let mut team = if sharing.by_columns { threads.team(sharing.macs) } else { None };
         let parallelism = match &mut team {
             Some(team) => Parallelism::Columns(team),
-            None if sharing.by_layers() => Parallelism::Threads(threads, sharing.work),
+            None if sharing.by_layers() => Parallelism::Threads(threads, sharing.macs),
             None => Parallelism::Serial,
         };
         self.run(common, parallelism);

@@ -8,9 +8,9 @@ use crate::layers::PackedRnn;
 
 /// Multiply-adds of a job: a few hundred microseconds, after which whoever has joined meanwhile takes part,
 /// and who cannot run is done without.
-const WORK_A_JOB: usize = 1 << 23;
+const MACS_PER_JOB: usize = 1 << 23;
 /// And so many steps at the most.
-const STEPS_A_JOB: usize = 32;
+const STEPS_PER_JOB: usize = 32;
 
 /// A block that members of a team share.
 struct Shared(Block);
@@ -29,9 +29,9 @@ fn even(members: usize) -> f64 {
     (members - 1) as f64
 }
 
-/// Steps of `work` multiply-adds each that go into a job.
-pub(in super::super) fn steps_a_job(work: usize) -> usize {
-    (WORK_A_JOB / work.max(1)).clamp(1, STEPS_A_JOB)
+/// Steps of `macs` multiply-adds each that go into a job.
+pub(in super::super) fn steps_per_job(macs: usize) -> usize {
+    (MACS_PER_JOB / macs.max(1)).clamp(1, STEPS_PER_JOB)
 }
 
 /// Calls `part` in every member, with its share of all and what it meets the others by.
@@ -68,8 +68,8 @@ pub(in super::super) fn steps(
 ) {
     let Steps { counts, mut first } = steps;
     let (mut before, mut here) = (0, carried * stride);
-    let work = counts.first().map_or(1, |most| most * rnn.units() * rnn.units());
-    for counts in counts.chunks(steps_a_job(work)) {
+    let macs = counts.first().map_or(1, |most| most * rnn.units() * rnn.units());
+    for counts in counts.chunks(steps_per_job(macs)) {
         let rows = &mut rows[before..];
         let Some(block) = walk::block_of(rnn, rows, stride, here - before, counts).map(Shared) else {
             return;

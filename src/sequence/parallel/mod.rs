@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-pub(super) use columns::{evenly, multiply, steps, steps_a_job};
+pub(super) use columns::{evenly, multiply, steps, steps_per_job};
 use pool::Workers;
 pub(super) use team::TeamGuard;
 use team::{Crew, Team};
@@ -24,14 +24,14 @@ use crate::process::{generation, watch_forks};
 
 /// Multiply-adds below which a second thread costs more than it brings: about 20 us of one core's work, a few
 /// times what waking a thread takes.
-const WORK_A_THREAD: usize = 1 << 20;
+const MACS_PER_THREAD: usize = 1 << 20;
 
 /// Multiply-adds from which a call wakes threads that sleep, even where no other came just before: about a
 /// millisecond.
-const WORK_TO_WAKE: usize = 1 << 26;
+const MACS_TO_WAKE: usize = 1 << 26;
 /// Multiply-adds of a call for each nanosecond that it would wait for a thread that it woke: a fortieth of
 /// its time.
-const WORK_A_NANOSECOND_OF_WAITING: usize = 3200;
+const MACS_PER_NANOSECOND_OF_WAITING: usize = 3200;
 /// And no longer than this: what has not come by then is kept from coming.
 const LONGEST_WAKE: Duration = Duration::from_millis(2);
 
@@ -121,35 +121,35 @@ impl Threads {
         self.pool().map_or(0, |pool| pool.team.helped.load(Ordering::Relaxed))
     }
 
-    /// Into how many parts to cut `rows` rows that cost `work` multiply-adds together.
-    pub(super) fn parts(&self, rows: usize, work: usize) -> usize {
-        self.count().min(rows).min(work / WORK_A_THREAD).max(1)
+    /// Into how many parts to cut `rows` rows that cost `macs` multiply-adds together.
+    pub(super) fn parts(&self, rows: usize, macs: usize) -> usize {
+        self.count().min(rows).min(macs / MACS_PER_THREAD).max(1)
     }
 
     /// The team of all threads, for one caller at a time; none where there is one thread, another caller has
-    /// it, or threads have kept calls waiting. `work` multiply-adds say whether threads that sleep are worth
+    /// it, or threads have kept calls waiting. `macs` multiply-adds say whether threads that sleep are worth
     /// waking.
-    pub(super) fn team(&self, work: usize) -> Option<TeamGuard> {
+    pub(super) fn team(&self, macs: usize) -> Option<TeamGuard> {
         let pool = self.pool()?;
         let held = pool.team.take(Some(Arc::clone(pool) as Arc<dyn Crew>))?;
-        if work >= WORK_TO_WAKE || held.is_soon() {
+        if macs >= MACS_TO_WAKE || held.is_soon() {
             pool.send();
         }
         Some(held)
     }
 
-    /// Runs `run` on every part, in whatever threads help; `work` as for [`team`](Self::team).
-    pub(super) fn for_each<T: Send>(&self, work: usize, parts: &mut [T], run: impl Fn(&mut T) + Sync) {
-        match (parts.len() > 1).then(|| self.team(work)).flatten() {
+    /// Runs `run` on every part, in whatever threads help; `macs` as for [`team`](Self::team).
+    pub(super) fn for_each<T: Send>(&self, macs: usize, parts: &mut [T], run: impl Fn(&mut T) + Sync) {
+        match (parts.len() > 1).then(|| self.team(macs)).flatten() {
             Some(mut team) => share_out(&mut team, parts, run),
             None => parts.iter_mut().for_each(run),
         }
     }
 }
 
-/// How long a call of `work` multiply-adds may wait for a thread that it woke.
-pub(super) fn wake_timeout(work: usize) -> Duration {
-    let nanoseconds = if work < WORK_TO_WAKE { 0 } else { work / WORK_A_NANOSECOND_OF_WAITING };
+/// How long a call of `macs` multiply-adds may wait for a thread that it woke.
+pub(super) fn wake_timeout(macs: usize) -> Duration {
+    let nanoseconds = if macs < MACS_TO_WAKE { 0 } else { macs / MACS_PER_NANOSECOND_OF_WAITING };
     Duration::from_nanos(nanoseconds as u64).min(LONGEST_WAKE)
 }
 
@@ -171,10 +171,10 @@ mod tests {
     use std::time::Instant;
 
     /// The team, when nothing keeps callers alone any more.
-    fn team(threads: &Threads, work: usize) -> TeamGuard {
+    fn team(threads: &Threads, macs: usize) -> TeamGuard {
         let begun = Instant::now();
         loop {
-            if let Some(team) = threads.team(work) {
+            if let Some(team) = threads.team(macs) {
                 return team;
             }
             assert!(begun.elapsed() < Duration::from_secs(60), "the team stays taken");
@@ -184,16 +184,16 @@ mod tests {
     #[test]
     fn short_calls_wake_workers_only_where_they_follow_each_other() {
         let threads = Threads::exactly(2).expect("threads can be started");
-        let workers = |work, timeout| team(&threads, work).workers(Duration::from_millis(timeout));
+        let workers = |macs, timeout| team(&threads, macs).workers(Duration::from_millis(timeout));
         for _ in 0..3 {
-            assert_eq!(workers(WORK_TO_WAKE - 1, 20), 0, "a short call alone woke one");
+            assert_eq!(workers(MACS_TO_WAKE - 1, 20), 0, "a short call alone woke one");
             std::thread::sleep(Duration::from_millis(5));
         }
         assert!((0..1000).any(|_| workers(1, 0) + workers(1, 20) > 0), "a stream of calls woke none");
         std::thread::sleep(Duration::from_millis(50));
-        assert_eq!(workers(WORK_TO_WAKE, 10_000), 1, "a long call woke none");
-        assert_eq!(wake_timeout(WORK_TO_WAKE - 1), Duration::ZERO);
-        assert_eq!(wake_timeout(WORK_TO_WAKE), Duration::from_nanos(20_971));
+        assert_eq!(workers(MACS_TO_WAKE, 10_000), 1, "a long call woke none");
+        assert_eq!(wake_timeout(MACS_TO_WAKE - 1), Duration::ZERO);
+        assert_eq!(wake_timeout(MACS_TO_WAKE), Duration::from_nanos(20_971));
         assert_eq!(wake_timeout(usize::MAX), LONGEST_WAKE);
     }
 

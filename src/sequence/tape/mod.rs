@@ -115,9 +115,9 @@ impl Tape {
             }
         }
         // Forwards, and twice as much backwards.
-        let work = batch.saturating_mul(steps).saturating_mul(network.work_a_step()).saturating_mul(3);
+        let macs = batch.saturating_mul(steps).saturating_mul(network.macs_per_step()).saturating_mul(3);
         // Halves that are not merged lie one array behind the other, so no part of the rows is in one piece.
-        let count = if network.is_unmerged() { 1 } else { threads.parts(batch, work) };
+        let count = if network.is_unmerged() { 1 } else { threads.parts(batch, macs) };
         let rows = batch.div_ceil(count);
         if count > 1 {
             numbered(rows, steps)?;
