@@ -21,4 +21,4 @@ pub(crate) use product::{
     multiply_by_panels, over_panels, over_small_panels,
 };
 #[cfg(feature = "training")]
-pub(crate) use transposed::{Copies, Terms, multiply_over_rows};
+pub(crate) use transposed::{Copies, Left, Terms, multiply_over_rows};

@@ -164,20 +164,20 @@ impl PackedMatrix {
 
     /// Packs the transpose of `values` `[columns, terms]` in place of what is here.
     pub(crate) fn fill_transposed(&mut self, values: &[f32]) {
-        self.fill_transposed_part(values, self.terms, 0);
+        self.fill_transposed_part(values, self.terms, 0, 0..self.terms);
     }
 
-    /// Packs the transpose of some columns of `values` in place of what is here: as many as there are terms, from `from` on; its
-    /// rows lie `all` floats apart.
-    pub(crate) fn fill_transposed_part(&mut self, values: &[f32], all: usize, from: usize) {
+    /// Packs the transpose of some columns of `values`, from `from` on, as the terms `to`; its rows lie `all` floats apart.
+    pub(crate) fn fill_transposed_part(&mut self, values: &[f32], all: usize, from: usize, to: Range<usize>) {
         let (columns, terms, width) = (self.columns, self.terms, self.width);
         for first in (0..columns).step_by(width) {
             let here = (columns - first).min(width);
             let stride = (self.padded - first).min(width);
             let panel = &mut self.panels[first * terms..][..stride * terms];
             for (column, row) in values.chunks_exact(all).skip(first).take(here).enumerate() {
-                let row = &row[from..][..terms];
-                for (to, &from) in panel[column..].iter_mut().step_by(stride).zip(row) {
+                let row = &row[from..][..to.len()];
+                let panel = &mut panel[to.start * stride + column..];
+                for (to, &from) in panel.iter_mut().step_by(stride).zip(row) {
                     *to = from;
                 }
             }

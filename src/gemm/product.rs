@@ -49,7 +49,7 @@ impl<'a> Rows<'a> {
     }
 
     /// The first `count` rows, and the others.
-    fn split_at(self, count: usize) -> (Self, Self) {
+    pub(crate) fn split_at(self, count: usize) -> (Self, Self) {
         match self {
             _ if self.count() <= count => (self, Rows::Scattered { values: &[], offsets: &[] }),
             Rows::Strided { values, stride, count: all } => (

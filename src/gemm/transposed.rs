@@ -1,10 +1,13 @@
 //! Products over rows: the gradients of weights.
 //!
 //! `c = aᵀ·b`, both factors having the summed index as their rows: terms. Terms go in blocks; of each block the columns
-//! of `b` are copied into panels, one of which stays in the first cache while all rows of `c` pass over it. Very long rows of
-//! `a` are copied too, as the tiles read them. Blocks and panels change no bit, since sums go to memory and come back.
+//! of `b` are copied into panels, one of which stays in the first cache while rows of `c` pass over it. Products with the
+//! same `b`, those of a kernel and of a recurrent kernel, share the copy, and the sum of its rows, a bias's gradient, is
+//! made on the way: `b` comes from memory once. Very long rows of `a` are copied too, as the tiles read them, for as many
+//! rows of `c` at a time as stay in the second cache while all panels pass over them. Blocks and panels change no bit,
+//! since sums go to memory and come back.
 //!
-//! Measured, ms forward and backward, 256 and 1024 units: 36 and 700 as it is; `b` copied panel by panel rather than row by
+//! Measured, ms forward and backward, 256 and 1024 units: 36 and 700 as it was; `b` copied panel by panel rather than row by
 //! row 36 and 770; `a` always read in place 36 and 718, always copied 37 and 700; blocks of 384 terms 36 and 715; groups of
 //! columns of `c` that stay in the second cache while all terms pass 37 and 755.
 
@@ -13,12 +16,14 @@ use std::ops::Range;
 use super::Rows;
 use crate::dispatch::{KernelSet, Outer, even_split};
 use crate::error::Result;
-use crate::memory::AlignedVec;
+use crate::memory::{AlignedVec, extent};
 
 /// Terms of a block: of a full panel of 64 columns this is 32 KiB.
 const TERMS: usize = 128;
 /// Columns of `a` from which it is copied.
 const PACK_FROM: usize = 512;
+/// Rows of `c` whose columns of `a` are copied at a time: 256 KiB.
+const ROWS: usize = 384;
 
 /// The terms of a factor.
 #[derive(Clone, Copy)]
@@ -58,21 +63,39 @@ impl<'a> Terms<'a> {
     }
 }
 
-/// What a product copies its factors into.
+/// A left factor, and where its product with the right one goes.
+pub(crate) struct Left<'a> {
+    pub(crate) terms: Terms<'a>,
+    /// Its columns that are multiplied: rows of the product.
+    pub(crate) features: Range<usize>,
+    /// Its product, from the first float on.
+    pub(crate) c: &'a mut [f32],
+    /// Floats from row to row of `c`.
+    pub(crate) c_stride: usize,
+}
+
+impl Left<'_> {
+    fn is_packed(&self) -> bool {
+        self.features.len() >= PACK_FROM || matches!(self.terms, Terms::Parts { .. })
+    }
+}
+
+/// What products copy their factors into.
 #[derive(Debug)]
 pub(crate) struct Copies {
     a: AlignedVec,
     b: AlignedVec,
+    /// The columns of the last panel, where they are no whole vectors: rows of all products.
+    edge: AlignedVec,
 }
 
 impl Copies {
     /// No room yet.
     pub(crate) const fn empty() -> Self {
-        Self { a: AlignedVec::empty(), b: AlignedVec::empty() }
+        Self { a: AlignedVec::empty(), b: AlignedVec::empty(), edge: AlignedVec::empty() }
     }
 
-    /// Room for a product with `rows` rows of results and `columns` columns; `packs`: of terms that are
-    /// parts.
+    /// Room for products with `rows` rows of results in all and `columns` columns; `packs`: of terms that are parts.
     pub(crate) fn reserve(
         &mut self,
         kernels: &KernelSet,
@@ -83,78 +106,147 @@ impl Copies {
         let padded = columns.next_multiple_of(kernels.lanes);
         self.b.reserve_rows(padded, TERMS)?;
         if rows >= PACK_FROM || packs {
-            self.a.reserve_rows(rows.div_ceil(tile_rows(kernels, padded)), TERMS * TILE_STRIDE)?;
+            let tiles = rows.min(ROWS).div_ceil(tile_rows(kernels, padded));
+            self.a.reserve_rows(tiles, TERMS * TILE_STRIDE)?;
         }
-        Ok(())
+        self.edge.reserve_rows(rows, edge(kernels, columns).len().next_multiple_of(kernels.lanes))
     }
 
     /// Floats that it holds.
     pub(crate) fn len(&self) -> usize {
-        self.a.len() + self.b.len()
+        self.a.len() + self.b.len() + self.edge.len()
     }
 }
 
-/// `c[f - start, u] = Σ_n a[n, f] · b[n, u]` for f in `features` and `columns` columns, in the order of n; rows of `c` are
-/// `c_stride` apart and whole vectors are written. There is [room](Copies::reserve) for the copies.
+/// The columns of the last panel, where they are no whole vectors.
+fn edge(kernels: &KernelSet, columns: usize) -> Range<usize> {
+    match columns.is_multiple_of(kernels.lanes) {
+        true => columns..columns,
+        false => columns / kernels.panel() * kernels.panel()..columns,
+    }
+}
+
+/// For each of `lefts`: `c[f - start, u] = Σ_n a[n, f] · b[n, u]` for f in `features` and `columns` columns, in the order of
+/// n. `sums`, where it is not empty, receives the sums of the rows of `b`. There is [room](Copies::reserve) for the copies.
 ///
 /// # Panics
 /// Where an array is too small, or the factors have different numbers of terms.
 pub(crate) fn multiply_over_rows(
     kernels: &KernelSet,
-    (a, features): (Terms<'_>, Range<usize>),
+    lefts: &mut [Option<Left<'_>>],
     (b, columns): (Terms<'_>, usize),
-    c: &mut [f32],
-    c_stride: usize,
+    sums: &mut [f32],
     copies: &mut Copies,
 ) {
-    let (count, rows) = (a.count(), features.len());
+    let count = b.count();
     let padded = columns.next_multiple_of(kernels.lanes);
-    assert!(b.count() == count && a.hold(features.end) && b.hold(columns), "the factors do not fit");
-    assert!(padded <= c_stride && rows.saturating_mul(c_stride) <= c.len(), "output too small");
-    c[..rows * c_stride].fill(0.0);
     let panel = kernels.panel();
-    let tile_rows = tile_rows(kernels, padded);
-    let pack = rows >= PACK_FROM || matches!(a, Terms::Parts { .. });
-    let packed = if pack { rows.div_ceil(tile_rows) * TERMS * TILE_STRIDE } else { 0 };
-    assert!(TERMS * padded <= copies.b.len() && packed <= copies.a.len(), "no room for the copies");
+    let edge_columns = edge(kernels, columns);
+    let edge_stride = edge_columns.len().next_multiple_of(kernels.lanes);
+    let rows: usize = lefts.iter().flatten().map(|left| left.features.len()).sum();
+    let most = rows.saturating_mul(edge_stride);
+    assert!(b.hold(columns) && TERMS * padded <= copies.b.len(), "no room for {columns} columns");
+    assert!(most <= copies.edge.len() && (sums.is_empty() || sums.len() == columns), "no room for the sums");
+    sums.fill(0.0);
+    for left in lefts.iter_mut().flatten() {
+        let rows = left.features.len();
+        let end = extent(rows, left.c_stride, columns);
+        assert!(left.terms.count() == count && left.terms.hold(left.features.end), "the factors do not fit");
+        assert!(columns <= left.c_stride && end <= left.c.len(), "output too small");
+        if count == 0 {
+            left.c.chunks_mut(left.c_stride).take(rows).for_each(|row| row[..columns].fill(0.0));
+        }
+    }
+    if count == 0 {
+        return;
+    }
     for first in (0..count).step_by(TERMS) {
         let terms = first..count.min(first + TERMS);
-        if pack {
-            pack_tiles(a, terms.clone(), &features, tile_rows, &mut copies.a);
+        pack_panels(b, terms.clone(), columns, (panel, kernels.lanes), sums, &mut copies.b);
+        let (mut edges, panels) = (&mut copies.edge[..most], &copies.b[..]);
+        for left in lefts.iter_mut().flatten() {
+            let (edge, others) = edges.split_at_mut(left.features.len() * edge_stride);
+            edges = others;
+            let block = RightBlock { terms: terms.clone(), columns, panels, edge_from: edge_columns.start };
+            multiply_block(kernels, left, block, (edge, edge_stride), &mut copies.a);
         }
-        pack_panels(b, terms.clone(), columns, (panel, kernels.lanes), &mut copies.b);
+    }
+    let mut edges = &copies.edge[..most];
+    for left in lefts.iter_mut().flatten().filter(|_| edge_stride > 0) {
+        let (edge, others) = edges.split_at(left.features.len() * edge_stride);
+        edges = others;
+        for (to, from) in left.c.chunks_mut(left.c_stride).zip(edge.chunks_exact(edge_stride)) {
+            to[edge_columns.clone()].copy_from_slice(&from[..edge_columns.len()]);
+        }
+    }
+}
+
+/// Some terms of the right factor, copied into panels.
+struct RightBlock<'a> {
+    terms: Range<usize>,
+    columns: usize,
+    panels: &'a [f32],
+    /// From this column on, sums go to the edge.
+    edge_from: usize,
+}
+
+/// Adds the products of some terms to what is in `left.c`, or puts the first ones there; those of the last panel's columns,
+/// where they are no whole vectors, in the rows of `edge`.
+fn multiply_block(
+    kernels: &KernelSet,
+    left: &mut Left<'_>,
+    right: RightBlock<'_>,
+    (edge, edge_stride): (&mut [f32], usize),
+    copy: &mut AlignedVec,
+) {
+    let RightBlock { terms, columns, panels, edge_from } = right;
+    let padded = columns.next_multiple_of(kernels.lanes);
+    let (panel, tile_rows) = (kernels.panel(), tile_rows(kernels, padded));
+    let (rows, packed) = (left.features.len(), left.is_packed());
+    for row in (0..rows).step_by(if packed { ROWS } else { rows.max(1) }) {
+        let from = left.features.start + row;
+        let features = from..if packed { left.features.end.min(from + ROWS) } else { left.features.end };
+        let (a, offsets, a_stride) = match left.terms {
+            all if packed => {
+                pack_tiles(all, terms.clone(), &features, tile_rows, copy);
+                (copy.as_ptr(), std::ptr::null(), TILE_STRIDE)
+            }
+            Terms::Rows(Rows::Strided { values, stride, .. }) => {
+                (values[terms.start * stride + from..].as_ptr(), std::ptr::null(), stride)
+            }
+            Terms::Rows(Rows::Scattered { values, offsets }) => {
+                (values[from..].as_ptr(), offsets[terms.start..].as_ptr(), 0)
+            }
+            Terms::Parts { .. } => unreachable!("parts are packed"),
+        };
         for column in (0..columns).step_by(panel) {
             let width = (padded - column).min(panel);
-            let (start, offsets, a_stride) = match a {
-                _ if pack => (copies.a.as_ptr(), std::ptr::null(), TILE_STRIDE),
-                Terms::Rows(Rows::Strided { values, stride, .. }) => {
-                    (values[first * stride + features.start..].as_ptr(), std::ptr::null(), stride)
-                }
-                Terms::Rows(Rows::Scattered { values, offsets }) => {
-                    (values[features.start..].as_ptr(), offsets[first..].as_ptr(), 0)
-                }
-                Terms::Parts { .. } => unreachable!("parts are packed"),
+            let (c, c_stride) = match column < edge_from {
+                true => (&mut left.c[row * left.c_stride + column..], left.c_stride),
+                false => (&mut edge[row * edge_stride..], edge_stride),
             };
+            assert!(extent(features.len(), c_stride, width) <= c.len(), "output too small");
             let outer = Outer {
-                a: start,
+                a,
                 offsets,
                 a_stride,
-                packed: pack,
+                packed,
                 tile_rows,
                 terms: terms.len(),
-                b: copies.b[column * terms.len()..].as_ptr(),
+                b: panels[column * terms.len()..].as_ptr(),
                 vectors: width / kernels.lanes,
-                rows,
-                c: c[column..].as_mut_ptr(),
+                rows: features.len(),
+                c: c.as_mut_ptr(),
                 c_stride,
+                fresh: terms.start == 0,
             };
             // SAFETY: `outer` reads `rows` floats of each term from `a`: each has them behind
-            // `features.start`, as the assert found, or `pack_tiles` has just written `a_stride` for each
-            // term of each tile. It reads the panel, `terms` rows of `width` floats that `pack_panels` has
-            // just written, and reads and writes `width` floats behind `column` at each row of `c`: whole
-            // vectors of `padded`, which the assert found inside the rows. Each pointer is taken from all
-            // that lies behind it in its array, and is only moved forwards. `c` is borrowed apart from the
-            // factors. The kernels are those that this process may run, and `tile_rows` is theirs.
+            // `features.start`, as `multiply_over_rows` found, or `pack_tiles` has just written `a_stride` for
+            // each term of each tile. It reads the panel, `terms` rows of `width` floats that `pack_panels` has
+            // just written, and reads (but for the first terms) and writes `width` floats at each row of `c`,
+            // which is so long: the assert. Each pointer is taken from all that lies behind it in its array, and
+            // is only moved forwards. `c` is borrowed apart from the factors. The kernels are those that this
+            // process may run, and `tile_rows` is theirs.
             unsafe { (kernels.outer)(&outer) };
         }
     }
@@ -191,17 +283,20 @@ fn copy_last(from: &[f32], to: &mut [f32]) {
     to[..from.len()].copy_from_slice(from);
 }
 
-/// Copies `columns` columns of some terms panel by panel, each padded with zeros to whole vectors.
+/// Copies `columns` columns of some terms panel by panel, each padded with zeros to whole vectors, and adds them to `sums`,
+/// where there are any.
 fn pack_panels(
     b: Terms<'_>,
     terms: Range<usize>,
     columns: usize,
     (panel, lanes): (usize, usize),
+    sums: &mut [f32],
     to: &mut [f32],
 ) {
     let count = terms.len();
     for (i, n) in terms.enumerate() {
         let row = &b.row(n)[..columns];
+        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
         for (from, to) in row.chunks(panel).zip(to.chunks_mut(count * panel)) {
             let width = from.len().next_multiple_of(lanes);
             let to = &mut to[i * width..][..width];
@@ -225,26 +320,36 @@ mod tests {
             for [terms, rows, columns] in [[1, 1, 1], [5, 7, 17], [TERMS + 2, some, wide], [3, most, 5]] {
                 let a: Vec<f32> = (0..terms * rows).map(|i| (i % 23) as f32 - 11.0).collect();
                 let b: Vec<f32> = (0..terms * columns).map(|i| (i % 19) as f32 - 9.0).collect();
-                let stride = columns.next_multiple_of(kernels.lanes) + 2;
-                let mut c = vec![-77.0; rows * stride];
+                // A row of nothing but what was there ends each.
+                let stride = columns + 2;
                 let in_order = |values, stride| Terms::Rows(Rows::Strided { values, stride, count: terms });
                 let order: Vec<[u32; 2]> = (0..terms as u32).map(|n| [0, n]).collect();
                 let part = [Rows::Strided { values: &a, stride: rows, count: terms }];
                 for a_terms in [in_order(&a, rows), Terms::Parts { parts: &part, order: &order }] {
-                    let (a_terms, b_terms) = ((a_terms, 0..rows), (in_order(&b, columns), columns));
+                    let (mut whole, mut upper) = (vec![-77.0; rows * stride], vec![-77.0; rows * columns]);
+                    let mut sums = vec![-77.0; columns];
+                    // All rows, and beside them, with the same copy of `b`, those but the first.
+                    let mut lefts = [
+                        Some(Left { terms: a_terms, features: 0..rows, c: &mut whole, c_stride: stride }),
+                        Some(Left { terms: a_terms, features: 1..rows, c: &mut upper, c_stride: columns }),
+                    ];
                     let mut copies = Copies::empty();
-                    let packs = matches!(a_terms.0, Terms::Parts { .. });
-                    copies.reserve(kernels, rows, columns, packs).expect("small");
-                    multiply_over_rows(kernels, a_terms, b_terms, &mut c, stride, &mut copies);
+                    let packs = matches!(a_terms, Terms::Parts { .. });
+                    copies.reserve(kernels, 2 * rows, columns, packs).expect("small");
+                    let right = (in_order(&b, columns), columns);
+                    multiply_over_rows(kernels, &mut lefts, right, &mut sums, &mut copies);
+                    for u in 0..columns {
+                        assert_eq!(sums[u], (0..terms).map(|n| b[n * columns + u]).sum::<f32>());
+                    }
                     for (f, u) in (0..rows).flat_map(|f| (0..columns).map(move |u| (f, u))) {
                         // Whole numbers below 2^24: exact in any order.
                         let sum: f32 = (0..terms).map(|n| a[n * rows + f] * b[n * columns + u]).sum();
-                        assert_eq!(
-                            c[f * stride + u],
-                            sum,
-                            "{kernels:?} {terms} {rows} {columns}: [{f}, {u}]"
-                        );
+                        let case = format!("{kernels:?} {terms} {rows} {columns}: [{f}, {u}]");
+                        assert_eq!(whole[f * stride + u], sum, "{case}");
+                        assert!(f == 0 || upper[(f - 1) * columns + u] == sum, "{case}");
                     }
+                    let gaps = whole.chunks(stride).flat_map(|row| &row[columns..]);
+                    assert!(gaps.into_iter().chain(&upper[(rows - 1) * columns..]).all(|&c| c == -77.0));
                 }
             }
         }

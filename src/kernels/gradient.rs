@@ -47,6 +47,8 @@ pub(crate) struct Outer {
     pub(crate) c: *mut f32,
     /// Floats from row to row of `c`.
     pub(crate) c_stride: usize,
+    /// Whether they begin with these terms, and nothing is there yet.
+    pub(crate) fresh: bool,
 }
 
 /// As many rows as the registers hold, and at most eight.
@@ -125,11 +127,13 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(s: S, outer: &Outer, a
     // each: after the last one it is at the end of what the caller vouched for, where it may be and is not
     // read.
     unsafe {
-        let Outer { offsets, a_stride, terms, c_stride, .. } = *outer;
+        let Outer { offsets, a_stride, terms, c_stride, fresh, .. } = *outer;
         let mut sums = [[s.splat(0.0); NV]; MR];
-        unroll!(r < MR, {
-            unroll!(v < NV, { sums[r][v] = s.load(c.add(r * c_stride + v * S::LANES)) });
-        });
+        if !fresh {
+            unroll!(r < MR, {
+                unroll!(v < NV, { sums[r][v] = s.load(c.add(r * c_stride + v * S::LANES)) });
+            });
+        }
         let mut b = outer.b;
         // The next tile's sums, which come from far away where the gradient is large, are fetched meanwhile.
         let lines = const { (NV * S::LANES).div_ceil(LINE) };

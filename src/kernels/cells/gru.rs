@@ -166,7 +166,7 @@ pub(crate) struct Back {
     pub(crate) gates_stride: usize,
     /// Receives the gradients of the three sums of the input, gate after gate.
     pub(crate) dz: *mut f32,
-    /// Reset after: receives the gradients of the three sums of the state.
+    /// Reset after: receives the gradient of the candidate's sum of the state; those of z and r are `dz`'s.
     pub(crate) du: *mut f32,
     /// Floats from row to row of `dz` and `du`.
     pub(crate) dz_stride: usize,
@@ -185,8 +185,8 @@ pub(crate) struct Back {
 /// Carries out a step backwards: all of it where reset is after, all but r where it is `before`.
 ///
 /// # Safety
-/// As [`step`], for the fields of [`Back`], `dz` and `du` being valid for three times `units` floats a row, `du` and `candidate` being read or written only where reset is after; what is
-/// written overlaps nothing else.
+/// As [`step`], for the fields of [`Back`], `dz` being valid for three times `units` floats a row and `du` for `units`; `du` and
+/// `candidate` are read or written only where reset is after. What is written overlaps nothing else.
 #[inline(always)]
 pub(crate) unsafe fn back<S: Simd>(s: S, back: &Back, before: bool) {
     // SAFETY: the caller's promise.
@@ -227,9 +227,7 @@ unsafe fn rows_back<S: Simd>(s: S, back: &Back, gate: Function, function: Functi
                     let of_r = kept(s, derive(s, gate, s.mul(of_n, hn), r));
                     store_units(s, dz.add(units), of_r, here);
                     let du = back.du.add(row * back.dz_stride + unit);
-                    store_units(s, du, of_z, here);
-                    store_units(s, du.add(units), of_r, here);
-                    store_units(s, du.add(2 * units), kept(s, s.mul(of_n, r)), here);
+                    store_units(s, du, kept(s, s.mul(of_n, r)), here);
                 }
             });
         }

@@ -4,7 +4,9 @@
 //! Beside the states of a simple layer: every gate, a row for each compact row, in the kernels' order; an LSTM's cell
 //! states, laid out as its states; of a GRU the candidate's share of the state, or with reset before `r·h`. The gradients
 //! of the gates' sums have as many rows, gate after gate as in Keras's matrices, so the products that follow are those of a
-//! layer with as many columns.
+//! layer with as many columns. The candidate of a GRU with reset after has a sum of the state apart from that of the input,
+//! and its gradient stands before the others: the gradients of the sums of the state are then a row's first three gates, n, z
+//! and r, and those of the sums of the input its last three, z, r and n.
 //!
 //! # The way back
 //! Step by step from the end, as in a simple layer: `dh_t` is what comes from above, what goes straight to a GRU's state
@@ -24,15 +26,16 @@ use crate::layers::{PackedCell, PackedRnn};
 use crate::memory::{AlignedVec, row_stride};
 use crate::sequence::Padding;
 
+/// Rows of a chunk, unless its first step has more; see [`chunk_rows`].
+const CHUNK_ROWS: usize = 64;
+
 /// What a gated layer keeps.
 #[derive(Debug)]
 pub(super) struct Gates {
     /// By compact row, in the kernels' order.
     gates: AlignedVec,
-    /// By compact row, gate after gate: the gradients of the sums of the input.
+    /// By compact row, gate after gate: the gradients of the sums.
     dz: AlignedVec,
-    /// Of a GRU with reset after: the gradients of the sums of the state.
-    du: AlignedVec,
     /// Of an LSTM: a row a rank before the first step, then by compact row.
     cells: AlignedVec,
     /// Of a GRU, by compact row: the candidate's share of the state, or with reset before `r·h`.
@@ -45,8 +48,8 @@ pub(super) struct Gates {
 
 impl Default for Gates {
     fn default() -> Self {
-        let [gates, dz, du, cells, candidate, carried, scratch] = [const { AlignedVec::empty() }; 7];
-        Self { gates, dz, du, cells, candidate, carried, scratch }
+        let [gates, dz, cells, candidate, carried, scratch] = [const { AlignedVec::empty() }; 6];
+        Self { gates, dz, cells, candidate, carried, scratch }
     }
 }
 
@@ -80,8 +83,8 @@ impl GateMatrices {
         let all = recurrent.len() / units;
         self.kernel.fill_part(kernel, all, gate * units);
         self.recurrent.fill_part(recurrent, all, gate * units);
-        self.kernel_back.fill_transposed_part(kernel, all, gate * units);
-        self.recurrent_back.fill_transposed_part(recurrent, all, gate * units);
+        self.kernel_back.fill_transposed_part(kernel, all, gate * units, 0..units);
+        self.recurrent_back.fill_transposed_part(recurrent, all, gate * units, 0..units);
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -94,7 +97,7 @@ impl Gates {
     /// Room for a batch.
     pub(super) fn reserve(&mut self, rnn: &PackedRnn, batch: usize, steps: usize) -> Result<()> {
         let total = batch.saturating_mul(steps);
-        let (stride, dz_stride) = (row_stride(rnn.units()), row_stride(rnn.gates() * rnn.units()));
+        let (stride, dz_stride) = (row_stride(rnn.units()), gradient_stride(rnn));
         self.gates.reserve_rows(total, gate_stride(rnn))?;
         self.dz.reserve_rows(total, dz_stride)?;
         self.carried.reserve_rows(batch, stride)?;
@@ -102,29 +105,24 @@ impl Gates {
         match rnn.cell {
             PackedCell::SimpleRnn(_) => Ok(()),
             PackedCell::Lstm(_) => self.cells.reserve_rows(total.saturating_add(batch), stride),
-            PackedCell::Gru(_) => {
-                self.du.reserve_rows(total, dz_stride)?;
-                self.candidate.reserve_rows(total, stride)
-            }
-            PackedCell::GruResetBefore(..) => self.candidate.reserve_rows(total, stride),
+            PackedCell::Gru(_) | PackedCell::GruResetBefore(..) => self.candidate.reserve_rows(total, stride),
         }
     }
 
     /// Floats that it holds.
     pub(super) fn len(&self) -> usize {
-        let Self { gates, dz, du, cells, candidate, carried, scratch } = self;
-        [gates, dz, du, cells, candidate, carried, scratch].iter().map(|buffer| buffer.len()).sum()
+        let Self { gates, dz, cells, candidate, carried, scratch } = self;
+        [gates, dz, cells, candidate, carried, scratch].iter().map(|buffer| buffer.len()).sum()
     }
 
     /// The gradients of the sums of the input, by compact row, from gate `gate` on.
     pub(super) fn of_input(&self, rnn: &PackedRnn, gate: usize, count: usize) -> Rows<'_> {
-        gradient_rows(&self.dz, rnn, gate, count)
+        gradient_rows(&self.dz, rnn, gate + usize::from(parts_candidate(rnn)), count)
     }
 
-    /// The gradients of the sums of the state.
+    /// The gradients of the sums of the state, from gate `gate` on, which the candidate's do not follow where they stand apart.
     pub(super) fn of_state(&self, rnn: &PackedRnn, gate: usize, count: usize) -> Rows<'_> {
-        let gradients = if matches!(rnn.cell, PackedCell::Gru(_)) { &self.du } else { &self.dz };
-        gradient_rows(gradients, rnn, gate, count)
+        gradient_rows(&self.dz, rnn, first_of_state(rnn, gate), count)
     }
 
     /// By compact row, what the candidate's recurrent kernel multiplied, with reset before; after a way back.
@@ -143,11 +141,48 @@ impl Gates {
     }
 }
 
-fn gradient_rows<'a>(gradients: &'a [f32], rnn: &PackedRnn, gate: usize, count: usize) -> Rows<'a> {
-    let units = rnn.units();
+/// Whether the candidate's sum of the state has a gradient of its own: of a GRU with reset after.
+fn parts_candidate(rnn: &PackedRnn) -> bool {
+    matches!(rnn.cell, PackedCell::Gru(_))
+}
+
+/// Floats from row to row of gradients.
+fn gradient_stride(rnn: &PackedRnn) -> usize {
+    row_stride((rnn.gates() + usize::from(parts_candidate(rnn))) * rnn.units())
+}
+
+/// Which of a row's gradients is that of a gate's sum of the state.
+fn first_of_state(rnn: &PackedRnn, gate: usize) -> usize {
+    let apart = usize::from(parts_candidate(rnn));
+    if gate + apart == rnn.gates() { 0 } else { gate + apart }
+}
+
+/// Rows of gradients, from the `first` of each on.
+fn gradient_rows<'a>(gradients: &'a [f32], rnn: &PackedRnn, first: usize, count: usize) -> Rows<'a> {
     // A part without a used step has none.
-    let values = gradients.get(gate * units..).unwrap_or_default();
-    Rows::Strided { values, stride: row_stride(rnn.gates() * units), count }
+    let values = gradients.get(first * rnn.units()..).unwrap_or_default();
+    Rows::Strided { values, stride: gradient_stride(rnn), count }
+}
+
+/// Packs the transpose of a layer's recurrent kernel, whose terms stand as the gradients of the sums of the state do. `candidate`
+/// is there where the gate has a product of its own; rows of `values` are `all` floats apart.
+pub(super) fn fill_recurrent_back(
+    matrix: &mut PackedMatrix,
+    candidate: Option<&mut PackedMatrix>,
+    rnn: &PackedRnn,
+    (values, all): (&[f32], usize),
+) {
+    let terms = matrix.terms();
+    if parts_candidate(rnn) {
+        let units = rnn.units();
+        matrix.fill_transposed_part(values, all, terms - units, 0..units);
+        matrix.fill_transposed_part(values, all, 0, units..terms);
+    } else {
+        matrix.fill_transposed_part(values, all, 0, 0..terms);
+    }
+    if let Some(candidate) = candidate {
+        candidate.fill_transposed_part(values, all, terms, 0..candidate.terms());
+    }
 }
 
 /// A layer's weights, and the batch that it runs over.
@@ -155,6 +190,19 @@ fn gradient_rows<'a>(gradients: &'a [f32], rnn: &PackedRnn, gate: usize, count: 
 pub(super) struct Of<'a> {
     pub(super) rnn: &'a PackedRnn,
     pub(super) plan: &'a Plan,
+}
+
+/// Rows whose sums of the input are made at once, so that they are still in the second-level cache when their step comes: those
+/// of whole steps, the first of which `counts` begins with.
+fn chunk_rows(counts: &[usize]) -> usize {
+    let mut rows = 0;
+    for count in counts {
+        if rows > 0 && rows + count > CHUNK_ROWS {
+            break;
+        }
+        rows += count;
+    }
+    rows
 }
 
 /// Where the rows of a compact step begin, and those before them, in rows of states.
@@ -189,15 +237,29 @@ impl RnnOp {
         let (work, stride, gate_stride) = (&plan.work, row_stride(rnn.units()), gate_stride(rnn));
         let by_gate = self.by_gate().then(|| back.map_or(&[][..], |back| &back.by_gate));
         let Gates { gates, dz, cells, candidate, scratch, .. } = gated;
+        // Rows whose sums of the input are still to be made.
+        let mut rest = None;
         match by_gate {
             Some(matrices) if self.drops[0] => {
                 sums_by_gate(rnn, matrices, input, gates, dz);
             }
-            _ => multiply(input(0), &rnn.kernel, Init::Bias(&rnn.bias), gates, gate_stride),
+            _ => rest = Some(input(0)),
         }
+        let mut made = 0;
         for (step, &count) in work.counts.iter().enumerate() {
             let [before, here] = slots(plan, step).map(|row| row * stride);
             let first = plan.bases[step];
+            if let Some(rows) = rest.filter(|_| first == made) {
+                let (now, others) = rows.split_at(chunk_rows(&work.counts[step..]));
+                multiply(
+                    now,
+                    &rnn.kernel,
+                    Init::Bias(&rnn.bias),
+                    &mut gates[first * gate_stride..],
+                    gate_stride,
+                );
+                (rest, made) = (Some(others), first + now.count());
+            }
             let (states, after) = out.split_at_mut(here);
             let (cells_before, cell_states): (&[f32], &mut [f32]) = match rnn.cell {
                 PackedCell::Lstm(_) => {
@@ -337,18 +399,17 @@ impl RnnOp {
                 add_row(to, &gated.carried[rank * stride..][..stride]);
             }
         }
-        let at = plan.bases[step] * row_stride(rnn.gates() * units);
-        let gradients = if matches!(rnn.cell, PackedCell::Gru(_)) { &gated.du } else { &gated.dz };
-        let of_gate = |gate| gradient_rows(&gradients[at..], rnn, gate, next);
+        let gradients = &gated.dz[plan.bases[step] * gradient_stride(rnn)..];
         if !self.by_gate() {
-            multiply(of_gate(0), results.recurrent(), Init::Output, dh, stride);
+            multiply(gradient_rows(gradients, rnn, 0, next), results.recurrent(), Init::Output, dh, stride);
             return;
         }
         let matrices = results.by_gate();
         // With reset before, the candidate's product is made in its step.
         let gates = if rnn.resets_before() { matrices.len() - 1 } else { matrices.len() };
         for (gate, matrices) in matrices[..gates].iter().enumerate() {
-            multiply(of_gate(gate), &matrices.recurrent_back, Init::Bias(&plan.zeros), scratch, stride);
+            let of_gate = gradient_rows(gradients, rnn, first_of_state(rnn, gate), next);
+            multiply(of_gate, &matrices.recurrent_back, Init::Bias(&plan.zeros), scratch, stride);
             for (rank, to) in dh.chunks_exact_mut(stride).take(next).enumerate() {
                 let mask = self.mask_of(plan, gate, rank, units);
                 let from = &scratch[rank * stride..];
@@ -369,10 +430,10 @@ impl RnnOp {
     ) {
         let Of { rnn, plan } = of;
         let (units, stride, gate_stride) = (rnn.units(), row_stride(rnn.units()), gate_stride(rnn));
-        let dz_stride = row_stride(rnn.gates() * units);
+        let dz_stride = gradient_stride(rnn);
         let (rows, first) = (count * stride, plan.bases[step]);
         let [before, here] = slots(plan, step).map(|row| row * stride);
-        let Gates { gates, dz, du, cells, candidate, carried, .. } = gated;
+        let Gates { gates, dz, cells, candidate, carried, .. } = gated;
         let gates = &gates[first * gate_stride..][..count * gate_stride];
         let dz = &mut dz[first * dz_stride..][..count * dz_stride];
         let (dh, h, carried) = (&dh[..rows], &h[..rows], &mut carried[..rows]);
@@ -415,14 +476,16 @@ impl RnnOp {
                 unsafe { (kernels.lstm_back)(&back) };
             }
             PackedCell::Gru(of) => {
+                let du = dz.as_mut_ptr();
                 let back = gru::Back {
-                    dz: dz.as_mut_ptr(),
-                    du: du[first * dz_stride..][..count * dz_stride].as_mut_ptr(),
+                    // SAFETY: a row has a fourth gate's gradients.
+                    dz: unsafe { du.add(units) },
+                    du,
                     candidate: candidate[first * stride..][..rows].as_ptr(),
                     dh_before: carried.as_mut_ptr(),
                     ..gru_back(of.functions)
                 };
-                // SAFETY: as above, for three times `units`.
+                // SAFETY: as above, for three times `units` behind the first.
                 unsafe { (kernels.gru_back)(&back) };
             }
             PackedCell::GruResetBefore(of, _) => {

@@ -155,10 +155,8 @@ impl Tape {
             if let Some(recurrent) = &mut back.recurrent {
                 let values = values(Weight::RecurrentKernel)?;
                 let all = back.kernel.terms();
-                recurrent.fill_transposed_part(values, all, 0);
-                if let Some(candidate) = &mut back.candidate {
-                    candidate.fill_transposed_part(values, all, recurrent.terms());
-                }
+                let rnn = looked_at(rnn_of(&network.layers[layer], half));
+                gated::fill_recurrent_back(recurrent, back.candidate.as_mut(), rnn, (values, all));
                 for (gate, matrices) in back.by_gate.iter_mut().enumerate() {
                     matrices.fill(gate, kernel, values);
                 }

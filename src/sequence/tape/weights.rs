@@ -1,6 +1,7 @@
 //! The gradients of weights: sums over the rows of all parts, in the caller's order, by step and then by row.
 //!
-//! Threads share out the outputs, never a sum: some rows of a kernel's gradient each, the bias's, the table's.
+//! Threads share out the outputs, never a sum: some rows of the kernels' gradients each, the table's. The gradients of a
+//! kernel and of a recurrent kernel are products with the same factor, and a bias's is the sum of its rows.
 
 use super::super::network::Network;
 use super::super::parallel::Threads;
@@ -9,15 +10,15 @@ use super::steps::{each_place, list_places};
 use super::{Layout, Op, Part, Place, add_row, looked_at, of_half, rnn_of};
 use crate::dispatch::KernelSet;
 use crate::error::Result;
-use crate::gemm::{Copies, Rows, Terms, multiply_over_rows};
+use crate::gemm::{Copies, Left, Rows, Terms, multiply_over_rows};
 use crate::layers::{Cell, Weight};
-use crate::memory::{AlignedVec, Few, List, row_stride};
+use crate::memory::{Few, List};
 
 /// What the sums are made with.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
     /// By task, where several run at the same time.
-    scratch: List<Scratch>,
+    scratch: List<Copies>,
     /// By operation: how its sums are shared out.
     cuts: List<Cut>,
     /// The caller's order of the rows of several parts: part and row.
@@ -36,75 +37,89 @@ pub(super) struct Sums {
 struct Cut {
     /// Whether it is the caller alone, one after the other.
     alone: bool,
-    /// Rows of the kernel's gradient that a task makes, and of the recurrent kernel's.
-    rows: [usize; 2],
-}
-
-#[derive(Debug)]
-struct Scratch {
-    /// With padded rows.
-    product: AlignedVec,
-    copies: Copies,
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Self { product: AlignedVec::empty(), copies: Copies::empty() }
-    }
+    /// Rows that a task makes, of those of the kernel's gradient and of the recurrent kernel's.
+    rows: usize,
 }
 
 /// One output, or some rows of it.
-struct Task<'a> {
-    sum: Sum<'a>,
+enum Task<'a> {
+    /// `aᵀ·b` for some rows of the kernel's gradient and of the recurrent kernel's; side by side where there are several.
+    Products {
+        products: &'a [Option<Products<Terms<'a>>>; MOST],
+        rows: [SomeRows<'a>; 2],
+        /// Rows of the bias, for the one task that makes them.
+        bias: [&'a mut [f32]; 2],
+        units: usize,
+        columns: usize,
+    },
+    /// Each row added to the row of the table that it is the gradient of.
+    Table { to: &'a mut [f32], read: &'a [u32], b: Terms<'a>, columns: usize },
+}
+
+/// Some rows of a matrix's gradient.
+struct SomeRows<'a> {
+    first: usize,
     to: &'a mut [f32],
 }
 
+/// Products that share their right factor, which give the columns of `gates` gates from gate `at` on.
 #[derive(Clone, Copy)]
-enum Sum<'a> {
-    /// `aᵀ·b` for some features of `a`, from `first` on; side by side where there are several.
-    Products { products: &'a [Option<Product<'a>>; MOST], first: usize, columns: usize },
-    /// The sums of all rows, a row of the bias each.
-    Bias { rows: [Option<Terms<'a>>; 2], columns: usize },
-    /// Each row added to the row of the table that it is the gradient of.
-    Table { read: &'a [u32], b: Terms<'a>, columns: usize },
+struct Products<F> {
+    /// What the kernel's gradient and the recurrent kernel's are products of.
+    lefts: [Option<F>; 2],
+    b: F,
+    at: usize,
+    gates: usize,
+    /// Rows of the bias that are sums of `b`'s rows.
+    bias: [bool; 2],
 }
 
-/// Products that a matrix of gradients is made of, at the most: one a gate.
+/// Right factors that the gradients of an operation's weights have, at the most.
 const MOST: usize = 4;
 
-/// `aᵀ·b`, which gives `columns` columns from column `at` on.
-#[derive(Clone, Copy)]
-struct Product<'a> {
-    a: Terms<'a>,
-    b: Terms<'a>,
-    columns: usize,
-    at: usize,
+impl<F> Products<F> {
+    /// With other factors.
+    fn map<'a, G>(&'a self, factor: impl Fn(&'a F) -> G) -> Products<G> {
+        let Products { lefts, b, at, gates, bias } = self;
+        let lefts = lefts.each_ref().map(|left| left.as_ref().map(&factor));
+        Products { lefts, b: factor(b), at: *at, gates: *gates, bias: *bias }
+    }
+}
+
+impl SomeRows<'_> {
+    /// These rows of a product, from column `at` of `columns` on.
+    fn of<'a>(&'a mut self, terms: Option<Terms<'a>>, at: usize, columns: usize) -> Option<Left<'a>> {
+        let terms = terms.filter(|_| !self.to.is_empty())?;
+        let features = self.first..self.first + self.to.len() / columns;
+        Some(Left { terms, features, c: &mut self.to[at..], c_stride: columns })
+    }
 }
 
 impl Task<'_> {
-    fn run(&mut self, kernels: &KernelSet, scratch: &mut Scratch) {
-        match self.sum {
-            Sum::Products { products, first, columns: all } => {
-                let rows = self.to.len() / all;
-                for &Product { a, b, columns, at } in products.iter().flatten() {
-                    let stride = row_stride(columns);
-                    let Scratch { product, copies } = scratch;
-                    let a = (a, first..first + rows);
-                    multiply_over_rows(kernels, a, (b, columns), product, stride, copies);
-                    for (to, from) in self.to.chunks_exact_mut(all).zip(product.chunks_exact(stride)) {
-                        to[at..at + columns].copy_from_slice(&from[..columns]);
+    fn run(&mut self, kernels: &KernelSet, copies: &mut Copies) {
+        match self {
+            Task::Products { products, rows: [kernel, recurrent], bias, units, columns } => {
+                for &Products { lefts: [of_kernel, of_recurrent], b, at, gates, bias: sums } in
+                    products.iter().flatten()
+                {
+                    let here = at * *units..(at + gates) * *units;
+                    let mut lefts = [
+                        kernel.of(of_kernel, here.start, *columns),
+                        recurrent.of(of_recurrent, here.start, *columns),
+                    ];
+                    let rows = bias.each_mut().map(|row| row.get_mut(here.clone()).unwrap_or_default());
+                    let mut rows = rows.into_iter().zip(sums).filter_map(|(row, sum)| sum.then_some(row));
+                    let sums = rows.next().unwrap_or_default();
+                    if lefts.iter().all(Option::is_none) && sums.is_empty() {
+                        continue;
                     }
+                    multiply_over_rows(kernels, &mut lefts, (b, here.len()), sums, copies);
+                    rows.for_each(|same| same.copy_from_slice(sums));
                 }
             }
-            Sum::Bias { rows, columns } => {
-                self.to.fill(0.0);
-                for (to, b) in self.to.chunks_exact_mut(columns).zip(rows.iter().flatten()) {
-                    (0..b.count()).for_each(|n| add_row(to, b.row(n)));
-                }
-            }
-            Sum::Table { read, b, columns } => {
+            Task::Table { to, read, b, columns } => {
                 for (n, &id) in read.iter().enumerate() {
-                    add_row(&mut self.to[id as usize * columns..][..columns], b.row(n));
+                    add_row(&mut to[id as usize * *columns..][..*columns], b.row(n));
                 }
             }
         }
@@ -114,8 +129,7 @@ impl Task<'_> {
 impl Sums {
     /// Bytes that it holds.
     pub(super) fn bytes(&self) -> usize {
-        let floats: usize =
-            self.scratch.iter().map(|scratch| scratch.product.len() + scratch.copies.len()).sum();
+        let floats: usize = self.scratch.iter().map(Copies::len).sum();
         let places: usize = self.places.iter().map(|places| places.len()).sum();
         (floats + self.ids.len() + self.read.len()) * size_of::<f32>()
             + (places + self.order.len()) * size_of::<usize>()
@@ -158,10 +172,11 @@ impl Sums {
                 Weights::Kernel => [features, 0],
                 Weights::Both => [features, units],
             };
-            let cut = Cut::new(threads, widths, [terms, gates * units]);
+            let rows = widths[0] + widths[1];
+            let cut = Cut::new(threads, rows, [terms, gates * units]);
             // A layer's gates may have products of their own.
             for columns in (1..=gates).map(|gates| gates * units) {
-                self.reserve_tasks(first.plan.kernels, cut, widths, (columns, parts.len() > 1))?;
+                self.reserve_tasks(first.plan.kernels, cut, rows, (columns, parts.len() > 1))?;
             }
             self.cuts.push(cut);
         }
@@ -185,22 +200,17 @@ impl Sums {
         &mut self,
         kernels: &KernelSet,
         cut: Cut,
-        widths: [usize; 2],
+        rows: usize,
         (columns, packs): (usize, bool),
     ) -> Result<()> {
-        let mut task = 0;
-        for (width, rows) in widths.into_iter().zip(cut.rows) {
-            for _ in (0..width).step_by(rows.max(1)) {
-                let at = if cut.alone { 0 } else { task };
-                self.scratch.grow_with(at + 1, Scratch::default)?;
-                let Scratch { product, copies } = &mut self.scratch[at];
-                product.reserve_rows(rows, row_stride(columns))?;
-                copies.reserve(kernels, rows, columns, packs)?;
-                task += 1;
-            }
+        let tasks = rows.div_ceil(cut.rows.max(1));
+        for task in 0..tasks {
+            let at = if cut.alone { 0 } else { task };
+            self.scratch.grow_with(at + 1, Copies::empty)?;
+            self.scratch[at].reserve(kernels, cut.rows, columns, packs)?;
         }
-        // The bias, and the table.
-        self.scratch.grow_with(if cut.alone { 1 } else { task + 2 }, Scratch::default)
+        // And the table.
+        self.scratch.grow_with(if cut.alone { 1 } else { tasks + 1 }, Copies::empty)
     }
 
     /// Clears the gradient of an embedding where the last way back left something.
@@ -241,17 +251,19 @@ impl Sums {
         let (features, columns) = (first.values[input].features, gates * first.values[output].features);
         let kernels = first.plan.kernels;
         let Self { scratch, cuts, order, places: lists, ids, read, seen } = self;
-        let Cut { alone, rows: cut_rows } = cuts[at];
+        let cut = cuts[at];
         order.clear();
         if jobs.len() > 1 {
             merge_orders(jobs, layout, order);
         }
         let own = first.plan.order(layout);
-        let pairs = op.pairs();
+        let sides = op.products();
         if let ([job], Some(own)) = (jobs, own) {
             // Sides with one list have the same places, in arrays of their own.
             let used = |list| {
-                pairs.iter().flatten().flatten().any(|pair| pair.sides.iter().any(|side| side.list() == list))
+                let mut all =
+                    sides.iter().flatten().flat_map(|of| of.lefts.into_iter().flatten().chain([of.b]));
+                all.any(|side| side.list() == list)
             };
             for (list, (side, places)) in Side::FIRST.into_iter().zip(lists.iter_mut()).enumerate() {
                 if used(list) || (side == Side::HandedDown && table.is_some()) {
@@ -260,25 +272,16 @@ impl Sums {
             }
         }
         let (order, lists) = (&order[..], &*lists);
-        let factor = |side: Side| {
+        let factor = |&side: &Side| {
             let places = own.map(|_| &lists[side.list()][..]);
             (Factor::of(jobs, |part| part.side(network, at, side)), places)
         };
-        let factors = pairs.map(|pairs| pairs.map(|pair| pair.map(|pair| pair.sides.map(factor))));
-        let units = columns / gates;
-        let products = [0, 1].map(|matrix| {
-            std::array::from_fn::<_, MOST, _>(|i| {
-                let (pair, [a, b]) = (pairs[matrix][i]?, factors[matrix][i].as_ref()?);
-                let [a, b] = [a, b].map(|(factor, places)| factor.terms(*places, order));
-                Some(Product { a, b, columns: pair.gates * units, at: pair.at * units })
-            })
+        let factors = sides.each_ref().map(|of| of.as_ref().map(|of| of.map(factor)));
+        let products = factors.each_ref().map(|of| {
+            let of = of.as_ref()?;
+            Some(of.map(|(factor, places)| factor.terms(*places, order)))
         });
-        let of_bias = op.bias_sides().map(|side| side.map(factor));
-        let bias_rows = of_bias.each_ref().map(|row| {
-            let (factor, places) = row.as_ref()?;
-            Some(factor.terms(*places, order))
-        });
-        let (handed, places_of_handed) = factor(Side::HandedDown);
+        let (handed, places_of_handed) = factor(&Side::HandedDown);
         let handed = handed.terms(places_of_handed, order);
         let [kernel, recurrent, bias, embedding] = {
             let (layer, half) = op.place().unwrap_or_default();
@@ -287,11 +290,8 @@ impl Sums {
             let table = table.and(places.first()).map(|place| place.layer);
             slices(places, gradients, [wanted[0], wanted[1], wanted[2], (table, Weight::Embedding)])
         };
-        if embedding.is_some() {
+        if let (Some((embedding, _)), true) = (table, embedding.is_some()) {
             list_ids(jobs, output, (own, order), ids, read);
-        }
-
-        if let Some((embedding, _)) = table {
             seen.resize(embedding.vocabulary, false);
             for &id in read.iter() {
                 if !std::mem::replace(&mut seen[id as usize], true) {
@@ -301,42 +301,62 @@ impl Sums {
         }
 
         let mut tasks = Few::new();
-        let mut add = |sum, to| {
-            let mut task = Task { sum, to };
-            if alone {
-                task.run(kernels, &mut scratch[0]);
-            } else {
-                tasks.push(task);
-            }
+        let mut add = |mut task| match cut.alone {
+            true => Task::run(&mut task, kernels, &mut scratch[0]),
+            false => tasks.push(task),
         };
-        for ((products, rows), to) in products.iter().zip(cut_rows).zip([kernel, recurrent]) {
-            let Some(to) = to else { continue };
-            for (i, to) in to.chunks_mut(rows * columns).enumerate() {
-                add(Sum::Products { products, first: i * rows, columns }, to);
-            }
-        }
-        if let Some(to) = bias {
-            add(Sum::Bias { rows: bias_rows, columns }, to);
+        let mut bias = halves(bias.unwrap_or_default(), columns);
+        for rows in cut.share(kernel.unwrap_or_default(), recurrent.unwrap_or_default(), columns) {
+            let bias = std::mem::take(&mut bias);
+            add(Task::Products { products: &products, rows, bias, units: columns / gates, columns });
         }
         if let Some(to) = embedding {
-            add(Sum::Table { read, b: handed, columns: features }, to);
+            add(Task::Table { to, read, b: handed, columns: features });
         }
-        if !alone {
+        if !cut.alone {
             let mut tasks: Few<_> = tasks.into_iter().zip(scratch.iter_mut()).collect();
-            threads.for_each(usize::MAX, &mut tasks, |(task, scratch)| task.run(kernels, scratch));
+            threads.for_each(usize::MAX, &mut tasks, |(task, copies)| task.run(kernels, copies));
         }
     }
 }
 
 impl Cut {
-    /// For gradients of `widths` rows each, sums of `terms` terms with `columns` columns.
-    fn new(threads: &Threads, widths: [usize; 2], [terms, columns]: [usize; 2]) -> Self {
-        let cost = terms.saturating_mul(columns);
+    /// For gradients of `rows` rows in all, sums of `terms` terms with `columns` columns.
+    fn new(threads: &Threads, rows: usize, [terms, columns]: [usize; 2]) -> Self {
+        let cost = terms.saturating_mul(columns).saturating_mul(rows);
         // Less gains nothing: two million took 0.138 ms with two threads for 0.119, seven million gain.
-        let alone = threads.parts(2, cost.saturating_mul(widths[0] + widths[1]) / 2) == 1;
-        let rows = |width: usize| width.div_ceil(threads.parts(width, cost.saturating_mul(width)));
-        Self { alone, rows: widths.map(rows) }
+        let alone = threads.parts(2, cost / 2) == 1;
+        let tasks = if alone { 1 } else { threads.parts(rows, cost) };
+        Self { alone, rows: rows.div_ceil(tasks) }
     }
+
+    /// What each task makes of the rows of two gradients.
+    fn share<'a>(
+        self,
+        kernel: &'a mut [f32],
+        recurrent: &'a mut [f32],
+        columns: usize,
+    ) -> impl Iterator<Item = [SomeRows<'a>; 2]> {
+        let mut rest = [kernel, recurrent].map(|to| SomeRows { first: 0, to });
+        std::iter::from_fn(move || {
+            let mut room = self.rows * columns;
+            let mine = rest.each_mut().map(|rest| {
+                let all = std::mem::take(&mut rest.to);
+                let (to, others) = all.split_at_mut(room.min(all.len()));
+                let mine = SomeRows { first: rest.first, to };
+                (rest.first, rest.to) = (rest.first + mine.to.len() / columns, others);
+                room -= mine.to.len();
+                mine
+            });
+            mine.iter().any(|rows| !rows.to.is_empty()).then_some(mine)
+        })
+    }
+}
+
+/// Both rows of a bias; the second one is empty where it has one.
+fn halves(bias: &mut [f32], columns: usize) -> [&mut [f32]; 2] {
+    let (first, second) = bias.split_at_mut(columns.min(bias.len()));
+    [first, second]
 }
 
 /// Where the rows of an operation come from and go to, and which weights it has.
@@ -403,60 +423,57 @@ impl Side {
     }
 }
 
-/// A product of two sides, which gives the columns of `gates` gates from gate `at` on.
-#[derive(Clone, Copy)]
-struct Pair {
-    sides: [Side; 2],
-    gates: usize,
-    at: usize,
-}
-
 impl Op {
     /// The products that the gradients of the kernel and of the recurrent kernel are made of.
-    fn pairs(&self) -> [[Option<Pair>; MOST]; 2] {
-        let whole = |a, b, gates| {
-            let mut pairs = [None; MOST];
-            pairs[0] = Some(Pair { sides: [a, b], gates, at: 0 });
-            pairs
-        };
+    fn products(&self) -> [Option<Products<Side>>; MOST] {
         let op = match self {
             Op::Rnn(op) => op,
-            Op::Dense(_) => return [whole(Side::Input(0), Side::OfInput(0), 1), [None; MOST]],
+            Op::Dense(_) => {
+                let lefts = [Some(Side::Input(0)), None];
+                let all = Products { lefts, b: Side::OfInput(0), at: 0, gates: 1, bias: [true, false] };
+                return [Some(all), None, None, None];
+            }
             Op::Expand { .. }
             | Op::Last { .. }
             | Op::LastPosition { .. }
             | Op::Merge { .. }
-            | Op::Dropout { .. } => {
-                return [[None; MOST]; 2];
+            | Op::Dropout { .. } => return [None; MOST],
+        };
+        let mut products = [None; MOST];
+        let mut add = {
+            let mut free = products.iter_mut();
+            move |of: Products<Side>| {
+                *free.next().expect("one a gate, and one of a candidate's state") = Some(of)
             }
         };
         let gates = op.cell.gates();
-        let by_gate = |pair: fn(usize) -> [Side; 2]| {
-            std::array::from_fn(|at| (at < gates).then(|| Pair { sides: pair(at), gates: 1, at }))
+        // What reads the same rows: a GRU's candidate has another state, or other gradients of it.
+        let together = match (op.by_gate(), op.cell) {
+            (true, _) => 1,
+            (false, Cell::Gru { .. }) => gates - 1,
+            (false, Cell::SimpleRnn | Cell::Lstm) => gates,
         };
-        let kernel = match op.by_gate() && op.drops[0] {
-            true => by_gate(|gate| [Side::Input(gate), Side::OfInput(gate)]),
-            false => whole(Side::Input(0), Side::OfInput(0), gates),
-        };
-        let mut recurrent = match op.by_gate() {
-            true => by_gate(|gate| [Side::State(gate), Side::OfState(gate)]),
-            false => whole(Side::State(0), Side::OfState(0), gates),
-        };
-        if op.cell == (Cell::Gru { reset_after: false }) {
-            let last = gates - 1;
-            if let [Some(Pair { gates, .. }), None, ..] = &mut recurrent {
-                *gates = last;
+        let mut at = 0;
+        while at < gates {
+            let here = if at + together > gates { gates - at } else { together };
+            let candidate = at + 1 == gates;
+            let gate = if op.by_gate() { at } else { 0 };
+            let input = Some(Side::Input(if op.drops[0] { gate } else { 0 }));
+            let (state, resets_after) = match op.cell {
+                Cell::Gru { reset_after: false } if candidate => (Side::ResetState, false),
+                Cell::Gru { reset_after } => (Side::State(gate), reset_after),
+                Cell::SimpleRnn | Cell::Lstm => (Side::State(gate), false),
+            };
+            let of = |lefts, b, bias| Products { lefts, b, at, gates: here, bias };
+            if resets_after && candidate {
+                add(of([input, None], Side::OfInput(at), [true, false]));
+                add(of([None, Some(state)], Side::OfState(at), [false, true]));
+            } else {
+                add(of([input, Some(state)], Side::OfInput(at), [true, resets_after]));
             }
-            let sides = [Side::ResetState, Side::OfState(last)];
-            recurrent[last] = Some(Pair { sides, gates: 1, at: last });
+            at += here;
         }
-        [kernel, recurrent]
-    }
-
-    /// What is summed for each row of the bias.
-    fn bias_sides(&self) -> [Option<Side>; 2] {
-        let two = matches!(self, Op::Rnn(op) if op.cell == (Cell::Gru { reset_after: true }));
-        [Some(Side::OfInput(0)), two.then_some(Side::OfState(0))]
+        products
     }
 }
 
