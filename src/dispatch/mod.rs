@@ -12,7 +12,7 @@ pub(crate) use crate::kernels::activation::Function;
 pub(crate) use crate::kernels::cells::gru::RESET_GATES;
 pub(crate) use crate::kernels::cells::{gate_column, gate_columns, gru, lone, lstm};
 #[cfg(feature = "training")]
-pub(crate) use crate::kernels::gradient::{LIFT, Outer, SQUARE_LANES, even_split};
+pub(crate) use crate::kernels::gradient::{LIFT, Outer, PackRow, SQUARE_LANES, even_split};
 use crate::kernels::peak::CHAINS;
 pub(crate) use crate::kernels::tile::{Block, Finish};
 pub(crate) use crate::simd::FloatMode;
@@ -84,6 +84,9 @@ pub(crate) type GruBackFn = unsafe fn(&gru::Back);
 /// Carries out an [`Outer`]; the safety contract is `kernels::gradient::outer`'s.
 pub(crate) type OuterFn = unsafe fn(&Outer);
 #[cfg(feature = "training")]
+/// Carries out a [`PackRow`]; the safety contract is `kernels::gradient::pack_row`'s.
+pub(crate) type PackRowFn = unsafe fn(&PackRow);
+#[cfg(feature = "training")]
 /// (function, gradients, results, rows, columns, stride, squares); the safety contract is `kernels::gradient::through`'s.
 pub(crate) type ThroughFn = unsafe fn(Function, *mut f32, *const f32, usize, usize, usize, *mut f32);
 
@@ -130,6 +133,8 @@ pub(crate) struct KernelSet {
     /// By vectors in the panel, less one: the most rows of a tile of `outer`.
     #[cfg(feature = "training")]
     pub(crate) outer_rows: [usize; MAX_WIDTH],
+    #[cfg(feature = "training")]
+    pub(crate) pack_row: PackRowFn,
     #[cfg(feature = "training")]
     pub(crate) through: ThroughFn,
 }

@@ -36,7 +36,7 @@ macro_rules! shells {
         mod $module {
             use super::*;
             #[cfg(feature = "training")]
-            use crate::dispatch::Outer;
+            use crate::dispatch::{Outer, PackRow};
             use crate::dispatch::{Block, Function, MAX_WIDTH, StepsFn};
             use crate::kernels::cells::{gru, lone, lstm};
             #[cfg(feature = "training")]
@@ -149,6 +149,15 @@ macro_rules! shells {
 
             #[cfg(feature = "training")]
             /// # Safety
+            /// The CPU must have the features of the shell; otherwise as `gradient::pack_row`.
+            $(#[$features])?
+            unsafe fn pack_row(row: &PackRow) {
+                // SAFETY: the features, which the token stands for, and the arrays: the caller's promise.
+                unsafe { gradient::pack_row($token, row) }
+            }
+
+            #[cfg(feature = "training")]
+            /// # Safety
             /// The CPU must have the features of the shell; otherwise as `gradient::through`.
             $(#[$features])?
             unsafe fn through(
@@ -232,6 +241,8 @@ macro_rules! shells {
                 outer,
                 #[cfg(feature = "training")]
                 outer_rows: outer_rows(),
+                #[cfg(feature = "training")]
+                pack_row,
                 #[cfg(feature = "training")]
                 through,
             };

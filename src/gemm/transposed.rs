@@ -7,14 +7,20 @@
 //! rows of `c` at a time as stay in the second cache while all panels pass over them. Blocks and panels change no bit,
 //! since sums go to memory and come back.
 //!
-//! Measured, ms forward and backward, 256 and 1024 units: 36 and 700 as it was; `b` copied panel by panel rather than row by
-//! row 36 and 770; `a` always read in place 36 and 718, always copied 37 and 700; blocks of 384 terms 36 and 715; groups of
-//! columns of `c` that stay in the second cache while all terms pass 37 and 755.
+//! # Tried
+//! One core of an Intel Xeon (model 167), forward and backward, November 2026; ratios of times in turn.
+//!
+//! * Both kernels' gradients from one copy, the bias summed on the way, results where they belong rather than copied there: LSTM
+//!   and GRU of 64 units 0.94 and 0.91, of 256 units 0.96 and 0.98.
+//! * Sums apart, panel by panel, where they are [many](LARGE): 1024 units 0.98 to 0.88; with two blocks of terms 1.08.
+//! * A kernel that copies a term, adds it to the bias and fetches a later one: LSTM of 1024 units 0.90, GRU of 256 units 0.95; the
+//!   later one a fixed two terms on rather than 4 KiB: 1.06 and 1.03.
+//! * Tiles of twelve rows and two vectors, blocks of 256 and 384 terms, `a` copied at 256 units: no gain or a loss.
 
 use std::ops::Range;
 
 use super::Rows;
-use crate::dispatch::{KernelSet, Outer, even_split};
+use crate::dispatch::{KernelSet, Outer, PackRow, even_split};
 use crate::error::Result;
 use crate::memory::{AlignedVec, extent};
 
@@ -22,8 +28,15 @@ use crate::memory::{AlignedVec, extent};
 const TERMS: usize = 128;
 /// Columns of `a` from which it is copied.
 const PACK_FROM: usize = 512;
+/// Floats between what is copied and what is fetched: copying them takes about as long as memory.
+const AHEAD: usize = 1024;
 /// Rows of `c` whose columns of `a` are copied at a time: 256 KiB.
 const ROWS: usize = 384;
+/// Bytes of sums from which they are made panel by panel, apart: no second-level cache keeps so many from one block of terms to
+/// the next, and rows of a page or more that come from memory, a few lines of each at a time, take longer than whole panels.
+const LARGE: usize = 2 << 20;
+/// Blocks of terms from which that is worth the copy at the end.
+const BLOCKS: usize = 8;
 
 /// The terms of a factor.
 #[derive(Clone, Copy)]
@@ -85,22 +98,21 @@ impl Left<'_> {
 pub(crate) struct Copies {
     a: AlignedVec,
     b: AlignedVec,
-    /// The columns of the last panel, where they are no whole vectors: rows of all products.
-    edge: AlignedVec,
+    /// Sums that are made apart, panel by panel; see [`first_apart`].
+    sums: AlignedVec,
 }
 
 impl Copies {
     /// No room yet.
     pub(crate) const fn empty() -> Self {
-        Self { a: AlignedVec::empty(), b: AlignedVec::empty(), edge: AlignedVec::empty() }
+        Self { a: AlignedVec::empty(), b: AlignedVec::empty(), sums: AlignedVec::empty() }
     }
 
-    /// Room for products with `rows` rows of results in all and `columns` columns; `packs`: of terms that are parts.
+    /// Room for products of so many terms with so many rows in all and so many columns; `packs`: of terms that are parts.
     pub(crate) fn reserve(
         &mut self,
         kernels: &KernelSet,
-        rows: usize,
-        columns: usize,
+        [terms, rows, columns]: [usize; 3],
         packs: bool,
     ) -> Result<()> {
         let padded = columns.next_multiple_of(kernels.lanes);
@@ -109,20 +121,22 @@ impl Copies {
             let tiles = rows.min(ROWS).div_ceil(tile_rows(kernels, padded));
             self.a.reserve_rows(tiles, TERMS * TILE_STRIDE)?;
         }
-        self.edge.reserve_rows(rows, edge(kernels, columns).len().next_multiple_of(kernels.lanes))
+        self.sums.reserve_rows(rows, padded - first_apart(kernels, [terms, rows, columns]))
     }
 
     /// Floats that it holds.
     pub(crate) fn len(&self) -> usize {
-        self.a.len() + self.b.len() + self.edge.len()
+        self.a.len() + self.b.len() + self.sums.len()
     }
 }
 
-/// The columns of the last panel, where they are no whole vectors.
-fn edge(kernels: &KernelSet, columns: usize) -> Range<usize> {
+/// From which column on a product's sums are made apart: those of the last panel where they are no whole vectors, all of them
+/// where there are [many](LARGE).
+fn first_apart(kernels: &KernelSet, [terms, rows, columns]: [usize; 3]) -> usize {
     match columns.is_multiple_of(kernels.lanes) {
-        true => columns..columns,
-        false => columns / kernels.panel() * kernels.panel()..columns,
+        _ if terms > (BLOCKS - 1) * TERMS && rows.saturating_mul(columns) >= LARGE / size_of::<f32>() => 0,
+        true => columns,
+        false => columns / kernels.panel() * kernels.panel(),
     }
 }
 
@@ -141,12 +155,8 @@ pub(crate) fn multiply_over_rows(
     let count = b.count();
     let padded = columns.next_multiple_of(kernels.lanes);
     let panel = kernels.panel();
-    let edge_columns = edge(kernels, columns);
-    let edge_stride = edge_columns.len().next_multiple_of(kernels.lanes);
-    let rows: usize = lefts.iter().flatten().map(|left| left.features.len()).sum();
-    let most = rows.saturating_mul(edge_stride);
     assert!(b.hold(columns) && TERMS * padded <= copies.b.len(), "no room for {columns} columns");
-    assert!(most <= copies.edge.len() && (sums.is_empty() || sums.len() == columns), "no room for the sums");
+    assert!(sums.is_empty() || sums.len() == columns, "no room for the sums");
     sums.fill(0.0);
     for left in lefts.iter_mut().flatten() {
         let rows = left.features.len();
@@ -162,21 +172,32 @@ pub(crate) fn multiply_over_rows(
     }
     for first in (0..count).step_by(TERMS) {
         let terms = first..count.min(first + TERMS);
-        pack_panels(b, terms.clone(), columns, (panel, kernels.lanes), sums, &mut copies.b);
-        let (mut edges, panels) = (&mut copies.edge[..most], &copies.b[..]);
+        pack_panels(kernels, b, terms.clone(), columns, sums, &mut copies.b);
+        let (mut apart, panels) = (&mut copies.sums[..], &copies.b[..]);
         for left in lefts.iter_mut().flatten() {
-            let (edge, others) = edges.split_at_mut(left.features.len() * edge_stride);
-            edges = others;
-            let block = RightBlock { terms: terms.clone(), columns, panels, edge_from: edge_columns.start };
-            multiply_block(kernels, left, block, (edge, edge_stride), &mut copies.a);
+            let mine =
+                left.features.len() * (padded - first_apart(kernels, [count, left.features.len(), columns]));
+            let (sums, others) = apart.split_at_mut(mine);
+            apart = others;
+            multiply_block(
+                kernels,
+                left,
+                RightBlock { terms: terms.clone(), columns, panels },
+                sums,
+                &mut copies.a,
+            );
         }
     }
-    let mut edges = &copies.edge[..most];
-    for left in lefts.iter_mut().flatten().filter(|_| edge_stride > 0) {
-        let (edge, others) = edges.split_at(left.features.len() * edge_stride);
-        edges = others;
-        for (to, from) in left.c.chunks_mut(left.c_stride).zip(edge.chunks_exact(edge_stride)) {
-            to[edge_columns.clone()].copy_from_slice(&from[..edge_columns.len()]);
+    let mut apart = &copies.sums[..];
+    for left in lefts.iter_mut().flatten() {
+        let rows = left.features.len();
+        for column in (first_apart(kernels, [count, rows, columns])..columns).step_by(panel) {
+            let (width, here) = ((padded - column).min(panel), column..columns.min(column + panel));
+            let (sums, others) = apart.split_at(rows * width);
+            apart = others;
+            for (to, from) in left.c.chunks_mut(left.c_stride).zip(sums.chunks_exact(width)) {
+                to[here.clone()].copy_from_slice(&from[..here.len()]);
+            }
         }
     }
 }
@@ -186,23 +207,21 @@ struct RightBlock<'a> {
     terms: Range<usize>,
     columns: usize,
     panels: &'a [f32],
-    /// From this column on, sums go to the edge.
-    edge_from: usize,
 }
 
-/// Adds the products of some terms to what is in `left.c`, or puts the first ones there; those of the last panel's columns,
-/// where they are no whole vectors, in the rows of `edge`.
+/// Adds the products of some terms to what is in `left.c`, or puts the first ones there; those that are made apart in `apart`.
 fn multiply_block(
     kernels: &KernelSet,
     left: &mut Left<'_>,
     right: RightBlock<'_>,
-    (edge, edge_stride): (&mut [f32], usize),
+    apart: &mut [f32],
     copy: &mut AlignedVec,
 ) {
-    let RightBlock { terms, columns, panels, edge_from } = right;
+    let RightBlock { terms, columns, panels } = right;
     let padded = columns.next_multiple_of(kernels.lanes);
     let (panel, tile_rows) = (kernels.panel(), tile_rows(kernels, padded));
     let (rows, packed) = (left.features.len(), left.is_packed());
+    let first_apart = first_apart(kernels, [left.terms.count(), rows, columns]);
     for row in (0..rows).step_by(if packed { ROWS } else { rows.max(1) }) {
         let from = left.features.start + row;
         let features = from..if packed { left.features.end.min(from + ROWS) } else { left.features.end };
@@ -221,9 +240,9 @@ fn multiply_block(
         };
         for column in (0..columns).step_by(panel) {
             let width = (padded - column).min(panel);
-            let (c, c_stride) = match column < edge_from {
+            let (c, c_stride) = match column < first_apart {
                 true => (&mut left.c[row * left.c_stride + column..], left.c_stride),
-                false => (&mut edge[row * edge_stride..], edge_stride),
+                false => (&mut apart[(column - first_apart) * rows + row * width..], width),
             };
             assert!(extent(features.len(), c_stride, width) <= c.len(), "output too small");
             let outer = Outer {
@@ -285,25 +304,39 @@ fn copy_last(from: &[f32], to: &mut [f32]) {
 
 /// Copies `columns` columns of some terms panel by panel, each padded with zeros to whole vectors, and adds them to `sums`,
 /// where there are any.
+///
+/// # Panics
+/// Where an array is too small.
 fn pack_panels(
+    kernels: &KernelSet,
     b: Terms<'_>,
     terms: Range<usize>,
     columns: usize,
-    (panel, lanes): (usize, usize),
     sums: &mut [f32],
     to: &mut [f32],
 ) {
-    let count = terms.len();
-    for (i, n) in terms.enumerate() {
-        let row = &b.row(n)[..columns];
-        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-        for (from, to) in row.chunks(panel).zip(to.chunks_mut(count * panel)) {
-            let width = from.len().next_multiple_of(lanes);
-            let to = &mut to[i * width..][..width];
-            let (to, rest) = to.split_at_mut(from.len());
-            to.copy_from_slice(from);
-            rest.fill(0.0);
-        }
+    assert!(
+        terms.len() * columns.next_multiple_of(kernels.lanes) <= to.len(),
+        "no room for {columns} columns"
+    );
+    assert!(sums.is_empty() || sums.len() >= columns, "no room for the sums");
+    let ahead = 1 + AHEAD / columns.max(1);
+    let sums = if sums.is_empty() { std::ptr::null_mut() } else { sums.as_mut_ptr() };
+    for (term, n) in terms.clone().enumerate() {
+        let next = if n + ahead < b.count() { b.row(n + ahead).as_ptr() } else { std::ptr::null() };
+        let row = PackRow {
+            from: b.row(n)[..columns].as_ptr(),
+            columns,
+            to: to.as_mut_ptr(),
+            panel: kernels.panel(),
+            term,
+            terms: terms.len(),
+            sums,
+            ahead: next,
+        };
+        // SAFETY: the row is so long, and the asserts; the arrays are borrowed apart. The kernels are those that this process may
+        // run.
+        unsafe { (kernels.pack_row)(&row) };
     }
 }
 
@@ -315,9 +348,11 @@ mod tests {
     #[test]
     fn a_product_over_rows_is_the_sum_over_rows() {
         // Miri is some thousand times slower.
-        let [most, some, wide] = if cfg!(miri) { [3, 3, 18] } else { [PACK_FROM + 3, 9, 66] };
+        let [most, some, wide, large] = if cfg!(miri) { [3, 3, 18, 3] } else { [PACK_FROM + 3, 9, 66, 1030] };
         for kernels in available_kernels() {
-            for [terms, rows, columns] in [[1, 1, 1], [5, 7, 17], [TERMS + 2, some, wide], [3, most, 5]] {
+            for [terms, rows, columns] in
+                [[1, 1, 1], [5, 7, 17], [TERMS + 2, some, wide], [3, most, 5], [7 * TERMS + 1, most, large]]
+            {
                 let a: Vec<f32> = (0..terms * rows).map(|i| (i % 23) as f32 - 11.0).collect();
                 let b: Vec<f32> = (0..terms * columns).map(|i| (i % 19) as f32 - 9.0).collect();
                 // A row of nothing but what was there ends each.
@@ -335,13 +370,16 @@ mod tests {
                     ];
                     let mut copies = Copies::empty();
                     let packs = matches!(a_terms, Terms::Parts { .. });
-                    copies.reserve(kernels, 2 * rows, columns, packs).expect("small");
+                    copies.reserve(kernels, [terms, 2 * rows, columns], packs).expect("small");
                     let right = (in_order(&b, columns), columns);
                     multiply_over_rows(kernels, &mut lefts, right, &mut sums, &mut copies);
                     for u in 0..columns {
                         assert_eq!(sums[u], (0..terms).map(|n| b[n * columns + u]).sum::<f32>());
                     }
-                    for (f, u) in (0..rows).flat_map(|f| (0..columns).map(move |u| (f, u))) {
+                    // Some of many.
+                    let every = 1 + rows * columns / 5000;
+                    let all = (0..rows).flat_map(|f| (0..columns).map(move |u| (f, u)));
+                    for (f, u) in all.step_by(every) {
                         // Whole numbers below 2^24: exact in any order.
                         let sum: f32 = (0..terms).map(|n| a[n * rows + f] * b[n * columns + u]).sum();
                         let case = format!("{kernels:?} {terms} {rows} {columns}: [{f}, {u}]");

@@ -51,6 +51,65 @@ pub(crate) struct Outer {
     pub(crate) fresh: bool,
 }
 
+/// One term of the right factor of an [`Outer`], copied into the panels of a block of terms.
+#[derive(Clone, Copy)]
+pub(crate) struct PackRow {
+    pub(crate) from: *const f32,
+    pub(crate) columns: usize,
+    /// The panels, each with its columns of all terms, padded with zeros to whole vectors.
+    pub(crate) to: *mut f32,
+    /// Columns of a full panel.
+    pub(crate) panel: usize,
+    /// Which term it is, and how many the block has.
+    pub(crate) term: usize,
+    pub(crate) terms: usize,
+    /// Sums of all terms, which it is added to; or null.
+    pub(crate) sums: *mut f32,
+    /// A row that will be asked for next: it is fetched meanwhile. Any address will do.
+    pub(crate) ahead: *const f32,
+}
+
+/// Carries out `row`. A block's rows lie a page or more apart, where a processor does not see by itself what comes next.
+///
+/// # Safety
+/// `from` must be valid for `columns` floats, and `sums` too, where it is not null. `to` must be valid for `terms` times
+/// `columns` floats, rounded up to whole vectors, and overlap nothing else.
+#[inline(always)]
+pub(crate) unsafe fn pack_row<S: Simd>(s: S, row: &PackRow) {
+    let PackRow { from, columns, to, panel, term, terms, sums, ahead } = *row;
+    for first in (0..columns).step_by(panel) {
+        let width = panel.min((columns - first).next_multiple_of(S::LANES));
+        let mut column = first;
+        // SAFETY: the panel begins behind `terms` rows of the columns before it, and the term's columns behind those of the terms
+        // before it, all inside `to`. Whole vectors of `from` and `sums` end at `columns` or before it; of the last one, where it
+        // is no whole vector, the floats up to there are copied.
+        unsafe {
+            let to = to.add(first * terms + term * width);
+            while column + S::LANES <= columns.min(first + width) {
+                if column.is_multiple_of(LINE) {
+                    s.prefetch(ahead.wrapping_add(column));
+                }
+                let values = s.load(from.add(column));
+                s.store(to.add(column - first), values);
+                if !sums.is_null() {
+                    s.store(sums.add(column), s.add(s.load(sums.add(column)), values));
+                }
+                column += S::LANES;
+            }
+            if column < first + width {
+                s.store(to.add(column - first), s.splat(0.0));
+                for column in column..columns {
+                    let value = *from.add(column);
+                    *to.add(column - first) = value;
+                    if !sums.is_null() {
+                        *sums.add(column) += value;
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// As many rows as the registers hold, and at most eight.
 pub(crate) const fn most_rows(accumulators: usize, vectors: usize) -> usize {
     let rows = accumulators / vectors;

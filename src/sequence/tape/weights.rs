@@ -176,7 +176,7 @@ impl Sums {
             let cut = Cut::new(threads, rows, [terms, gates * units]);
             // A layer's gates may have products of their own.
             for columns in (1..=gates).map(|gates| gates * units) {
-                self.reserve_tasks(first.plan.kernels, cut, rows, (columns, parts.len() > 1))?;
+                self.reserve_tasks(first.plan.kernels, cut, [terms, rows, columns], parts.len() > 1)?;
             }
             self.cuts.push(cut);
         }
@@ -200,14 +200,14 @@ impl Sums {
         &mut self,
         kernels: &KernelSet,
         cut: Cut,
-        rows: usize,
-        (columns, packs): (usize, bool),
+        [terms, rows, columns]: [usize; 3],
+        packs: bool,
     ) -> Result<()> {
         let tasks = rows.div_ceil(cut.rows.max(1));
         for task in 0..tasks {
             let at = if cut.alone { 0 } else { task };
             self.scratch.grow_with(at + 1, Copies::empty)?;
-            self.scratch[at].reserve(kernels, cut.rows, columns, packs)?;
+            self.scratch[at].reserve(kernels, [terms, cut.rows, columns], packs)?;
         }
         // And the table.
         self.scratch.grow_with(if cut.alone { 1 } else { tasks + 1 }, Copies::empty)
