@@ -118,7 +118,7 @@ unsafe fn walk(matrix: &PackedMatrix, mut block: Block, steps: Steps<'_>, functi
     unsafe {
         if small && matrix.panel_count() == 1 && after.is_none() {
             block.finish = finish;
-            return walk_in_kernel(matrix, block, counts);
+            return walk_in_kernel(matrix, &mut block, counts);
         }
         if small {
             return walk_small(matrix, &mut block, counts, function);
@@ -141,12 +141,12 @@ unsafe fn walk(matrix: &PackedMatrix, mut block: Block, steps: Steps<'_>, functi
 }
 
 /// [`walk`] over a small matrix of one panel, whose kernel makes states of its sums: steps of several rows, then those of
-/// one.
+/// one. The block's fields change in place; see [`over_small_panels`].
 ///
 /// # Safety
 /// As [`walk`].
 #[inline(always)]
-unsafe fn walk_in_kernel(matrix: &PackedMatrix, mut block: Block, counts: &[usize]) {
+unsafe fn walk_in_kernel(matrix: &PackedMatrix, block: &mut Block, counts: &[usize]) {
     let most = counts[0];
     let several = if most == 1 { 0 } else { counts.iter().take_while(|&&count| count > 1).count() };
     let (counts, lone) = counts.split_at(several);
@@ -155,7 +155,7 @@ unsafe fn walk_in_kernel(matrix: &PackedMatrix, mut block: Block, counts: &[usiz
     // its states are the last step's results and its sums lie behind them, both inside `c`.
     unsafe {
         if let Some(last) = counts.last() {
-            matrix.steps_of(matrix.padded_columns(), most)(&block, counts);
+            matrix.steps_of(matrix.padded_columns(), most)(block, counts);
             if lone.is_empty() {
                 return;
             }
@@ -167,7 +167,7 @@ unsafe fn walk_in_kernel(matrix: &PackedMatrix, mut block: Block, counts: &[usiz
             block.init = block.c;
             block.init_stride = block.c_stride;
         }
-        matrix.steps_of(matrix.padded_columns(), 1)(&block, lone);
+        matrix.steps_of(matrix.padded_columns(), 1)(block, lone);
     }
 }
 
