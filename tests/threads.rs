@@ -216,9 +216,11 @@ fn a_planted_race() {
         for _ in 0..2 {
             let cell = &cell;
             scope.spawn(move || {
-                for i in 0..10_000 {
+                for i in 0..50 {
                     // SAFETY: none; this is the fault.
                     unsafe { cell.0.get().write_volatile(i) };
+                    // The tool must still know what the other thread did, and it remembers little.
+                    std::thread::sleep(std::time::Duration::from_millis(1));
                 }
             });
         }

@@ -1,0 +1,2 @@
+//! What the library for C has.
+pub use elman::*;
