@@ -12,8 +12,8 @@ use super::merge::Merged;
 use super::network::Network;
 use super::output::Materialised;
 use super::pipeline::fully_connected;
+use super::schedule::{Direction, StepSchedule};
 use super::scratch::Buffer;
-use super::work::{Direction, Work};
 use crate::gemm::Rows;
 use crate::layers::{BuiltLayer, Layer, Options};
 use crate::memory::row_stride;
@@ -85,11 +85,15 @@ fn widest_row(layers: &[Arc<BuiltLayer>]) -> usize {
 
 /// What a stage gives for a masked step before any other: zeros out of its last recurrent layer, or out of the Bidirectional
 /// below it, through the dense layers above. Where no step is masked nobody reads it, and it is zeros.
-pub(super) fn padding_row<'a>(layers: &[Arc<BuiltLayer>], work: &Work, room: &'a mut Buffer) -> &'a [f32] {
+pub(super) fn padding_row<'a>(
+    layers: &[Arc<BuiltLayer>],
+    schedule: &StepSchedule,
+    room: &'a mut Buffer,
+) -> &'a [f32] {
     let (zeros, room) = room.0.split_at_mut(widest_row(layers));
     zeros.fill(0.0);
     let zeros = StridedRows { values: zeros, stride: 0 };
-    if work.is_full() { zeros.values } else { row_wise(above_recurrent(layers), zeros, 1, room).values }
+    if schedule.is_full() { zeros.values } else { row_wise(above_recurrent(layers), zeros, 1, room).values }
 }
 
 /// Floats a row that [`run`] needs, for one row more than the batch has.
@@ -107,20 +111,26 @@ pub(super) struct Last<'a> {
 }
 
 /// The last step of each row, and the layers above it.
-pub(super) fn run(network: &Network, work: &Work, last: Last<'_>, room: &mut Buffer, output: &mut [f32]) {
+pub(super) fn run(
+    network: &Network,
+    schedule: &StepSchedule,
+    last: Last<'_>,
+    room: &mut Buffer,
+    output: &mut [f32],
+) {
     let Some(top) = network.layers[..network.head.start].last() else { return };
     let layers = &network.layers[network.head.clone()];
     let (columns, stride) = (network.output.features, row_stride(top.output.features));
     let (zeros, room) = room.0.split_at_mut(stride);
     zeros.fill(0.0);
-    let rows = LastRows { network, top, work, last, zeros };
+    let rows = LastRows { network, top, schedule, last, zeros };
     if layers.iter().all(|layer| layer.packed.row_wise().is_none()) {
         rows.put(output, columns);
         return;
     }
-    let (x, room) = room.split_at_mut(work.batch * stride);
+    let (x, room) = room.split_at_mut(schedule.batch * stride);
     rows.put(x, stride);
-    put_rows(row_wise(layers, StridedRows { values: x, stride }, work.batch, room), output, columns);
+    put_rows(row_wise(layers, StridedRows { values: x, stride }, schedule.batch, room), output, columns);
 }
 
 /// Copies rows to the caller's, which have no gaps.
@@ -134,7 +144,7 @@ pub(super) fn put_rows(rows: StridedRows<'_>, output: &mut [f32], columns: usize
 struct LastRows<'a> {
     network: &'a Network,
     top: &'a BuiltLayer,
-    work: &'a Work,
+    schedule: &'a StepSchedule,
     last: Last<'a>,
     zeros: &'a [f32],
 }
@@ -142,27 +152,27 @@ struct LastRows<'a> {
 impl LastRows<'_> {
     /// Writes the rows to `to`, in the order of the batch, `stride` floats apart.
     fn put(&self, to: &mut [f32], stride: usize) {
-        let Self { network, top, work, last, .. } = self;
+        let Self { network, top, schedule, last, .. } = self;
         let features = top.output.features;
         match &top.layer {
             Layer::Recurrent(rnn) => {
                 let &Options { zero_output_for_mask: zero_output, .. } = rnn.options();
                 let reversed = network.stages.last().is_some_and(|stage| stage.reversed);
-                work.each_last(Direction { reversed, zero_output }, |row, rank| {
+                schedule.each_last(Direction { reversed, zero_output }, |row, rank| {
                     to[row * stride..][..features].copy_from_slice(self.state(1, rank, features));
                 });
             }
             Layer::Bidirectional(both) => {
                 let units = both.layer.options().units;
-                let mut merged = Merged { mode: both.merge_mode, to, stride, count: work.batch };
+                let mut merged = Merged { mode: both.merge_mode, to, stride, count: schedule.batch };
                 // Whatever the layer inside says: its masked steps repeat the last state, in both directions.
-                work.each_last(Direction { reversed: false, zero_output: false }, |row, rank| {
+                schedule.each_last(Direction { reversed: false, zero_output: false }, |row, rank| {
                     merged.put(row, self.state(2, rank, units), self.state(1, rank, units));
                 });
             }
             Layer::LastStep(_) => {
-                for (row, to) in to.chunks_mut(stride).take(work.batch).enumerate() {
-                    to[..features].copy_from_slice(last.sequence.row(work.last_place(row), features));
+                for (row, to) in to.chunks_mut(stride).take(schedule.batch).enumerate() {
+                    to[..features].copy_from_slice(last.sequence.row(schedule.last_place(row), features));
                 }
             }
             Layer::Embedding(_) | Layer::Masking(_) | Layer::Dense(_) | Layer::Dropout(_) => {

@@ -2,7 +2,7 @@
 
 use super::network::Network;
 use super::pipeline::Map;
-use super::work::Mask;
+use super::schedule::Mask;
 use crate::error::{Error, Result};
 use crate::layers::Layer;
 

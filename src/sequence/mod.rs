@@ -31,6 +31,7 @@ mod output;
 mod parallel;
 mod pipeline;
 mod run;
+mod schedule;
 mod scratch;
 mod states;
 mod streaming;
@@ -38,7 +39,6 @@ mod streaming;
 mod tape;
 mod unrolled;
 mod walk;
-mod work;
 
 pub(crate) use cells::{gated_step_len, states_before, step_gated};
 pub(crate) use input::{Call, check_tokens};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::network::{Network, Stage};
 use super::parallel::{self, TeamGuard, Threads};
+use super::schedule::{Bounds, StepSchedule};
 use super::scratch::{Buffer, StageBuffers};
 use super::walk::{Steps, recur};
-use super::work::{Bounds, Work};
 use super::{cells, layered};
 use crate::dispatch::{Function, KernelSet, kernels};
 use crate::error::Result;
@@ -202,7 +202,7 @@ pub(super) fn reserve(
 pub(super) fn run(
     which: StageHalf<'_>,
     source: Source<'_>,
-    work: &Work,
+    schedule: &StepSchedule,
     means: Means<'_>,
     sink: &mut (dyn FnMut(Chunk<'_>) + Send),
 ) {
@@ -212,7 +212,7 @@ pub(super) fn run(
     let StageBuffers { chunks, gates, offsets, gathered, handed } = buffers;
     let chunks = &mut chunks[stage.layers.clone()];
     let gates = &mut gates[stage.layers.clone()];
-    let total = work.total();
+    let total = schedule.total();
     let mut held = match &parallelism {
         &Parallelism::Threads(threads, macs) if runs_by_layers(layers, half, total) => {
             threads.team(macs).map(|team| (team, parallel::wake_timeout(macs)))
@@ -221,10 +221,11 @@ pub(super) fn run(
     };
     // Alone, small chunks are a loss; but as long as this call has the team, those that it woke stay for the next.
     let team = held.as_mut().and_then(|(team, timeout)| (team.workers(*timeout) > 0).then_some(team));
-    let most = chunk_rows(layers, work.batch, total, team.is_some());
+    let most = chunk_rows(layers, schedule.batch, total, team.is_some());
     // Rows that lie a power of two apart compete for the same few cache ways, and each is read once for every panel.
     let gather = gathered_columns(layers, half);
-    let walk = Walk { source, work, reversed: half.map_or(stage.reversed, |half| half == 1), most, gather };
+    let walk =
+        Walk { source, schedule, reversed: half.map_or(stage.reversed, |half| half == 1), most, gather };
     if let Some(team) = team {
         let runs = layer_runs(layers, half, (chunks, gates), states).collect();
         return layered::run(team, &walk, runs, (offsets, gathered, handed), sink);
@@ -266,7 +267,7 @@ fn layer_runs<'a>(
 /// The way over a stage's chunks.
 pub(super) struct Walk<'a> {
     source: Source<'a>,
-    work: &'a Work,
+    schedule: &'a StepSchedule,
     reversed: bool,
     /// Rows of a chunk, at most.
     most: usize,
@@ -286,7 +287,7 @@ pub(super) struct Span<'a> {
 impl<'a> Walk<'a> {
     /// The chunk that begins with compact step `first`.
     pub(super) fn span(&self, first: usize) -> Option<Span<'a>> {
-        let counts = self.work.counts.get(first..).filter(|counts| !counts.is_empty())?;
+        let counts = self.schedule.counts.get(first..).filter(|counts| !counts.is_empty())?;
         let mut rows = 0;
         let fitting = counts.iter().take_while(|&&count| {
             rows += count;
@@ -307,11 +308,12 @@ impl<'a> Walk<'a> {
     where
         'a: 'b,
     {
-        let Self { source, work, reversed, .. } = *self;
+        let Self { source, schedule, reversed, .. } = *self;
         offsets.clear();
         for (step, &count) in span.counts.iter().enumerate() {
-            let place =
-                |rank: usize| source.offset(work.order[rank], work.time(rank, span.first + step, reversed));
+            let place = |rank: usize| {
+                source.offset(schedule.order[rank], schedule.time(rank, span.first + step, reversed))
+            };
             offsets.extend((0..count).map(place));
         }
         let Some(columns) = self.gather else { return Rows::Scattered { values: source.values, offsets } };
@@ -357,7 +359,7 @@ impl<'a> LayerRun<'a> {
         match (step, state) {
             (Step::Rnn(rnn), Some(state)) => {
                 let stride = row_stride(rnn.units());
-                let carried = walk.work.batch;
+                let carried = walk.schedule.batch;
                 let (state, cell_states) = state.split_at_mut(carried * stride);
                 if first == 0 {
                     buffer[..carried * stride].copy_from_slice(state);

@@ -1,10 +1,10 @@
 //! Masked steps in a stream.
 //!
-//! A chunk's rows are ordered as a call's are, see [`Work`](crate::sequence::work::Work), in the stream's own memory. The states
+//! A chunk's rows are ordered as a call's are, see [`StepSchedule`](crate::sequence::schedule::StepSchedule), in the stream's own memory. The states
 //! stand in the order of the batch between chunks, and in that of the ranks while a layer runs.
 
 use super::super::input::Given;
-use super::super::work::{count_ranks, rank_rows};
+use super::super::schedule::{count_ranks, rank_rows};
 use super::plan::Plan;
 use super::walk::{Below, Span};
 use crate::memory::row_stride;
@@ -19,7 +19,7 @@ pub(super) struct Indices<'a> {
     ordering: &'a mut [usize],
 }
 
-/// The order of a chunk's work: see [`Work`](super::work::Work).
+/// The order of a chunk's steps: see [`StepSchedule`](crate::sequence::schedule::StepSchedule).
 pub(super) struct Order<'a> {
     /// By rank: the row of the batch.
     pub(super) order: &'a [usize],

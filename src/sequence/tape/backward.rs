@@ -7,7 +7,7 @@ use super::forward::{each_pair, first_place, mask_rows};
 use super::gated::Of;
 use super::steps::each_place;
 use super::{
-    Back, DenseOp, GateMatrices, Layout, Op, Part, Plan, RnnOp, Scratch, Tape, Value, Work, add_row,
+    Back, DenseOp, GateMatrices, Layout, Op, Part, Plan, RnnOp, Scratch, StepSchedule, Tape, Value, add_row,
     dense_of, looked_at, put_row, rnn_of, taken,
 };
 use crate::dispatch::{Function, SQUARE_LANES};
@@ -154,7 +154,7 @@ impl Part {
             }
             Op::LastPosition { input, output } => {
                 let gradient = taken(&mut values[*output].gradient);
-                let Work { batch, steps, .. } = plan.work;
+                let StepSchedule { batch, steps, .. } = plan.work;
                 let to = &mut values[*input];
                 let stride = to.stride;
                 to.gradient[..batch * steps * stride].fill(0.0);
@@ -555,7 +555,7 @@ fn plain_states<'a>(plan: &Plan, output: &'a Value, previous: &'a [usize]) -> Ro
 
 /// The way back of `expand`: a compact step's gradient is that of its position, and of those that repeat it.
 fn gather_expanded(
-    work: &super::Work,
+    work: &super::StepSchedule,
     values: &mut [Value],
     [input, output]: [usize; 2],
     reversed: bool,
@@ -584,7 +584,13 @@ fn gather_expanded(
 }
 
 /// The way back of a merge.
-fn part(work: &super::Work, mode: MergeMode, values: &mut [Value], halves: [usize; 2], output: usize) {
+fn part(
+    work: &super::StepSchedule,
+    mode: MergeMode,
+    values: &mut [Value],
+    halves: [usize; 2],
+    output: usize,
+) {
     let from = taken(&mut values[output].gradient);
     let stride = values[output].stride;
     let mut gradients = halves.map(|half| taken(&mut values[half].gradient));

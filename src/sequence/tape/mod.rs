@@ -42,8 +42,8 @@ use room::numbered;
 
 use super::network::Network;
 use super::parallel::Threads;
+use super::schedule::StepSchedule;
 use super::states::put_row;
-use super::work::Work;
 use crate::dispatch::LIFT;
 use crate::error::{Error, Result};
 use crate::layers::Weight;

@@ -1,6 +1,6 @@
 //! What a network is on a tape: operations, the values that flow between them, and what the way back multiplies by.
 
-use super::super::work::Work;
+use super::super::schedule::StepSchedule;
 use super::gated::{GateMatrices, Gates};
 use crate::dispatch::kernels;
 use crate::error::{Error, Result};
@@ -142,7 +142,7 @@ impl Value {
     }
 
     /// Rows, those in front not counted.
-    pub(super) fn count(&self, work: &Work) -> usize {
+    pub(super) fn count(&self, work: &StepSchedule) -> usize {
         match self.layout {
             Layout::Source => 0,
             Layout::Compact { .. } => work.total(),
@@ -152,7 +152,7 @@ impl Value {
     }
 
     /// Floats before the first row.
-    pub(super) fn lead(&self, work: &Work) -> usize {
+    pub(super) fn lead(&self, work: &StepSchedule) -> usize {
         if self.carried { work.batch * self.stride } else { 0 }
     }
 }

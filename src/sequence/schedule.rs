@@ -6,9 +6,9 @@ use super::Padding;
 use crate::error::{Error, Result};
 use crate::memory::List;
 
-/// The order of a batch's work: rows by number of steps, the longest first, and each row's steps without masked ones.
+/// The order of a batch's steps: rows by number of steps, the longest first, and each row's steps without masked ones.
 #[derive(Debug, Default)]
-pub(super) struct Work {
+pub(super) struct StepSchedule {
     pub(super) batch: usize,
     pub(super) steps: usize,
     pub(super) padding: Padding,
@@ -92,7 +92,7 @@ impl Mask<'_> {
     }
 }
 
-impl Work {
+impl StepSchedule {
     /// Room for a batch.
     ///
     /// # Errors
@@ -313,7 +313,7 @@ mod tests {
     /// Numbers of steps are listed in 32 bits, and an array with more steps is too large for a test.
     #[test]
     fn more_masked_steps_than_can_be_listed_are_refused() {
-        let mut work = Work::default();
+        let mut schedule = StepSchedule::default();
         let most = u32::MAX as usize;
         let lengths = [7];
         let mask = Mask { lengths: Some(&lengths), ..Mask::default() };
@@ -321,7 +321,7 @@ mod tests {
             Bounds::new(1, most + 1, &mask),
             Bounds { batch: 1, steps: most + 1, total: 7, masked: true }
         );
-        let wrong = work.reserve(&Bounds::new(1, most + 1, &mask));
+        let wrong = schedule.reserve(&Bounds::new(1, most + 1, &mask));
         assert!(matches!(wrong, Err(Error::Unsupported(why)) if why.contains("4294967296 steps")));
         countable(most).expect("the last one has the number 2^32 - 2");
     }
