@@ -103,11 +103,11 @@ pub(crate) fn multiply(
     let most = (ROWS_BYTES / size_of::<f32>() / matrix.terms().max(1)).max(ROWS_LEAST);
     loop {
         let (here, rest) = rows.split_at(most);
-        if let Some(block) = block_of(here, matrix, init, c, c_stride) {
+        if let Some(mut block) = block_of(here, matrix, init, c, c_stride) {
             // SAFETY: the product reads `terms` floats of every row and the initial values as wide as `c`, and
             // writes whole vectors of every row of `c`: `block_of` found all of them inside their arrays.
             // Rows and bias are borrowed shared and `c` is not, so they are apart.
-            unsafe { multiply_block(matrix, block, here.count(), false) };
+            unsafe { multiply_block(matrix, &mut block, here.count(), false) };
         }
         if rest.count() == 0 {
             return;
@@ -158,19 +158,19 @@ pub(crate) fn block_of(
 /// As `kernels::tile::product` for all columns of the matrix, padded to whole vectors: the rows must lie inside their
 /// arrays. `block` must come from [`PackedMatrix::block`] of this matrix, whose panels its pointer may read all of.
 #[inline(always)]
-pub(crate) unsafe fn multiply_block(matrix: &PackedMatrix, mut block: Block, rows: usize, backward: bool) {
+pub(crate) unsafe fn multiply_block(matrix: &PackedMatrix, block: &mut Block, rows: usize, backward: bool) {
     // SAFETY: the caller's promise, in all three; the kernel is one that this process may run.
     unsafe {
         if !matrix.is_small(rows) {
             let pass = Pass { rows, finish: Finish::Keep, backward };
-            over_panels(matrix, &block, pass, &(0..matrix.panel_count()));
+            over_panels(matrix, block, pass, &(0..matrix.panel_count()));
         } else if matrix.panel_count() == 1 {
             block.finish = Finish::Keep;
-            matrix.steps_of(matrix.padded_columns(), rows)(&block, &[rows]);
+            matrix.steps_of(matrix.padded_columns(), rows)(block, &[rows]);
         } else {
             block.finish = Finish::Keep;
             let (init, c) = (block.init, block.c);
-            over_small_panels(matrix, &mut block, rows, init, c);
+            over_small_panels(matrix, block, rows, init, c);
         }
     }
 }

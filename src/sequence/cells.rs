@@ -521,7 +521,7 @@ impl Arrays {
                     self.finish(rnn, product, units_of(first..first + columns), (c, sums_stride));
                 });
             } else if share.0 == 0 {
-                multiply_block(matrix, block, self.count, odd);
+                multiply_block(matrix, &mut block, self.count, odd);
                 self.finish(rnn, product, 0..rnn.units(), (c, sums_stride));
             }
         }
