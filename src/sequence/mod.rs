@@ -17,7 +17,7 @@
 //!
 //! A [`Streaming`] goes on from where its last call ended, in memory of its own.
 //!
-//! A masked step's output repeats the one before (or is blank); that is filled in only where somebody reads it.
+//! A masked step's output repeats the one before (or is padding); that is filled in only where somebody reads it.
 
 mod cells;
 mod halves;

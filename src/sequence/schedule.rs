@@ -221,7 +221,7 @@ impl StepSchedule {
     /// layer that gives its last output alone.
     pub(super) fn each_last(&self, direction: Direction, mut visit: impl FnMut(usize, Option<usize>)) {
         for (rank, &row) in self.order.iter().enumerate() {
-            let pads = self.ends_blank(rank, direction.reversed, direction.zero_output);
+            let pads = self.ends_in_padding(rank, direction.reversed, direction.zero_output);
             visit(row, (!pads).then_some(rank));
         }
     }
@@ -247,18 +247,18 @@ impl StepSchedule {
         (at(step), next)
     }
 
-    /// Whether masked positions are blank rather than a repetition.
-    pub(super) fn blank_between(&self, zero_output: bool) -> bool {
+    /// Whether masked positions are padding rather than a repetition.
+    pub(super) fn is_padded_between(&self, zero_output: bool) -> bool {
         zero_output || self.padding == Padding::Onnx
     }
 
-    /// [`blank_between`](Self::blank_between) of a direction.
+    /// [`is_padded_between`](Self::is_padded_between) of a direction.
     pub(super) fn pads_between(&self, direction: Direction) -> bool {
-        self.blank_between(direction.zero_output)
+        self.is_padded_between(direction.zero_output)
     }
 
-    /// Whether the last position of `rank` is blank: what a layer that returns only its last output gives is 0 then.
-    pub(super) fn ends_blank(&self, rank: usize, reversed: bool, zero_output: bool) -> bool {
+    /// Whether the last position of `rank` is padding: what a layer that returns only its last output gives is 0 then.
+    pub(super) fn ends_in_padding(&self, rank: usize, reversed: bool, zero_output: bool) -> bool {
         let Some(last) = self.lengths[rank].checked_sub(1) else { return true };
         zero_output && self.padding == Padding::Keras && self.span(rank, last, reversed).0 + 1 != self.steps
     }

@@ -144,7 +144,7 @@ impl Part {
                 to.has_ends = true;
                 for (rank, &row) in plan.work.order.iter().enumerate() {
                     let at = rank * to.stride;
-                    if plan.work.ends_blank(rank, *reversed, *zero_output) {
+                    if plan.work.ends_in_padding(rank, *reversed, *zero_output) {
                         to.ends[at..][..to.stride].fill(0.0);
                     } else {
                         to.ends[at..][..to.stride].copy_from_slice(&gradient[row * to.stride..][..to.stride]);
@@ -564,7 +564,7 @@ fn gather_expanded(
     let from = taken(&mut values[output].gradient);
     let to = &mut values[input];
     let stride = to.stride;
-    let blank_between = work.blank_between(zero_output);
+    let is_padded_between = work.is_padded_between(zero_output);
     let mut n = to.lead(work);
     for (step, &count) in work.counts.iter().enumerate() {
         for rank in 0..count {
@@ -572,7 +572,7 @@ fn gather_expanded(
             let at = (work.order[rank] * work.steps + position) * stride;
             let to = &mut to.gradient[n..][..stride];
             to.copy_from_slice(&from[at..][..stride]);
-            if !blank_between {
+            if !is_padded_between {
                 let others = &from[at + stride..][..(next - position - 1) * stride];
                 others.chunks_exact(stride).for_each(|other| add_row(to, other));
             }

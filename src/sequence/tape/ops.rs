@@ -80,7 +80,7 @@ pub(super) struct DenseOp {
 #[derive(Debug)]
 pub(super) enum Op {
     Rnn(Box<RnnOp>),
-    /// Compact steps to positions, masked ones repeating the output before them or blank.
+    /// Compact steps to positions, masked ones repeating the output before them or padding.
     Expand {
         input: usize,
         output: usize,
