@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::parallel::TeamGuard;
-use super::pipeline::{Chunk, LayerRun, Walk};
+use super::pipeline::{Chunk, ChunkWalk, LayerRun};
 use super::scratch::Buffer;
 use crate::gemm::Rows;
 use crate::memory::{Few, List};
@@ -32,13 +32,13 @@ pub(super) const LAYERS_FROM: usize = 3 << 20;
 /// [room](super::pipeline::reserve) for them.
 pub(super) fn run(
     team: &mut TeamGuard,
-    walk: &Walk<'_>,
+    walk: &ChunkWalk<'_>,
     runs: Few<LayerRun<'_>>,
     (offsets, gathered, handed): (&mut List<usize>, &mut Buffer, &mut List<[Buffer; 3]>),
     sink: &mut (dyn FnMut(Chunk<'_>) + Send),
 ) {
-    let strides: Few<usize> = runs.iter().map(|run| run.step.stride()).collect();
-    let costs: Few<usize> = runs.iter().map(|run| run.step.cost()).collect();
+    let strides: Few<usize> = runs.iter().map(|run| run.kind.stride()).collect();
+    let costs: Few<usize> = runs.iter().map(|run| run.kind.cost()).collect();
     // The order of the members' work leaves every lock free when it is taken; the locks say so to the compiler.
     let front = Mutex::new((offsets, gathered));
     let runs: Few<_> = runs.into_iter().map(Mutex::new).collect();
@@ -57,34 +57,34 @@ pub(super) fn run(
         let Some(group) = groups.get(member) else { return };
         let mut held: Few<_> = runs[group.clone()].iter().map(locked).collect();
         let (mut chunk, mut first) = (0, 0);
-        while let Some(span) = walk.span(first) {
+        while let Some(steps) = walk.steps_from(first) {
             let (mut front_held, mut taken);
             let mut input = match group.start.checked_sub(1) {
                 None => {
                     front_held = locked(&front);
                     let (offsets, gathered) = &mut *front_held;
-                    walk.input(&span, offsets, gathered)
+                    walk.input(&steps, offsets, gathered)
                 }
                 Some(layer) => {
-                    let len = span.rows * strides[layer];
+                    let len = steps.rows * strides[layer];
                     barrier.wait_for(|| done[member - 1].0.load(Ordering::Acquire) > chunk);
                     taken = locked(&handed[layer][2]);
                     taken.0[..len].copy_from_slice(&locked(&handed[layer][chunk % 2]).0[..len]);
-                    Rows::Strided { values: &taken.0, stride: strides[layer], count: span.rows }
+                    Rows::Strided { values: &taken.0, stride: strides[layer], count: steps.rows }
                 }
             };
             for run in &mut held {
-                input = run.again().run(walk, &span, input, None);
+                input = run.again().run(walk, &steps, input, None);
             }
             if group.end == runs.len() {
-                locked(&sink)(Chunk { first: span.first, counts: span.counts, rows: input });
+                locked(&sink)(Chunk { first: steps.first, counts: steps.counts, rows: input });
             } else {
-                let len = span.rows * strides[group.end - 1];
+                let len = steps.rows * strides[group.end - 1];
                 barrier.wait_for(|| done[member + 1].0.load(Ordering::Acquire) + 2 > chunk);
                 locked(&handed[group.end - 1][chunk % 2]).0[..len].copy_from_slice(&input.row(0)[..len]);
             }
             chunk += 1;
-            first += span.counts.len();
+            first += steps.counts.len();
             done[member].0.store(chunk, Ordering::Release);
             barrier.changed();
         }

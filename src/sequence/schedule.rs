@@ -209,7 +209,7 @@ impl StepSchedule {
         let mut index = 0;
         for (step, &count) in counts.iter().enumerate() {
             for rank in 0..count {
-                let (position, next) = self.span(rank, first + step, direction.reversed);
+                let (position, next) = self.output_positions(rank, first + step, direction.reversed);
                 let row = self.order[rank] * self.steps;
                 visit(index, row + position..row + next);
                 index += 1;
@@ -241,7 +241,7 @@ impl StepSchedule {
     }
 
     /// The position of a compact step's output, and of the next one's (or the end).
-    pub(super) fn span(&self, rank: usize, step: usize, reversed: bool) -> (usize, usize) {
+    pub(super) fn output_positions(&self, rank: usize, step: usize, reversed: bool) -> (usize, usize) {
         let at = |step| self.position(rank, self.time(rank, step, reversed), reversed);
         let next = if step + 1 < self.lengths[rank] { at(step + 1) } else { self.steps };
         (at(step), next)
@@ -260,7 +260,9 @@ impl StepSchedule {
     /// Whether the last position of `rank` is padding: what a layer that returns only its last output gives is 0 then.
     pub(super) fn ends_in_padding(&self, rank: usize, reversed: bool, zero_output: bool) -> bool {
         let Some(last) = self.lengths[rank].checked_sub(1) else { return true };
-        zero_output && self.padding == Padding::Keras && self.span(rank, last, reversed).0 + 1 != self.steps
+        zero_output
+            && self.padding == Padding::Keras
+            && self.output_positions(rank, last, reversed).0 + 1 != self.steps
     }
 }
 

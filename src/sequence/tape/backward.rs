@@ -568,7 +568,7 @@ fn gather_expanded(
     let mut n = to.lead(work);
     for (step, &count) in work.counts.iter().enumerate() {
         for rank in 0..count {
-            let (position, next) = work.span(rank, step, reversed);
+            let (position, next) = work.output_positions(rank, step, reversed);
             let at = (work.order[rank] * work.steps + position) * stride;
             let to = &mut to.gradient[n..][..stride];
             to.copy_from_slice(&from[at..][..stride]);
