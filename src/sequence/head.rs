@@ -1,10 +1,12 @@
 //! What stands above time: the last step of each row, and the layers that compute row by row.
 //!
-//! A layer that gives its last output alone gives the last state of each row, or zeros where the row's last position is
-//! padding. The layers above it, the head, compute row by row. So do the dense layers above the last recurrent layer of a
-//! sequence, and what they make of zeros is the padding row: the output of a masked step before any other.
+//! A layer that gives its last output alone gives the last state of each row, or zeros where the row's last
+//! position is padding. The layers above it, the head, compute row by row. So do the dense layers above the
+//! last recurrent layer of a sequence, and what they make of zeros is the padding row: the output of a masked
+//! step before any other.
 //!
-//! A call and a stream run these layers here. A tape keeps what each one gives, so there each is an operation of its own.
+//! A call and a stream run these layers here. A tape keeps what each one gives, so there each is an operation
+//! of its own.
 
 use std::sync::Arc;
 
@@ -20,8 +22,8 @@ use crate::memory::row_stride;
 
 /// Rows `stride` floats apart.
 ///
-/// [`Rows`] are made of them where they are used: handed on from layer to layer, the enum goes through memory in pieces and
-/// is read back whole, which stalls for as long as a small layer's product takes.
+/// [`Rows`] are made of them where they are used: handed on from layer to layer, the enum goes through memory
+/// in pieces and is read back whole, which stalls for as long as a small layer's product takes.
 #[derive(Clone, Copy)]
 pub(super) struct StridedRows<'a> {
     pub(super) values: &'a [f32],
@@ -83,8 +85,9 @@ fn widest_row(layers: &[Arc<BuiltLayer>]) -> usize {
     features.map(row_stride).max().unwrap_or(0)
 }
 
-/// What a stage gives for a masked step before any other: zeros out of its last recurrent layer, or out of the Bidirectional
-/// below it, through the dense layers above. Where no step is masked nobody reads it, and it is zeros.
+/// What a stage gives for a masked step before any other: zeros out of its last recurrent layer, or out of
+/// the Bidirectional below it, through the dense layers above. Where no step is masked nobody reads it, and
+/// it is zeros.
 pub(super) fn padding_row<'a>(
     layers: &[Arc<BuiltLayer>],
     schedule: &StepSchedule,
@@ -102,8 +105,8 @@ pub(super) fn head_len(network: &Network) -> usize {
     row_stride(top) + row_wise_len(&network.layers[network.head.clone()])
 }
 
-/// What there is of a network's last steps: the last states of each direction by rank, and a whole sequence where the last
-/// position of one is asked for.
+/// What there is of a network's last steps: the last states of each direction by rank, and a whole sequence
+/// where the last position of one is asked for.
 #[derive(Clone, Copy)]
 pub(super) struct Last<'a> {
     pub(super) states: &'a [Buffer],

@@ -1,10 +1,11 @@
 //! Where the outputs of compact steps go: to their positions in a sequence.
 //!
-//! [`StepSchedule`] says which position each output has, and how many masked ones follow it. A masked position shows the output
-//! before it, or the padding row: what the layers make of zeros. Positions before a row's first output always show that.
+//! [`StepSchedule`] says which position each output has, and how many masked ones follow it. A masked
+//! position shows the output before it, or the padding row: what the layers make of zeros. Positions before a
+//! row's first output always show that.
 //!
-//! [`Scatter`] writes rows into an array `[batch, steps]`: the caller's, or a tape's. [`Materialise`] keeps every row once and
-//! lists where each position's begins, for a stage that must see the whole sequence first.
+//! [`Scatter`] writes rows into an array `[batch, steps]`: the caller's, or a tape's. [`Materialise`] keeps
+//! every row once and lists where each position's begins, for a stage that must see the whole sequence first.
 
 use super::pipeline::Chunk;
 use super::schedule::{Direction, StepSchedule};
@@ -37,6 +38,7 @@ impl Scatter<'_> {
     pub(super) fn take(&mut self, chunk: Chunk<'_>) {
         let Self { schedule, direction, ref mut to, columns, padding } = *self;
         if schedule.is_full() {
+            debug_assert_eq!(schedule.output_positions(0, chunk.first, direction.reversed).0, chunk.first);
             return take_all(schedule, to, columns, chunk);
         }
         let pads = schedule.pads_between(direction);
@@ -52,8 +54,8 @@ impl Scatter<'_> {
     }
 }
 
-/// Every row has every step, in its place: an audio model of 20 units gives an output every 45 ns, so nothing is looked up
-/// for it.
+/// Every row has every step, in its place: an audio model of 20 units gives an output every 45 ns, so nothing
+/// is looked up for it.
 fn take_all(schedule: &StepSchedule, to: &mut [f32], columns: usize, chunk: Chunk<'_>) {
     let (steps, batch) = (chunk.counts.len(), schedule.batch);
     for row in 0..batch {

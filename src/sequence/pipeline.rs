@@ -16,8 +16,9 @@ use crate::memory::{AlignedVec, LINE, List, extent, row_stride};
 
 /// What a chunk's buffers may take together, so that they stay in the second-level cache beside the weights.
 const CHUNK_BYTES: usize = 512 << 10;
-/// The same for a single row, which is a chain of steps and waits for every one of its reads: in the first-level cache (one
-/// feature, 20 units: 44.5 ns a step for 45.0; with 256 rows so small a chunk costs 5 %).
+/// The same for a single row, which is a chain of steps and waits for every one of its reads: in the
+/// first-level cache (one feature, 20 units: 44.5 ns a step for 45.0; with 256 rows so small a chunk costs 5
+/// %).
 const CHUNK_BYTES_OF_ONE: usize = 32 << 10;
 /// Rows that a chunk should have at the least, so that fetching large weights pays.
 const CHUNK_ROWS: usize = 256;
@@ -25,12 +26,12 @@ const CHUNK_ROWS: usize = 256;
 /// The same for gated layers, which write and read the gates of a chunk beside its rows.
 const GATED_CHUNK_ROWS: usize = 64;
 
-/// Columns of a first layer from which copying its input rows side by side pays: one copy against so many columns of
-/// multiply-adds.
+/// Columns of a first layer from which copying its input rows side by side pays: one copy against so many
+/// columns of multiply-adds.
 const GATHER_FROM: usize = 512;
 
-/// Bytes of a recurrent kernel from which threads share its columns rather than rows, where rows are few: half a
-/// second-level cache, beyond which one core fetches the kernel again on every step.
+/// Bytes of a recurrent kernel from which threads share its columns rather than rows, where rows are few:
+/// half a second-level cache, beyond which one core fetches the kernel again on every step.
 pub(super) const SHARED_FROM: usize = 1 << 20;
 
 /// Where a stage reads its rows.
@@ -85,8 +86,8 @@ pub(super) enum Parallelism<'a> {
     Serial,
     /// A team that shares the columns of large layers.
     Columns(&'a mut TeamGuard),
-    /// Threads for the halves of a Bidirectional layer, or for layers on different chunks, at the same time; and the call's
-    /// multiply-adds.
+    /// Threads for the halves of a Bidirectional layer, or for layers on different chunks, at the same time;
+    /// and the call's multiply-adds.
     Threads(&'a Threads, usize),
 }
 
@@ -104,7 +105,8 @@ impl Parallelism<'_> {
 /// What a stage works in, and with.
 pub(super) struct Means<'a> {
     pub(super) buffers: &'a mut StageBuffers,
-    /// By recurrent direction, from the stage's first on: initial states on entry, last states on return, by rank.
+    /// By recurrent direction, from the stage's first on: initial states on entry, last states on return, by
+    /// rank.
     pub(super) states: &'a mut [Buffer],
     pub(super) parallelism: Parallelism<'a>,
 }
@@ -219,10 +221,12 @@ pub(super) fn run(
         }
         _ => None,
     };
-    // Alone, small chunks are a loss; but as long as this call has the team, those that it woke stay for the next.
+    // Alone, small chunks are a loss; but as long as this call has the team, those that it woke stay for the
+    // next.
     let team = held.as_mut().and_then(|(team, timeout)| (team.workers(*timeout) > 0).then_some(team));
     let most = chunk_rows(layers, schedule.batch, total, team.is_some());
-    // Rows that lie a power of two apart compete for the same few cache ways, and each is read once for every panel.
+    // Rows that lie a power of two apart compete for the same few cache ways, and each is read once for every
+    // panel.
     let gather = gathered_columns(layers, half);
     let walk =
         ChunkWalk { source, schedule, reversed: half.map_or(stage.reversed, |half| half == 1), most, gather };
@@ -331,7 +335,8 @@ pub(super) struct LayerRun<'a> {
     pub(super) buffer: &'a mut AlignedVec,
     /// Of a gated layer: what it works in beside its rows.
     pub(super) gates: &'a mut AlignedVec,
-    /// Of a recurrent layer, its states one array behind the other, each by rank: before the first step, then the last ones.
+    /// Of a recurrent layer, its states one array behind the other, each by rank: before the first step, then
+    /// the last ones.
     pub(super) state: Option<&'a mut AlignedVec>,
 }
 
@@ -470,8 +475,9 @@ fn apply(
     unsafe { (kernels.apply)(function, y.as_mut_ptr(), count, columns, stride) }
 }
 
-/// Applies `activation` to `values` in place: element by element, softmax to all of them as one row. These are the
-/// functions, and the bits, that the layers use (a layer's stored state is besides zero below 2^-100).
+/// Applies `activation` to `values` in place: element by element, softmax to all of them as one row. These
+/// are the functions, and the bits, that the layers use (a layer's stored state is besides zero below
+/// 2^-100).
 ///
 /// # Errors
 /// [`Error::Unsupported`](crate::Error::Unsupported) when `ELMAN_ISA` cannot be carried out;
@@ -495,8 +501,8 @@ pub fn activate(activation: Activation, values: &mut [f32]) -> Result<()> {
     Ok(())
 }
 
-/// One step of one layer for `batch` rows: `next = act(x·W + b + h·U)`, every array without gaps between its rows.
-/// `next` must have whole vectors: `units` a multiple of a vector.
+/// One step of one layer for `batch` rows: `next = act(x·W + b + h·U)`, every array without gaps between its
+/// rows. `next` must have whole vectors: `units` a multiple of a vector.
 pub(crate) fn step(rnn: &PackedRnn, x: &[f32], h: &[f32], batch: usize, next: &mut [f32]) {
     let (features, units) = (rnn.kernel.terms(), rnn.units());
     let x = Rows::Strided { values: x, stride: features, count: batch };
@@ -504,8 +510,8 @@ pub(crate) fn step(rnn: &PackedRnn, x: &[f32], h: &[f32], batch: usize, next: &m
     recur(&rnn.recurrent, rnn.function(), h, next, batch, units);
 }
 
-/// [`step`] for any number of units and in place: `rows` is scratch of `2 · batch · stride` floats, which begins with
-/// the states, `stride` apart, and ends with the next ones.
+/// [`step`] for any number of units and in place: `rows` is scratch of `2 · batch · stride` floats, which
+/// begins with the states, `stride` apart, and ends with the next ones.
 pub(crate) fn step_padded(rnn: &PackedRnn, x: &[f32], batch: usize, rows: &mut [f32], stride: usize) {
     let (before, next) = rows.split_at_mut(batch * stride);
     let x = Rows::Strided { values: x, stride: rnn.kernel.terms(), count: batch };

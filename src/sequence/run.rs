@@ -33,8 +33,8 @@ struct Common<'a> {
     initial_state: Option<&'a [f32]>,
 }
 
-/// Rows a thread below which a large layer's columns are shared rather than rows, and a part's rows cost more than
-/// their share of all.
+/// Rows a thread below which a large layer's columns are shared rather than rows, and a part's rows cost more
+/// than their share of all.
 const ROWS_PER_THREAD: usize = 8;
 
 /// How a call is shared out among threads.
@@ -46,7 +46,8 @@ struct Sharing {
     helpers: usize,
     /// Parts that the rows are cut into, where they are cut.
     parts: usize,
-    /// Whether all rows go together: what is shared is columns, the halves of a Bidirectional layer, or layers.
+    /// Whether all rows go together: what is shared is columns, the halves of a Bidirectional layer, or
+    /// layers.
     is_whole: bool,
     /// Whether it is the columns of large layers.
     by_columns: bool,
@@ -62,7 +63,8 @@ impl Sharing {
             && network.recurrent().any(|(_, rnn)| rnn.recurrent.bytes() >= SHARED_FROM);
         let helpers = threads.parts(usize::MAX, macs);
         let parts = threads.parts(batch, macs);
-        // Halves keep more rows together than two threads with half of the rows each; more threads are worth more.
+        // Halves keep more rows together than two threads with half of the rows each; more threads are worth
+        // more.
         let by_halves = parts <= 2 && batch < ROWS_PER_THREAD * helpers && network.is_bidirectional();
         // Halves that are not merged lie one array behind the other, so no part of the rows is in one piece.
         let is_whole = network.is_unmerged() || by_columns || by_halves;
@@ -75,8 +77,8 @@ impl Sharing {
         self.helpers > 1 && !self.by_columns
     }
 
-    /// How many parts, where `team` has been taken for few rows: no more than there are threads awake. Those that come too
-    /// late stay for the next call, as long as this one has the team.
+    /// How many parts, where `team` has been taken for few rows: no more than there are threads awake. Those
+    /// that come too late stay for the next call, as long as this one has the team.
     fn count(&self, team: Option<&mut TeamGuard>) -> usize {
         match team {
             _ if self.is_whole => 1,

@@ -6,7 +6,8 @@ use super::Padding;
 use crate::error::{Error, Result};
 use crate::memory::List;
 
-/// The order of a batch's steps: rows by number of steps, the longest first, and each row's steps without masked ones.
+/// The order of a batch's steps: rows by number of steps, the longest first, and each row's steps without
+/// masked ones.
 #[derive(Debug, Default)]
 pub(super) struct StepSchedule {
     pub(super) batch: usize,
@@ -18,7 +19,8 @@ pub(super) struct StepSchedule {
     pub(super) lengths: List<usize>,
     /// By compact step: how many ranks have it.
     pub(super) counts: List<usize>,
-    /// By rank, `starts[rank]..starts[rank + 1]`: the times of its steps. Empty where every row has every step.
+    /// By rank, `starts[rank]..starts[rank + 1]`: the times of its steps. Empty where every row has every
+    /// step.
     times: List<u32>,
     starts: List<usize>,
     /// By row of the batch: where walking backwards begins, exclusive.
@@ -197,8 +199,9 @@ impl StepSchedule {
         }
     }
 
-    /// Calls `visit` for each row of some compact steps, of which `counts` begin with number `first`: with its number among
-    /// them, and the positions `row · steps + position` of its output and of the masked ones behind.
+    /// Calls `visit` for each row of some compact steps, of which `counts` begin with number `first`: with
+    /// its number among them, and the positions `row · steps + position` of its output and of the masked ones
+    /// behind.
     #[inline]
     pub(super) fn each_output(
         &self,
@@ -217,8 +220,8 @@ impl StepSchedule {
         }
     }
 
-    /// Calls `visit` for each row with its rank, or with none where what its last position shows is padding: zeros, out of a
-    /// layer that gives its last output alone.
+    /// Calls `visit` for each row with its rank, or with none where what its last position shows is padding:
+    /// zeros, out of a layer that gives its last output alone.
     pub(super) fn each_last(&self, direction: Direction, mut visit: impl FnMut(usize, Option<usize>)) {
         for (rank, &row) in self.order.iter().enumerate() {
             let pads = self.ends_in_padding(rank, direction.reversed, direction.zero_output);
@@ -257,7 +260,8 @@ impl StepSchedule {
         self.is_padded_between(direction.zero_output)
     }
 
-    /// Whether the last position of `rank` is padding: what a layer that returns only its last output gives is 0 then.
+    /// Whether the last position of `rank` is padding: what a layer that returns only its last output gives
+    /// is 0 then.
     pub(super) fn ends_in_padding(&self, rank: usize, reversed: bool, zero_output: bool) -> bool {
         let Some(last) = self.lengths[rank].checked_sub(1) else { return true };
         zero_output
@@ -266,8 +270,8 @@ impl StepSchedule {
     }
 }
 
-/// Orders rows by their number of steps, the longest first, equal ones in their order: they are counted into place.
-/// `places` has room for as many counts as there are numbers up to the longest.
+/// Orders rows by their number of steps, the longest first, equal ones in their order: they are counted into
+/// place. `places` has room for as many counts as there are numbers up to the longest.
 pub(super) fn rank_rows(lengths: &[usize], places: &mut [usize], order: &mut [usize]) {
     let longest = places.len() - 1;
     places.fill(0);

@@ -31,8 +31,8 @@ pub(super) struct StageBuffers {
     pub(super) offsets: List<usize>,
     /// The rows of a chunk of the input side by side, where that pays.
     pub(super) gathered: Buffer,
-    /// By layer, where another thread runs the layer above: what it gave for a chunk and for the one before, and what of it
-    /// has arrived.
+    /// By layer, where another thread runs the layer above: what it gave for a chunk and for the one before,
+    /// and what of it has arrived.
     pub(super) handed: List<[Buffer; 3]>,
 }
 

@@ -1,4 +1,5 @@
-//! States on their way between the caller's arrays, `[batch, units]` in the order of the batch, and the rows of ranks.
+//! States on their way between the caller's arrays, `[batch, units]` in the order of the batch, and the rows
+//! of ranks.
 
 use super::input::Padding;
 use super::schedule::StepSchedule;
@@ -10,8 +11,8 @@ pub(super) fn put_row(to: &mut [f32], from: &[f32]) {
     rest.fill(0.0);
 }
 
-/// Puts the states before the first step to their ranks' rows, `stride` floats apart: those `given`, an array of the whole
-/// batch, of which row `first` is the first of `schedule`; or zeros.
+/// Puts the states before the first step to their ranks' rows, `stride` floats apart: those `given`, an array
+/// of the whole batch, of which row `first` is the first of `schedule`; or zeros.
 pub(super) fn put_initial(
     schedule: &StepSchedule,
     given: Option<(&[f32], usize)>,
@@ -28,8 +29,8 @@ pub(super) fn put_initial(
     }
 }
 
-/// Copies the last state of each rank, which `of` gives, to its place in an array of the caller's, from the first row of
-/// `schedule` on. In ONNX a row without steps has no final state: zeros.
+/// Copies the last state of each rank, which `of` gives, to its place in an array of the caller's, from the
+/// first row of `schedule` on. In ONNX a row without steps has no final state: zeros.
 pub(super) fn put_last<'a>(
     schedule: &StepSchedule,
     units: usize,

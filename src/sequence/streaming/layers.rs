@@ -88,8 +88,8 @@ pub(super) fn unmasked_rows<'a>(
     Below::scattered(given.values, offsets)
 }
 
-/// Runs the layers over the steps of a chunk, and leaves the states where the next chunk finds them. Without `by_rank`
-/// every row has every step. Gives the rows of the last layer.
+/// Runs the layers over the steps of a chunk, and leaves the states where the next chunk finds them. Without
+/// `by_rank` every row has every step. Gives the rows of the last layer.
 pub(super) fn run_layers<'a>(
     network: &Network,
     plan: &Plan,

@@ -1,7 +1,8 @@
 //! Masked steps in a stream.
 //!
-//! A chunk's rows are ordered as a call's are, see [`StepSchedule`](crate::sequence::schedule::StepSchedule), in the stream's own memory. The states
-//! stand in the order of the batch between chunks, and in that of the ranks while a layer runs.
+//! A chunk's rows are ordered as a call's are, see [`StepSchedule`](crate::sequence::schedule::StepSchedule),
+//! in the stream's own memory. The states stand in the order of the batch between chunks, and in that of the
+//! ranks while a layer runs.
 
 use super::super::input::Given;
 use super::super::schedule::{count_ranks, rank_rows};

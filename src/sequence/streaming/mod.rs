@@ -1,13 +1,14 @@
 //! A stream: the states of some rows, kept from call to call, and the memory to go on from them.
 //!
-//! A stream walks the layers as a [`pipeline`](super::pipeline) does, in chunks of a few steps, and its memory is cut up
-//! once, when it is made: nothing is allocated, locked or asked of the system afterwards. Each recurrent layer's buffer
-//! begins with the states of all rows, in the order of the batch. A step of one row has a way of its own, [`Single`].
+//! A stream walks the layers as a [`pipeline`](super::pipeline) does, in chunks of a few steps, and its
+//! memory is cut up once, when it is made: nothing is allocated, locked or asked of the system afterwards.
+//! Each recurrent layer's buffer begins with the states of all rows, in the order of the batch. A step of one
+//! row has a way of its own, [`Single`].
 //!
 //! # Masked steps
-//! A masked step repeats the output before it, and that is always what the layers above the last recurrent one make of
-//! its state: a row that has seen no step has zeros for both. So the states are all there is to keep. The repeated row
-//! is held besides, so that repeating is a copy.
+//! A masked step repeats the output before it, and that is always what the layers above the last recurrent
+//! one make of its state: a row that has seen no step has zeros for both. So the states are all there is to
+//! keep. The repeated row is held besides, so that repeating is a copy.
 
 mod layers;
 mod masks;
@@ -153,8 +154,9 @@ impl Streaming {
     pub(crate) fn run(&mut self, input: Input<'_>, steps: usize, y: &mut [f32]) -> Result<()> {
         if let (Input::Floats(x), 1, Some(single)) = (input, steps, self.single) {
             debug_assert!(x.len() >= self.plan.features && y.len() == self.plan.columns);
-            // SAFETY: the slots are those that `new` filled, with these floats, of which there is no reference now, and this
-            // network, whose layers nobody changes while it is shared. `x` has the features, the caller's promise.
+            // SAFETY: the slots are those that `new` filled, with these floats, of which there is no
+            // reference now, and this network, whose layers nobody changes while it is shared. `x` has the
+            // features, the caller's promise.
             let output = unsafe { single.run(&mut self.memory.slots, x) };
             let row = &self.memory.floats[output..];
             match y {
@@ -233,8 +235,8 @@ fn run_head(
     // There is a recurrent layer: nothing else turns a sequence into its last step.
     let Some((units, start)) = last_states(network, plan) else { return };
     let stride = row_stride(units);
-    // As in Keras, a row whose last step is masked gives zeros then. The chunk's own rows lie behind the states and are
-    // not needed any more.
+    // As in Keras, a row whose last step is masked gives zeros then. The chunk's own rows lie behind the
+    // states and are not needed any more.
     let (states, spare) = body[start..].split_at_mut(plan.batch * stride);
     let mut values = &*states;
     if plan.masks && plan.zero_output {

@@ -20,8 +20,8 @@ use crate::gemm::{Init, Rows, multiply};
 use crate::layers::{Layer, MergeMode};
 use crate::memory::{AlignedVec, Few, List, row_stride};
 
-/// Rows whose sums are made at once before the recurrence eats them: enough that fetching large weights pays, few
-/// enough that the sums are still in the second-level cache.
+/// Rows whose sums are made at once before the recurrence eats them: enough that fetching large weights pays,
+/// few enough that the sums are still in the second-level cache.
 const CHUNK_ROWS: usize = 256;
 
 /// Some rows of a call.
@@ -205,8 +205,8 @@ pub(super) fn mask_rows(
 }
 
 impl RnnOp {
-    /// The rows that a gate reads, in the layer's own order; those of an earlier call of [`mask_input`](Self::mask_input) where
-    /// some are dropped.
+    /// The rows that a gate reads, in the layer's own order; those of an earlier call of
+    /// [`mask_input`](Self::mask_input) where some are dropped.
     pub(super) fn input_rows<'a>(
         &'a self,
         plan: &Plan,
@@ -308,8 +308,8 @@ impl RnnOp {
         }
     }
 
-    /// Turns the rows of the input into those of the states in `out`, chunk by chunk; the states before the first step are
-    /// there. `masked` has room for a row a rank.
+    /// Turns the rows of the input into those of the states in `out`, chunk by chunk; the states before the
+    /// first step are there. `masked` has room for a row a rank.
     fn forward_simple(&self, of: Of<'_>, rows: Rows<'_>, out: &mut [f32], masked: &mut [f32]) {
         let Of { rnn, plan } = of;
         let Plan { work, bases, .. } = plan;
@@ -346,8 +346,8 @@ impl RnnOp {
         }
     }
 
-    /// Turns sums into states, step by step, each product being of states times the recurrent mask. The sums lie `distance`
-    /// floats behind the states before them.
+    /// Turns sums into states, step by step, each product being of states times the recurrent mask. The sums
+    /// lie `distance` floats behind the states before them.
     fn recur_masked(
         &self,
         of: Of<'_>,

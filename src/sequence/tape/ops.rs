@@ -1,4 +1,5 @@
-//! What a network is on a tape: operations, the values that flow between them, and what the way back multiplies by.
+//! What a network is on a tape: operations, the values that flow between them, and what the way back
+//! multiplies by.
 
 use super::super::schedule::StepSchedule;
 use super::gated::{GateMatrices, Gates};
@@ -56,7 +57,8 @@ pub(super) struct RnnOp {
     pub(super) offsets: List<usize>,
     /// Whether the last forward pass dropped something of the input, and of the states.
     pub(super) drops: [bool; 2],
-    /// `[batch, features]`, where something is dropped; one for each gate where it is [by gate](RnnOp::by_gate).
+    /// `[batch, features]`, where something is dropped; one for each gate where it is [by
+    /// gate](RnnOp::by_gate).
     pub(super) input_mask: AlignedVec,
     /// `[batch, units]`, the same.
     pub(super) recurrent_mask: AlignedVec,

@@ -21,8 +21,8 @@ pub(super) struct Plan {
     pub(super) work: StepSchedule,
     /// By compact step: the rows of all steps before it.
     pub(super) bases: List<usize>,
-    /// Rows in the caller's order of step and row, for compact steps forwards, backwards, and for positions; empty where
-    /// that is their own order.
+    /// Rows in the caller's order of step and row, for compact steps forwards, backwards, and for positions;
+    /// empty where that is their own order.
     pub(super) orders: [List<usize>; 3],
     /// As wide as any layer.
     pub(super) zeros: AlignedVec,

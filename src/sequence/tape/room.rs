@@ -1,4 +1,5 @@
-//! Room for a tape: all that a pass computes has its place before anything is written, so a pass cannot fail halfway.
+//! Room for a tape: all that a pass computes has its place before anything is written, so a pass cannot fail
+//! halfway.
 
 use super::forward;
 use super::gated::GateMatrices;

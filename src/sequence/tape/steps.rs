@@ -22,7 +22,8 @@ pub(super) fn each_place(work: &StepSchedule, layout: Layout, mut visit: impl Fn
     }
 }
 
-/// Where the rows of `value` begin that a layer reads whose own rows stand as `layout`; false where they stand alike.
+/// Where the rows of `value` begin that a layer reads whose own rows stand as `layout`; false where they
+/// stand alike.
 pub(super) fn gather(
     work: &StepSchedule,
     source: Source<'_>,
