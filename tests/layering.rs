@@ -86,7 +86,7 @@ const TAKES_ROOM: [&str; 14] = [
     "sequence/halves.rs",
     "sequence/head.rs",
     "sequence/states.rs",
-    "sequence/work.rs",
+    "sequence/schedule.rs",
     "sequence/pipeline.rs",
     "sequence/layered.rs",
     "sequence/streaming/",

@@ -1,11 +1,12 @@
 //! Products: rows times a packed matrix, panel by panel.
 //!
-//! What walks over the steps of a sequence makes these products one after the other; here nothing knows of steps.
+//! What walks over the steps of a sequence makes these products one after the other; here nothing knows of
+//! steps.
 //!
 //! # Tried
-//! - With 2 to 8 rows fetching all of the next panel ahead, as many rows together do, without gain: 8 rows of 1024
-//!   units take 166 us a step, 113 of which go into reading what the second-level cache does not hold, as with 4
-//!   rows. The memory's own prefetcher is at its limit.
+//! - With 2 to 8 rows fetching all of the next panel ahead, as many rows together do, without gain: 8 rows of
+//!   1024 units take 166 us a step, 113 of which go into reading what the second-level cache does not hold,
+//!   as with 4 rows. The memory's own prefetcher is at its limit.
 
 use std::ops::Range;
 
@@ -103,11 +104,11 @@ pub(crate) fn multiply(
     let most = (ROWS_BYTES / size_of::<f32>() / matrix.terms().max(1)).max(ROWS_LEAST);
     loop {
         let (here, rest) = rows.split_at(most);
-        if let Some(block) = block_of(here, matrix, init, c, c_stride) {
-            // SAFETY: the product reads `terms` floats of every row and the initial values as wide as `c`, and
-            // writes whole vectors of every row of `c`: `block_of` found all of them inside their arrays.
+        if let Some(mut block) = block_of(here, matrix, init, c, c_stride) {
+            // SAFETY: the product reads `terms` floats of every row and the initial values as wide as `c`,
+            // and writes whole vectors of every row of `c`: `block_of` found all of them inside their arrays.
             // Rows and bias are borrowed shared and `c` is not, so they are apart.
-            unsafe { multiply_block(matrix, block, here.count(), false) };
+            unsafe { multiply_block(matrix, &mut block, here.count(), false) };
         }
         if rest.count() == 0 {
             return;
@@ -151,32 +152,33 @@ pub(crate) fn block_of(
     Some(Block { a, offsets, a_stride, init, init_stride, c, c_stride, ..matrix.block() })
 }
 
-/// Carries out `block` for `rows` rows over all panels of `matrix`; those of a large one from the last to the first where
-/// `backward`.
+/// Carries out `block` for `rows` rows over all panels of `matrix`; those of a large one from the last to the
+/// first where `backward`.
 ///
 /// # Safety
-/// As `kernels::tile::product` for all columns of the matrix, padded to whole vectors: the rows must lie inside their
-/// arrays. `block` must come from [`PackedMatrix::block`] of this matrix, whose panels its pointer may read all of.
+/// As `kernels::tile::product` for all columns of the matrix, padded to whole vectors: the rows must lie
+/// inside their arrays. `block` must come from [`PackedMatrix::block`] of this matrix, whose panels its
+/// pointer may read all of.
 #[inline(always)]
-pub(crate) unsafe fn multiply_block(matrix: &PackedMatrix, mut block: Block, rows: usize, backward: bool) {
+pub(crate) unsafe fn multiply_block(matrix: &PackedMatrix, block: &mut Block, rows: usize, backward: bool) {
     // SAFETY: the caller's promise, in all three; the kernel is one that this process may run.
     unsafe {
         if !matrix.is_small(rows) {
             let pass = Pass { rows, finish: Finish::Keep, backward };
-            over_panels(matrix, &block, pass, &(0..matrix.panel_count()));
+            over_panels(matrix, block, pass, &(0..matrix.panel_count()));
         } else if matrix.panel_count() == 1 {
             block.finish = Finish::Keep;
-            matrix.steps_of(matrix.padded_columns(), rows)(&block, &[rows]);
+            matrix.steps_of(matrix.padded_columns(), rows)(block, &[rows]);
         } else {
             block.finish = Finish::Keep;
             let (init, c) = (block.init, block.c);
-            over_small_panels(matrix, &mut block, rows, init, c);
+            over_small_panels(matrix, block, rows, init, c);
         }
     }
 }
 
-/// A product over panels: of how many rows, what is stored for its sums, and whether large matrices are walked from the
-/// last panel to the first.
+/// A product over panels: of how many rows, what is stored for its sums, and whether large matrices are
+/// walked from the last panel to the first.
 #[derive(Clone, Copy)]
 pub(crate) struct Pass {
     pub(crate) rows: usize,
@@ -184,8 +186,8 @@ pub(crate) struct Pass {
     pub(crate) backward: bool,
 }
 
-/// The kernel for the panel of a small matrix that begins at `column`, and how many panels it takes: a lone row takes several at
-/// once, where there are as many full ones.
+/// The kernel for the panel of a small matrix that begins at `column`, and how many panels it takes: a lone
+/// row takes several at once, where there are as many full ones.
 #[inline(always)]
 fn panels_at(matrix: &PackedMatrix, column: usize, rows: usize) -> (StepsFn, usize) {
     let (columns, width, together) = (matrix.padded_columns(), matrix.width(), matrix.abreast());
@@ -196,10 +198,11 @@ fn panels_at(matrix: &PackedMatrix, column: usize, rows: usize) -> (StepsFn, usi
     }
 }
 
-/// The product of `rows` rows with a small matrix, one panel after the other, from `init` to `c`; `block` says the rest.
+/// The product of `rows` rows with a small matrix, one panel after the other, from `init` to `c`; `block`
+/// says the rest.
 ///
-/// The block's fields change in place and one by one: a kernel that reads a field waits for no more than the store of that
-/// field, where a copy of the block would wait for all of them.
+/// The block's fields change in place and one by one: a kernel that reads a field waits for no more than the
+/// store of that field, where a copy of the block would wait for all of them.
 ///
 /// # Safety
 /// As [`multiply_block`], with these initial values and results.
@@ -216,8 +219,8 @@ pub(crate) unsafe fn over_small_panels(
     block.b = matrix.first_panel();
     while column < columns {
         let (kernel, panels) = panels_at(matrix, column, rows);
-        // SAFETY: the caller's promise, for the columns of these panels: `column` is one of the matrix, so `init` and
-        // `c` have it in their first row.
+        // SAFETY: the caller's promise, for the columns of these panels: `column` is one of the matrix, so
+        // `init` and `c` have it in their first row.
         unsafe {
             block.c = c.add(column);
             block.init = init.add(column);
@@ -228,17 +231,19 @@ pub(crate) unsafe fn over_small_panels(
     }
 }
 
-/// How many calls of kernels make the product of one row with a small matrix; `None` for a large one, whose panels are walked
-/// in turn forwards and backwards.
+/// How many calls of kernels make the product of one row with a small matrix; `None` for a large one, whose
+/// panels are walked in turn forwards and backwards.
 pub(crate) fn calls_of_lone_row(matrix: &PackedMatrix) -> Option<usize> {
     let mut calls = 0;
     for_lone_row(matrix, matrix.block(), Finish::Keep, |_, _| calls += 1)?;
     Some(calls)
 }
 
-/// Gives the calls of kernels that make the product of one row with a small matrix; `None` for a large matrix.
+/// Gives the calls of kernels that make the product of one row with a small matrix; `None` for a large
+/// matrix.
 ///
-/// They may be made by whom [`multiply_block`] may be called by. A product that is one call may write to its row.
+/// They may be made by whom [`multiply_block`] may be called by. A product that is one call may write to its
+/// row.
 pub(crate) fn for_lone_row(
     matrix: &PackedMatrix,
     block: Block,
@@ -273,9 +278,9 @@ pub(crate) unsafe fn over_panels(matrix: &PackedMatrix, block: &Block, pass: Pas
     unsafe { panels_to::<false>(matrix, block, pass, share, &mut |_, _| ()) }
 }
 
-/// [`over_panels`], `done_with` being called after each one, or after each few that a lone row takes at once, with its
-/// first column and how many there are. With `COMPACT` each writes to the first columns of `c`, where the one before wrote
-/// too.
+/// [`over_panels`], `done_with` being called after each one, or after each few that a lone row takes at once,
+/// with its first column and how many there are. With `COMPACT` each writes to the first columns of `c`,
+/// where the one before wrote too.
 ///
 /// # Safety
 /// As [`over_panels`]; with `COMPACT` for as many columns of `c` as are taken at once.
@@ -345,8 +350,9 @@ unsafe fn panels_to<const COMPACT: bool>(
     }
 }
 
-/// The product with the panels that fall to one of several members, its sums as they are; each panel's go to the first
-/// columns of `c`, where the one before wrote too, and `done` is called then with its first column and how many there are.
+/// The product with the panels that fall to one of several members, its sums as they are; each panel's go to
+/// the first columns of `c`, where the one before wrote too, and `done` is called then with its first column
+/// and how many there are.
 ///
 /// # Safety
 /// As [`over_panels`], `c` being valid for [`PackedMatrix::columns_at_once`] columns.

@@ -1,13 +1,14 @@
 //! A recurrent layer carried over a chunk of steps: the one place where sums become states.
 //!
-//! A layer's rows stand in one buffer: the states before the chunk, then a slot of rows for each step, longest rows first.
-//! The product of the inputs is made for all rows of the chunk at once. A simple cell makes it in the slots themselves,
-//! which then become states in place. A gated cell makes it in a buffer of gates beside them; each step then makes the
-//! product of the states in a few rows more, and the cell's kernel puts the new states into the slot.
+//! A layer's rows stand in one buffer: the states before the chunk, then a slot of rows for each step,
+//! longest rows first. The product of the inputs is made for all rows of the chunk at once. A simple cell
+//! makes it in the slots themselves, which then become states in place. A gated cell makes it in a buffer of
+//! gates beside them; each step then makes the product of the states in a few rows more, and the cell's
+//! kernel puts the new states into the slot.
 //!
 //! # Cell states
-//! Ranks are ordered by length, so a row that has a step has every earlier one. An LSTM's cell states therefore need one
-//! row a rank, changed in place, and a row that has ended keeps its last.
+//! Ranks are ordered by length, so a row that has a step has every earlier one. An LSTM's cell states
+//! therefore need one row a rank, changed in place, and a row that has ended keeps its last.
 
 use std::ops::Range;
 
@@ -124,11 +125,13 @@ struct Shared {
     reset_states: *mut f32,
 }
 
-// SAFETY: members write the units of their own panels, and read what was written before they met; see `Arrays::multiply`.
+// SAFETY: members write the units of their own panels, and read what was written before they met; see
+// `Arrays::multiply`.
 unsafe impl Sync for Shared {}
 
 impl Shared {
-    /// The arrays of a step: `gate` is where its gates begin, `previous` and `here` its states before and after.
+    /// The arrays of a step: `gate` is where its gates begin, `previous` and `here` its states before and
+    /// after.
     ///
     /// # Safety
     /// These are places in the arrays, with `count` rows behind them.
@@ -150,7 +153,8 @@ impl Shared {
     }
 }
 
-/// The steps of a chunk, whose sums of the input are made, the columns of their products shared out among a team.
+/// The steps of a chunk, whose sums of the input are made, the columns of their products shared out among a
+/// team.
 fn shared_steps(
     rnn: &PackedRnn,
     team: &mut TeamGuard,
@@ -188,8 +192,8 @@ fn shared_steps(
             });
             for (step, count, (gate, places)) in places.skip(done).take(job.len()) {
                 let odd = (first + step) % 2 == 1;
-                // SAFETY: the asserts found all steps inside the arrays, which are borrowed until all members have
-                // finished; members meet behind each product.
+                // SAFETY: the asserts found all steps inside the arrays, which are borrowed until all members
+                // have finished; members meet behind each product.
                 unsafe {
                     let arrays = shared.step(count, gate, places);
                     arrays.multiply(rnn, Product::Gates, odd, shared.sums, share);
@@ -271,8 +275,8 @@ pub(super) fn lone_step(
     (kernel, steps)
 }
 
-/// Carries out steps of one row, no gate of which is stored. Of the sums of the input there are enough, or there is one step and
-/// what they are made of, as long as the matrix says.
+/// Carries out steps of one row, no gate of which is stored. Of the sums of the input there are enough, or
+/// there is one step and what they are made of, as long as the matrix says.
 fn lone_steps(
     rnn: &PackedRnn,
     lone: LoneSteps,
@@ -290,9 +294,10 @@ fn lone_steps(
     let h_next = unsafe { states.add(here - previous) };
     let (kernel, one) = lone_step(rnn, input, [states, h_next], c);
     let steps = lone::Steps { steps, odd, gates, gates_stride, h_next, stride, ..one };
-    // SAFETY: the matrix has a panel for each block. There is a state before the first step and one for each, of `stride`
-    // floats, which are whole cache lines and so whole blocks, and the caller's sums of the input; `start` as many columns as the matrix. They
-    // are borrowed apart; what a step writes lies behind what it reads. The kernels are this process's.
+    // SAFETY: the matrix has a panel for each block. There is a state before the first step and one for each,
+    // of `stride` floats, which are whole cache lines and so whole blocks, and the caller's sums of the
+    // input; `start` as many columns as the matrix. They are borrowed apart; what a step writes lies behind
+    // what it reads. The kernels are this process's.
     unsafe { kernel(&steps) };
 }
 
@@ -385,8 +390,8 @@ impl Arrays {
     /// `sums_stride` apart.
     ///
     /// # Safety
-    /// The arrays must still be there, and `sums` valid for the gates of these units at each row. Nobody else may use these
-    /// units of what is written meanwhile.
+    /// The arrays must still be there, and `sums` valid for the gates of these units at each row. Nobody else
+    /// may use these units of what is written meanwhile.
     unsafe fn finish(
         &self,
         rnn: &PackedRnn,
@@ -416,10 +421,11 @@ impl Arrays {
             candidate: at_state_mut(self.candidate),
             stride,
         };
-        // SAFETY: `new` found `rows` rows of every array that the cell has: gates of `gates_stride` floats, which are at
-        // least the columns of the kernel, and states of `stride` floats, which are whole cache lines and so whole blocks.
-        // Blocks of units begin where those of the ones before end. They were borrowed apart, or are `c` and `c_next`, which
-        // may be the same. The sums are the caller's promise. The kernels are this process's.
+        // SAFETY: `new` found `rows` rows of every array that the cell has: gates of `gates_stride` floats,
+        // which are at least the columns of the kernel, and states of `stride` floats, which are whole cache
+        // lines and so whole blocks. Blocks of units begin where those of the ones before end. They were
+        // borrowed apart, or are `c` and `c_next`, which may be the same. The sums are the caller's promise.
+        // The kernels are this process's.
         unsafe {
             match &rnn.cell {
                 PackedCell::SimpleRnn(_) => unreachable!("a simple cell has no gates"),
@@ -450,7 +456,8 @@ impl Arrays {
         }
     }
 
-    /// What the product multiplies: its matrix, how many gates its columns are of, where its sums start, and its rows.
+    /// What the product multiplies: its matrix, how many gates its columns are of, where its sums start, and
+    /// its rows.
     fn factors<'a>(
         &self,
         rnn: &'a PackedRnn,
@@ -470,13 +477,14 @@ impl Arrays {
         }
     }
 
-    /// Makes a product, and of each panel's sums at once what the cell makes of them, while they are in the first-level
-    /// cache; of the panels that fall to one of several members. Large matrices are walked from the last panel to the first
-    /// where `odd`, so that a step starts on the weights that the last one left in the cache.
+    /// Makes a product, and of each panel's sums at once what the cell makes of them, while they are in the
+    /// first-level cache; of the panels that fall to one of several members. Large matrices are walked from
+    /// the last panel to the first where `odd`, so that a step starts on the weights that the last one left
+    /// in the cache.
     ///
     /// # Safety
-    /// The arrays must still be there, for all members, and no member may be in another product. The sums must be valid for so
-    /// many floats; all members have the same ones.
+    /// The arrays must still be there, for all members, and no member may be in another product. The sums
+    /// must be valid for so many floats; all members have the same ones.
     unsafe fn multiply(
         &self,
         rnn: &PackedRnn,
@@ -512,24 +520,24 @@ impl Arrays {
             ..matrix.block()
         };
         let units_of = |columns: Range<usize>| columns.start / gates..(columns.end / gates).min(rnn.units());
-        // SAFETY: `a` has `units` floats at each row, the caller's promise; `c` and `init` the asserts' floats. A panel's sums
-        // are whole blocks where it is used by itself, and `finish` uses the units of these blocks alone; where it is not,
-        // they are all used by the one member that has any.
+        // SAFETY: `a` has `units` floats at each row, the caller's promise; `c` and `init` the asserts'
+        // floats. A panel's sums are whole blocks where it is used by itself, and `finish` uses the units of
+        // these blocks alone; where it is not, they are all used by the one member that has any.
         unsafe {
             if by_panels {
                 multiply_by_panels(matrix, &mut block, self.count, odd, share, |first, columns| {
                     self.finish(rnn, product, units_of(first..first + columns), (c, sums_stride));
                 });
             } else if share.0 == 0 {
-                multiply_block(matrix, block, self.count, odd);
+                multiply_block(matrix, &mut block, self.count, odd);
                 self.finish(rnn, product, 0..rnn.units(), (c, sums_stride));
             }
         }
     }
 }
 
-/// Carries out a step. `cell_states` are those of an LSTM, `scratch` what [`gates_len`] has beside the rows; for `odd` see
-/// [`Arrays::multiply`].
+/// Carries out a step. `cell_states` are those of an LSTM, `scratch` what [`gates_len`] has beside the rows;
+/// for `odd` see [`Arrays::multiply`].
 pub(super) fn gated_step(
     rnn: &PackedRnn,
     step: GatedStep<'_>,
@@ -548,7 +556,8 @@ pub(super) fn gated_step(
     }
 }
 
-/// [`gated_step`] with products of somebody else's: `multiply` makes one of these rows into these sums, so many floats apart.
+/// [`gated_step`] with products of somebody else's: `multiply` makes one of these rows into these sums, so
+/// many floats apart.
 #[cfg(feature = "training")]
 pub(super) fn gated_step_with(
     rnn: &PackedRnn,
@@ -587,7 +596,8 @@ pub(crate) fn states_before<'a>(rnn: &PackedRnn, batch: usize, scratch: &'a mut 
     [h, c]
 }
 
-/// One step of a gated cell for `batch` rows; `scratch` has the [states before it](states_before). Gives the next ones.
+/// One step of a gated cell for `batch` rows; `scratch` has the [states before it](states_before). Gives the
+/// next ones.
 pub(crate) fn step_gated<'a>(
     rnn: &PackedRnn,
     x: &[f32],

@@ -6,8 +6,8 @@ use super::merge::{Merged, each_pair};
 use super::network::{Network, Stage};
 use super::output::{Materialise, Materialised};
 use super::pipeline::{self, Means, Parallelism, Source, StageHalf};
+use super::schedule::{Direction, StepSchedule};
 use super::scratch::{Buffer, StageBuffers};
-use super::work::{Direction, Work};
 use crate::layers::{Bidirectional, BuiltLayer, Layer, MergeMode, Packed};
 use crate::memory::row_stride;
 
@@ -52,7 +52,7 @@ impl Halves<'_> {
         network: &Network,
         stage: &Stage,
         source: Source<'_>,
-        work: &Work,
+        schedule: &StepSchedule,
         parallelism: Parallelism<'_>,
     ) {
         let (first, second) = self.states.split_at_mut(1);
@@ -63,7 +63,7 @@ impl Halves<'_> {
             Half { half: 1, sequence: sequence_1, buffers: buffers_1, states: &mut second[..1] },
         ];
         let run_half = |it: &mut Half<'_>, parallelism: Parallelism<'_>| {
-            it.run(network, stage, source, work, parallelism)
+            it.run(network, stage, source, schedule, parallelism)
         };
         match parallelism {
             Parallelism::Threads(threads, macs) => {
@@ -82,18 +82,18 @@ impl Half<'_> {
         network: &Network,
         stage: &Stage,
         source: Source<'_>,
-        work: &Work,
+        schedule: &StepSchedule,
         parallelism: Parallelism<'_>,
     ) {
         let which = StageHalf { network, stage, half: Some(self.half) };
         let means = Means { buffers: self.buffers, states: self.states, parallelism };
         if !network.layers[stage.layers.start].output.sequence {
-            return pipeline::run(which, source, work, means, &mut |_| {});
+            return pipeline::run(which, source, schedule, means, &mut |_| {});
         }
         let width = stage_width(network, stage, self.half);
         let direction = Direction { reversed: self.half == 1, zero_output: stage.zero_output };
-        let mut keep = Materialise::new(self.sequence, work, direction, width, None);
-        pipeline::run(which, source, work, means, &mut |chunk| keep.take(chunk));
+        let mut keep = Materialise::new(self.sequence, schedule, direction, width, None);
+        pipeline::run(which, source, schedule, means, &mut |chunk| keep.take(chunk));
     }
 }
 
@@ -102,11 +102,16 @@ pub(super) fn merge_to_output(
     mode: MergeMode,
     halves: &[Materialised; 2],
     units: usize,
-    work: &Work,
+    schedule: &StepSchedule,
     output: &mut [f32],
 ) {
     let stride = if mode == MergeMode::Concat { 2 * units } else { units };
-    join(work, halves, units, Merged { mode, to: output, stride, count: work.batch * work.steps });
+    join(
+        schedule,
+        halves,
+        units,
+        Merged { mode, to: output, stride, count: schedule.batch * schedule.steps },
+    );
 }
 
 /// Joins the directions' sequences for the next stage, which reads rows of `columns` floats.
@@ -114,17 +119,17 @@ pub(super) fn merge_to_sequence(
     mode: MergeMode,
     halves: &[Materialised; 2],
     (units, columns): (usize, usize),
-    work: &Work,
+    schedule: &StepSchedule,
     sequence: &mut Materialised,
 ) {
-    let count = work.batch * work.steps;
+    let count = schedule.batch * schedule.steps;
     let to = sequence.fill_all(count, columns);
-    join(work, halves, units, Merged { mode, to, stride: row_stride(columns), count });
+    join(schedule, halves, units, Merged { mode, to, stride: row_stride(columns), count });
 }
 
-fn join(work: &Work, halves: &[Materialised; 2], units: usize, mut merged: Merged<'_>) {
+fn join(schedule: &StepSchedule, halves: &[Materialised; 2], units: usize, mut merged: Merged<'_>) {
     let [forward, backward] = halves;
-    each_pair(work, |place, [first, second]| {
+    each_pair(schedule, |place, [first, second]| {
         merged.put(place, forward.row(first, units), backward.row(second, units));
     });
 }

@@ -2,7 +2,7 @@
 
 use super::network::Network;
 use super::pipeline::Map;
-use super::work::Mask;
+use super::schedule::Mask;
 use crate::error::{Error, Result};
 use crate::layers::Layer;
 
@@ -10,7 +10,8 @@ use crate::layers::Layer;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Padding {
-    /// Keras: a masked step repeats the output before it; walking backwards begins at the last step of the batch.
+    /// Keras: a masked step repeats the output before it; walking backwards begins at the last step of the
+    /// batch.
     #[default]
     Keras,
     /// ONNX: outputs past a row's end are zero; walking backwards begins at the row's own end.

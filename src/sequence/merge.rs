@@ -1,13 +1,13 @@
 //! The two directions of a Bidirectional layer become one sequence.
 //!
-//! Each direction gives its outputs in the order in which it walks. So those of the backward one are turned here, position
-//! by position, and then joined with those of the forward one as the layer's merge mode says.
+//! Each direction gives its outputs in the order in which it walks. So those of the backward one are turned
+//! here, position by position, and then joined with those of the forward one as the layer's merge mode says.
 
-use super::work::Work;
+use super::schedule::StepSchedule;
 use crate::layers::MergeMode;
 
-/// Where merged rows go: `stride` floats apart; the rows of directions that are not merged, `count` each, stand one array
-/// behind the other.
+/// Where merged rows go: `stride` floats apart; the rows of directions that are not merged, `count` each,
+/// stand one array behind the other.
 pub(super) struct Merged<'a> {
     pub(super) mode: MergeMode,
     pub(super) to: &'a mut [f32],
@@ -43,13 +43,13 @@ fn each(to: &mut [f32], forward: &[f32], backward: &[f32], join: impl Fn(f32, f3
     }
 }
 
-/// Calls `visit` for each position `row · steps + time` of a merged sequence, with those that its two rows have in their
-/// own directions' order.
-pub(super) fn each_pair(work: &Work, mut visit: impl FnMut(usize, [usize; 2])) {
-    for (row, &end) in work.ends.iter().enumerate() {
-        for time in 0..work.steps {
+/// Calls `visit` for each position `row · steps + time` of a merged sequence, with those that its two rows
+/// have in their own directions' order.
+pub(super) fn each_pair(schedule: &StepSchedule, mut visit: impl FnMut(usize, [usize; 2])) {
+    for (row, &end) in schedule.ends.iter().enumerate() {
+        for time in 0..schedule.steps {
             let turned = if time < end { end - 1 - time } else { time };
-            visit(row * work.steps + time, [row * work.steps + time, row * work.steps + turned]);
+            visit(row * schedule.steps + time, [row * schedule.steps + time, row * schedule.steps + turned]);
         }
     }
 }

@@ -60,7 +60,8 @@ impl Network {
         Ok(network)
     }
 
-    /// The network to be changed. Where somebody else has it too, it is copied first; the layers are shared on.
+    /// The network to be changed. Where somebody else has it too, it is copied first; the layers are shared
+    /// on.
     pub(crate) fn unshared(this: &mut Arc<Self>) -> Result<&mut Self> {
         if Arc::get_mut(this).is_none() {
             let mut layers = with_room(this.layers.len())?;
@@ -164,8 +165,8 @@ impl Network {
         directions.clone().all(|count| count != 1) && directions.any(|count| count == 2)
     }
 
-    /// Every array of states in order, each `[batch, units]`: the index of its layer, and the units. A direction of an LSTM has
-    /// two, h and then c.
+    /// Every array of states in order, each `[batch, units]`: the index of its layer, and the units. A
+    /// direction of an LSTM has two, h and then c.
     pub(crate) fn state_arrays(&self) -> impl Iterator<Item = (usize, usize)> {
         self.recurrent().flat_map(|(i, rnn)| std::iter::repeat_n((i, rnn.units()), rnn.states()))
     }

@@ -1,20 +1,21 @@
 //! Where the outputs of compact steps go: to their positions in a sequence.
 //!
-//! [`Work`] says which position each output has, and how many masked ones follow it. A masked position shows the output
-//! before it, or the padding row: what the layers make of zeros. Positions before a row's first output always show that.
+//! [`StepSchedule`] says which position each output has, and how many masked ones follow it. A masked
+//! position shows the output before it, or the padding row: what the layers make of zeros. Positions before a
+//! row's first output always show that.
 //!
-//! [`Scatter`] writes rows into an array `[batch, steps]`: the caller's, or a tape's. [`Materialise`] keeps every row once and
-//! lists where each position's begins, for a stage that must see the whole sequence first.
+//! [`Scatter`] writes rows into an array `[batch, steps]`: the caller's, or a tape's. [`Materialise`] keeps
+//! every row once and lists where each position's begins, for a stage that must see the whole sequence first.
 
 use super::pipeline::Chunk;
+use super::schedule::{Direction, StepSchedule};
 use super::scratch::Buffer;
-use super::work::{Direction, Work};
 use crate::error::Result;
 use crate::memory::{List, row_stride};
 
 /// Writes the rows of chunks into a sequence.
 pub(super) struct Scatter<'a> {
-    pub(super) work: &'a Work,
+    pub(super) schedule: &'a StepSchedule,
     pub(super) direction: Direction,
     /// `[batch, steps, columns]`.
     pub(super) to: &'a mut [f32],
@@ -25,8 +26,8 @@ pub(super) struct Scatter<'a> {
 impl Scatter<'_> {
     /// The positions before each row's first output.
     pub(super) fn lead(&mut self) {
-        let Self { work, direction, ref mut to, columns, padding } = *self;
-        work.each_lead(direction, |places| {
+        let Self { schedule, direction, ref mut to, columns, padding } = *self;
+        schedule.each_lead(direction, |places| {
             for to in to[places.start * columns..places.end * columns].chunks_exact_mut(columns) {
                 to.copy_from_slice(&padding[..columns]);
             }
@@ -35,12 +36,13 @@ impl Scatter<'_> {
 
     /// The rows of a chunk, and the masked positions behind them.
     pub(super) fn take(&mut self, chunk: Chunk<'_>) {
-        let Self { work, direction, ref mut to, columns, padding } = *self;
-        if work.is_full() {
-            return take_all(work, to, columns, chunk);
+        let Self { schedule, direction, ref mut to, columns, padding } = *self;
+        if schedule.is_full() {
+            debug_assert_eq!(schedule.output_positions(0, chunk.first, direction.reversed).0, chunk.first);
+            return take_all(schedule, to, columns, chunk);
         }
-        let pads = work.pads_between(direction);
-        work.each_output(direction, (chunk.first, chunk.counts), |index, places| {
+        let pads = schedule.pads_between(direction);
+        schedule.each_output(direction, (chunk.first, chunk.counts), |index, places| {
             let from = &chunk.rows.row(index)[..columns];
             let mut to = to[places.start * columns..places.end * columns].chunks_exact_mut(columns);
             if let Some(to) = to.next() {
@@ -52,12 +54,12 @@ impl Scatter<'_> {
     }
 }
 
-/// Every row has every step, in its place: an audio model of 20 units gives an output every 45 ns, so nothing is looked up
-/// for it.
-fn take_all(work: &Work, to: &mut [f32], columns: usize, chunk: Chunk<'_>) {
-    let (steps, batch) = (chunk.counts.len(), work.batch);
+/// Every row has every step, in its place: an audio model of 20 units gives an output every 45 ns, so nothing
+/// is looked up for it.
+fn take_all(schedule: &StepSchedule, to: &mut [f32], columns: usize, chunk: Chunk<'_>) {
+    let (steps, batch) = (chunk.counts.len(), schedule.batch);
     for row in 0..batch {
-        let at = (row * work.steps + chunk.first) * columns;
+        let at = (row * schedule.steps + chunk.first) * columns;
         for (step, to) in to[at..at + steps * columns].chunks_exact_mut(columns).enumerate() {
             copy_short(to, &chunk.rows.row(step * batch + row)[..columns]);
         }
@@ -114,7 +116,7 @@ impl Materialised {
 
 /// Keeps the rows of chunks for the stage above.
 pub(super) struct Materialise<'a> {
-    work: &'a Work,
+    schedule: &'a StepSchedule,
     direction: Direction,
     values: &'a mut [f32],
     offsets: &'a mut [usize],
@@ -127,30 +129,31 @@ impl<'a> Materialise<'a> {
     /// There is room for every row, and for one of padding (zeros unless given).
     pub(super) fn new(
         to: &'a mut Materialised,
-        work: &'a Work,
+        schedule: &'a StepSchedule,
         direction: Direction,
         columns: usize,
         padding: Option<&[f32]>,
     ) -> Self {
         let stride = row_stride(columns);
-        let total = work.total();
+        let total = schedule.total();
         to.stride = stride;
         to.offsets.clear();
-        to.offsets.resize(work.batch * work.steps, total * stride);
+        to.offsets.resize(schedule.batch * schedule.steps, total * stride);
         let last = &mut to.values.0[total * stride..][..columns];
         match padding {
             Some(padding) => last.copy_from_slice(&padding[..columns]),
             None => last.fill(0.0),
         }
         let (values, offsets) = (&mut to.values.0[..], &mut to.offsets[..]);
-        Self { work, direction, values, offsets, stride, columns, used: 0 }
+        Self { schedule, direction, values, offsets, stride, columns, used: 0 }
     }
 
     /// The rows of a chunk, and which positions show them.
     pub(super) fn take(&mut self, chunk: Chunk<'_>) {
-        let Self { work, direction, ref mut values, ref mut offsets, stride, columns, ref mut used } = *self;
-        let pads = work.pads_between(direction);
-        work.each_output(direction, (chunk.first, chunk.counts), |index, places| {
+        let Self { schedule, direction, ref mut values, ref mut offsets, stride, columns, ref mut used } =
+            *self;
+        let pads = schedule.pads_between(direction);
+        schedule.each_output(direction, (chunk.first, chunk.counts), |index, places| {
             let to = *used * stride;
             values[to..to + columns].copy_from_slice(&chunk.rows.row(index)[..columns]);
             let end = if pads { places.start + 1 } else { places.end };

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::network::{Network, Stage};
 use super::parallel::{self, TeamGuard, Threads};
+use super::schedule::{Bounds, StepSchedule};
 use super::scratch::{Buffer, StageBuffers};
 use super::walk::{Steps, recur};
-use super::work::{Bounds, Work};
 use super::{cells, layered};
 use crate::dispatch::{Function, KernelSet, kernels};
 use crate::error::Result;
@@ -16,8 +16,9 @@ use crate::memory::{AlignedVec, LINE, List, extent, row_stride};
 
 /// What a chunk's buffers may take together, so that they stay in the second-level cache beside the weights.
 const CHUNK_BYTES: usize = 512 << 10;
-/// The same for a single row, which is a chain of steps and waits for every one of its reads: in the first-level cache (one
-/// feature, 20 units: 44.5 ns a step for 45.0; with 256 rows so small a chunk costs 5 %).
+/// The same for a single row, which is a chain of steps and waits for every one of its reads: in the
+/// first-level cache (one feature, 20 units: 44.5 ns a step for 45.0; with 256 rows so small a chunk costs 5
+/// %).
 const CHUNK_BYTES_OF_ONE: usize = 32 << 10;
 /// Rows that a chunk should have at the least, so that fetching large weights pays.
 const CHUNK_ROWS: usize = 256;
@@ -25,12 +26,12 @@ const CHUNK_ROWS: usize = 256;
 /// The same for gated layers, which write and read the gates of a chunk beside its rows.
 const GATED_CHUNK_ROWS: usize = 64;
 
-/// Columns of a first layer from which copying its input rows side by side pays: one copy against so many columns of
-/// multiply-adds.
+/// Columns of a first layer from which copying its input rows side by side pays: one copy against so many
+/// columns of multiply-adds.
 const GATHER_FROM: usize = 512;
 
-/// Bytes of a recurrent kernel from which threads share its columns rather than rows, where rows are few: half a
-/// second-level cache, beyond which one core fetches the kernel again on every step.
+/// Bytes of a recurrent kernel from which threads share its columns rather than rows, where rows are few:
+/// half a second-level cache, beyond which one core fetches the kernel again on every step.
 pub(super) const SHARED_FROM: usize = 1 << 20;
 
 /// Where a stage reads its rows.
@@ -85,8 +86,8 @@ pub(super) enum Parallelism<'a> {
     Serial,
     /// A team that shares the columns of large layers.
     Columns(&'a mut TeamGuard),
-    /// Threads for the halves of a Bidirectional layer, or for layers on different chunks, at the same time; and the call's
-    /// multiply-adds.
+    /// Threads for the halves of a Bidirectional layer, or for layers on different chunks, at the same time;
+    /// and the call's multiply-adds.
     Threads(&'a Threads, usize),
 }
 
@@ -104,7 +105,8 @@ impl Parallelism<'_> {
 /// What a stage works in, and with.
 pub(super) struct Means<'a> {
     pub(super) buffers: &'a mut StageBuffers,
-    /// By recurrent direction, from the stage's first on: initial states on entry, last states on return, by rank.
+    /// By recurrent direction, from the stage's first on: initial states on entry, last states on return, by
+    /// rank.
     pub(super) states: &'a mut [Buffer],
     pub(super) parallelism: Parallelism<'a>,
 }
@@ -120,9 +122,9 @@ pub(super) struct StageHalf<'a> {
 /// Whether layers are worth running on different threads over `total` rows: several are recurrent, and there
 /// is much to do.
 fn runs_by_layers(layers: &[Arc<BuiltLayer>], half: Option<usize>, total: usize) -> bool {
-    let steps = layers.iter().map(|layer| Step::of(&layer.packed, half));
-    let recurrent = steps.clone().filter(|step| matches!(step, Step::Rnn(_))).count();
-    let cost: usize = steps.map(|step| step.cost()).sum();
+    let kinds = layers.iter().map(|layer| LayerKind::of(&layer.packed, half));
+    let recurrent = kinds.clone().filter(|kind| matches!(kind, LayerKind::Rnn(_))).count();
+    let cost: usize = kinds.map(|kind| kind.cost()).sum();
     recurrent > 1 && cost.saturating_mul(total) >= layered::LAYERS_FROM
 }
 
@@ -146,10 +148,10 @@ fn chunk_rows(layers: &[Arc<BuiltLayer>], batch: usize, total: usize, by_layers:
 
 /// Columns of the input rows that a stage copies side by side, where that pays.
 fn gathered_columns(layers: &[Arc<BuiltLayer>], half: Option<usize>) -> Option<usize> {
-    let first_kernel = layers.iter().find_map(|layer| match Step::of(&layer.packed, half) {
-        Step::Rnn(rnn) => Some(&rnn.kernel),
-        Step::Dense(dense) => Some(&dense.kernel),
-        Step::Skip => None,
+    let first_kernel = layers.iter().find_map(|layer| match LayerKind::of(&layer.packed, half) {
+        LayerKind::Rnn(rnn) => Some(&rnn.kernel),
+        LayerKind::Dense(dense) => Some(&dense.kernel),
+        LayerKind::Skip => None,
     });
     first_kernel.filter(|kernel| kernel.columns() >= GATHER_FROM).map(|kernel| kernel.terms())
 }
@@ -177,16 +179,16 @@ pub(super) fn reserve(
     let mut computing = 0;
     let buffers = chunks[stage.layers.clone()].iter_mut().zip(&mut gates[stage.layers.clone()]);
     for (layer, (chunk, gates)) in layers.iter().zip(buffers) {
-        let step = Step::of(&layer.packed, half);
+        let kind = LayerKind::of(&layer.packed, half);
         let mut carried = 0;
-        if let Step::Rnn(rnn) = step {
+        if let LayerKind::Rnn(rnn) = kind {
             carried = batch;
             gates.0.reserve_scratch(cells::gates_len(rnn, most, batch))?;
         }
-        chunk.0.reserve_rows(carried.saturating_add(most), step.stride())?;
-        if by_layers && !matches!(step, Step::Skip) {
+        chunk.0.reserve_rows(carried.saturating_add(most), kind.stride())?;
+        if by_layers && !matches!(kind, LayerKind::Skip) {
             for buffer in &mut handed[computing] {
-                buffer.0.reserve_rows(handed_rows, step.stride())?;
+                buffer.0.reserve_rows(handed_rows, kind.stride())?;
             }
             computing += 1;
         }
@@ -202,7 +204,7 @@ pub(super) fn reserve(
 pub(super) fn run(
     which: StageHalf<'_>,
     source: Source<'_>,
-    work: &Work,
+    schedule: &StepSchedule,
     means: Means<'_>,
     sink: &mut (dyn FnMut(Chunk<'_>) + Send),
 ) {
@@ -212,19 +214,22 @@ pub(super) fn run(
     let StageBuffers { chunks, gates, offsets, gathered, handed } = buffers;
     let chunks = &mut chunks[stage.layers.clone()];
     let gates = &mut gates[stage.layers.clone()];
-    let total = work.total();
+    let total = schedule.total();
     let mut held = match &parallelism {
         &Parallelism::Threads(threads, macs) if runs_by_layers(layers, half, total) => {
             threads.team(macs).map(|team| (team, parallel::wake_timeout(macs)))
         }
         _ => None,
     };
-    // Alone, small chunks are a loss; but as long as this call has the team, those that it woke stay for the next.
+    // Alone, small chunks are a loss; but as long as this call has the team, those that it woke stay for the
+    // next.
     let team = held.as_mut().and_then(|(team, timeout)| (team.workers(*timeout) > 0).then_some(team));
-    let most = chunk_rows(layers, work.batch, total, team.is_some());
-    // Rows that lie a power of two apart compete for the same few cache ways, and each is read once for every panel.
+    let most = chunk_rows(layers, schedule.batch, total, team.is_some());
+    // Rows that lie a power of two apart compete for the same few cache ways, and each is read once for every
+    // panel.
     let gather = gathered_columns(layers, half);
-    let walk = Walk { source, work, reversed: half.map_or(stage.reversed, |half| half == 1), most, gather };
+    let walk =
+        ChunkWalk { source, schedule, reversed: half.map_or(stage.reversed, |half| half == 1), most, gather };
     if let Some(team) = team {
         let runs = layer_runs(layers, half, (chunks, gates), states).collect();
         return layered::run(team, &walk, runs, (offsets, gathered, handed), sink);
@@ -234,13 +239,13 @@ pub(super) fn run(
         Parallelism::Serial | Parallelism::Threads(..) => None,
     };
     let mut first = 0;
-    while let Some(span) = walk.span(first) {
-        let mut input = walk.input(&span, offsets, gathered);
+    while let Some(steps) = walk.steps_from(first) {
+        let mut input = walk.input(&steps, offsets, gathered);
         for run in layer_runs(layers, half, (chunks, gates), states) {
-            input = run.run(&walk, &span, input, columns.as_deref_mut());
+            input = run.run(&walk, &steps, input, columns.as_deref_mut());
         }
-        sink(Chunk { first, counts: span.counts, rows: input });
-        first += span.counts.len();
+        sink(Chunk { first, counts: steps.counts, rows: input });
+        first += steps.counts.len();
     }
 }
 
@@ -253,20 +258,20 @@ fn layer_runs<'a>(
 ) -> impl Iterator<Item = LayerRun<'a>> {
     let mut states = states.iter_mut();
     layers.iter().zip(chunks.iter_mut().zip(gates)).filter_map(move |(layer, (buffer, gates))| {
-        let step = Step::of(&layer.packed, half);
-        let state = match step {
-            Step::Skip => return None,
-            Step::Dense(_) => None,
-            Step::Rnn(_) => states.next().map(|state| &mut state.0),
+        let kind = LayerKind::of(&layer.packed, half);
+        let state = match kind {
+            LayerKind::Skip => return None,
+            LayerKind::Dense(_) => None,
+            LayerKind::Rnn(_) => states.next().map(|state| &mut state.0),
         };
-        Some(LayerRun { step, buffer: &mut buffer.0, gates: &mut gates.0, state })
+        Some(LayerRun { kind, buffer: &mut buffer.0, gates: &mut gates.0, state })
     })
 }
 
 /// The way over a stage's chunks.
-pub(super) struct Walk<'a> {
+pub(super) struct ChunkWalk<'a> {
     source: Source<'a>,
-    work: &'a Work,
+    schedule: &'a StepSchedule,
     reversed: bool,
     /// Rows of a chunk, at most.
     most: usize,
@@ -275,7 +280,7 @@ pub(super) struct Walk<'a> {
 }
 
 /// Some compact steps.
-pub(super) struct Span<'a> {
+pub(super) struct ChunkSteps<'a> {
     pub(super) first: usize,
     pub(super) counts: &'a [usize],
     pub(super) rows: usize,
@@ -283,10 +288,10 @@ pub(super) struct Span<'a> {
     after: usize,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> ChunkWalk<'a> {
     /// The chunk that begins with compact step `first`.
-    pub(super) fn span(&self, first: usize) -> Option<Span<'a>> {
-        let counts = self.work.counts.get(first..).filter(|counts| !counts.is_empty())?;
+    pub(super) fn steps_from(&self, first: usize) -> Option<ChunkSteps<'a>> {
+        let counts = self.schedule.counts.get(first..).filter(|counts| !counts.is_empty())?;
         let mut rows = 0;
         let fitting = counts.iter().take_while(|&&count| {
             rows += count;
@@ -294,24 +299,25 @@ impl<'a> Walk<'a> {
         });
         let (counts, behind) = counts.split_at(fitting.count().max(1));
         let after = behind.first().copied().unwrap_or(0);
-        Some(Span { first, counts, rows: counts.iter().sum(), after })
+        Some(ChunkSteps { first, counts, rows: counts.iter().sum(), after })
     }
 
     /// The rows that the first layer reads.
     pub(super) fn input<'b>(
         &self,
-        span: &Span<'_>,
+        steps: &ChunkSteps<'_>,
         offsets: &'b mut List<usize>,
         gathered: &'b mut Buffer,
     ) -> Rows<'b>
     where
         'a: 'b,
     {
-        let Self { source, work, reversed, .. } = *self;
+        let Self { source, schedule, reversed, .. } = *self;
         offsets.clear();
-        for (step, &count) in span.counts.iter().enumerate() {
-            let place =
-                |rank: usize| source.offset(work.order[rank], work.time(rank, span.first + step, reversed));
+        for (step, &count) in steps.counts.iter().enumerate() {
+            let place = |rank: usize| {
+                source.offset(schedule.order[rank], schedule.time(rank, steps.first + step, reversed))
+            };
             offsets.extend((0..count).map(place));
         }
         let Some(columns) = self.gather else { return Rows::Scattered { values: source.values, offsets } };
@@ -319,17 +325,18 @@ impl<'a> Walk<'a> {
         for (to, &from) in gathered.0.chunks_exact_mut(stride).zip(offsets.iter()) {
             to[..columns].copy_from_slice(&source.values[from..from + columns]);
         }
-        Rows::Strided { values: &gathered.0, stride, count: span.rows }
+        Rows::Strided { values: &gathered.0, stride, count: steps.rows }
     }
 }
 
 /// A layer and its buffers.
 pub(super) struct LayerRun<'a> {
-    pub(super) step: Step<'a>,
+    pub(super) kind: LayerKind<'a>,
     pub(super) buffer: &'a mut AlignedVec,
     /// Of a gated layer: what it works in beside its rows.
     pub(super) gates: &'a mut AlignedVec,
-    /// Of a recurrent layer, its states one array behind the other, each by rank: before the first step, then the last ones.
+    /// Of a recurrent layer, its states one array behind the other, each by rank: before the first step, then
+    /// the last ones.
     pub(super) state: Option<&'a mut AlignedVec>,
 }
 
@@ -337,7 +344,7 @@ impl<'a> LayerRun<'a> {
     /// The same, for a while.
     pub(super) fn again(&mut self) -> LayerRun<'_> {
         LayerRun {
-            step: self.step,
+            kind: self.kind,
             buffer: &mut *self.buffer,
             gates: &mut *self.gates,
             state: self.state.as_deref_mut(),
@@ -347,17 +354,17 @@ impl<'a> LayerRun<'a> {
     /// Carries the layer over a chunk, and gives its rows.
     pub(super) fn run(
         self,
-        walk: &Walk<'_>,
-        span: &Span<'_>,
+        walk: &ChunkWalk<'_>,
+        steps: &ChunkSteps<'_>,
         input: Rows<'_>,
         team: Option<&mut TeamGuard>,
     ) -> Rows<'a> {
-        let Span { first, counts, rows, after } = *span;
-        let Self { step, buffer, gates, state } = self;
-        match (step, state) {
-            (Step::Rnn(rnn), Some(state)) => {
+        let ChunkSteps { first, counts, rows, after } = *steps;
+        let Self { kind, buffer, gates, state } = self;
+        match (kind, state) {
+            (LayerKind::Rnn(rnn), Some(state)) => {
                 let stride = row_stride(rnn.units());
-                let carried = walk.work.batch;
+                let carried = walk.schedule.batch;
                 let (state, cell_states) = state.split_at_mut(carried * stride);
                 if first == 0 {
                     buffer[..carried * stride].copy_from_slice(state);
@@ -371,7 +378,7 @@ impl<'a> LayerRun<'a> {
                 before[..after * stride].copy_from_slice(&sums[from..][..after * stride]);
                 Rows::Strided { values: sums, stride, count: rows }
             }
-            (Step::Dense(dense), _) => {
+            (LayerKind::Dense(dense), _) => {
                 let stride = row_stride(dense.kernel.columns());
                 fully_connected(dense, input, rows, buffer, stride);
                 Rows::Strided { values: buffer, stride, count: rows }
@@ -383,39 +390,39 @@ impl<'a> LayerRun<'a> {
 
 /// How a layer takes part in a stage.
 #[derive(Clone, Copy)]
-pub(super) enum Step<'a> {
+pub(super) enum LayerKind<'a> {
     Rnn(&'a PackedRnn),
     Dense(&'a PackedDense),
     Skip,
 }
 
-impl<'a> Step<'a> {
+impl<'a> LayerKind<'a> {
     /// `half` is the direction of a Bidirectional layer.
     fn of(packed: &'a Packed, half: Option<usize>) -> Self {
         match (packed, half) {
-            (Packed::Rnn(rnn), _) => Step::Rnn(rnn),
-            (Packed::Both(both), Some(half)) => Step::Rnn(&both[half]),
-            (Packed::Dense(dense), _) => Step::Dense(dense),
+            (Packed::Rnn(rnn), _) => LayerKind::Rnn(rnn),
+            (Packed::Both(both), Some(half)) => LayerKind::Rnn(&both[half]),
+            (Packed::Dense(dense), _) => LayerKind::Dense(dense),
             // A Bidirectional layer is a stage of its own, run half by half.
-            (Packed::Plain, _) | (Packed::Both(_), None) => Step::Skip,
+            (Packed::Plain, _) | (Packed::Both(_), None) => LayerKind::Skip,
         }
     }
 
     /// Floats from row to row of what the layer gives.
     pub(super) fn stride(&self) -> usize {
         match self {
-            Step::Rnn(rnn) => row_stride(rnn.units()),
-            Step::Dense(dense) => row_stride(dense.kernel.columns()),
-            Step::Skip => 0,
+            LayerKind::Rnn(rnn) => row_stride(rnn.units()),
+            LayerKind::Dense(dense) => row_stride(dense.kernel.columns()),
+            LayerKind::Skip => 0,
         }
     }
 
     /// Multiply-adds a row.
     pub(super) fn cost(&self) -> usize {
         match self {
-            Step::Rnn(rnn) => rnn.macs(),
-            Step::Dense(dense) => dense.kernel.terms() * dense.kernel.columns(),
-            Step::Skip => 0,
+            LayerKind::Rnn(rnn) => rnn.macs(),
+            LayerKind::Dense(dense) => dense.kernel.terms() * dense.kernel.columns(),
+            LayerKind::Skip => 0,
         }
     }
 }
@@ -468,8 +475,9 @@ fn apply(
     unsafe { (kernels.apply)(function, y.as_mut_ptr(), count, columns, stride) }
 }
 
-/// Applies `activation` to `values` in place: element by element, softmax to all of them as one row. These are the
-/// functions, and the bits, that the layers use (a layer's stored state is besides zero below 2^-100).
+/// Applies `activation` to `values` in place: element by element, softmax to all of them as one row. These
+/// are the functions, and the bits, that the layers use (a layer's stored state is besides zero below
+/// 2^-100).
 ///
 /// # Errors
 /// [`Error::Unsupported`](crate::Error::Unsupported) when `ELMAN_ISA` cannot be carried out;
@@ -493,8 +501,8 @@ pub fn activate(activation: Activation, values: &mut [f32]) -> Result<()> {
     Ok(())
 }
 
-/// One step of one layer for `batch` rows: `next = act(x·W + b + h·U)`, every array without gaps between its rows.
-/// `next` must have whole vectors: `units` a multiple of a vector.
+/// One step of one layer for `batch` rows: `next = act(x·W + b + h·U)`, every array without gaps between its
+/// rows. `next` must have whole vectors: `units` a multiple of a vector.
 pub(crate) fn step(rnn: &PackedRnn, x: &[f32], h: &[f32], batch: usize, next: &mut [f32]) {
     let (features, units) = (rnn.kernel.terms(), rnn.units());
     let x = Rows::Strided { values: x, stride: features, count: batch };
@@ -502,8 +510,8 @@ pub(crate) fn step(rnn: &PackedRnn, x: &[f32], h: &[f32], batch: usize, next: &m
     recur(&rnn.recurrent, rnn.function(), h, next, batch, units);
 }
 
-/// [`step`] for any number of units and in place: `rows` is scratch of `2 · batch · stride` floats, which begins with
-/// the states, `stride` apart, and ends with the next ones.
+/// [`step`] for any number of units and in place: `rows` is scratch of `2 · batch · stride` floats, which
+/// begins with the states, `stride` apart, and ends with the next ones.
 pub(crate) fn step_padded(rnn: &PackedRnn, x: &[f32], batch: usize, rows: &mut [f32], stride: usize) {
     let (before, next) = rows.split_at_mut(batch * stride);
     let x = Rows::Strided { values: x, stride: rnn.kernel.terms(), count: batch };

@@ -7,9 +7,9 @@ use super::network::{Network, Stage};
 use super::output::{Materialise, Scatter};
 use super::parallel::{self, TeamGuard, Threads};
 use super::pipeline::{self, Chunk, Map, Means, Parallelism, SHARED_FROM, Source, StageHalf};
+use super::schedule::{Bounds, Direction};
 use super::scratch::{Scratch, ScratchPool};
 use super::states::{put_initial, put_last};
-use super::work::{Bounds, Direction};
 use crate::error::Result;
 use crate::memory::{List, row_stride};
 
@@ -33,8 +33,8 @@ struct Common<'a> {
     initial_state: Option<&'a [f32]>,
 }
 
-/// Rows a thread below which a large layer's columns are shared rather than rows, and a part's rows cost more than
-/// their share of all.
+/// Rows a thread below which a large layer's columns are shared rather than rows, and a part's rows cost more
+/// than their share of all.
 const ROWS_PER_THREAD: usize = 8;
 
 /// How a call is shared out among threads.
@@ -46,7 +46,8 @@ struct Sharing {
     helpers: usize,
     /// Parts that the rows are cut into, where they are cut.
     parts: usize,
-    /// Whether all rows go together: what is shared is columns, the halves of a Bidirectional layer, or layers.
+    /// Whether all rows go together: what is shared is columns, the halves of a Bidirectional layer, or
+    /// layers.
     is_whole: bool,
     /// Whether it is the columns of large layers.
     by_columns: bool,
@@ -62,7 +63,8 @@ impl Sharing {
             && network.recurrent().any(|(_, rnn)| rnn.recurrent.bytes() >= SHARED_FROM);
         let helpers = threads.parts(usize::MAX, macs);
         let parts = threads.parts(batch, macs);
-        // Halves keep more rows together than two threads with half of the rows each; more threads are worth more.
+        // Halves keep more rows together than two threads with half of the rows each; more threads are worth
+        // more.
         let by_halves = parts <= 2 && batch < ROWS_PER_THREAD * helpers && network.is_bidirectional();
         // Halves that are not merged lie one array behind the other, so no part of the rows is in one piece.
         let is_whole = network.is_unmerged() || by_columns || by_halves;
@@ -75,8 +77,8 @@ impl Sharing {
         self.helpers > 1 && !self.by_columns
     }
 
-    /// How many parts, where `team` has been taken for few rows: no more than there are threads awake. Those that come too
-    /// late stay for the next call, as long as this one has the team.
+    /// How many parts, where `team` has been taken for few rows: no more than there are threads awake. Those
+    /// that come too late stay for the next call, as long as this one has the team.
     fn count(&self, team: Option<&mut TeamGuard>) -> usize {
         match team {
             _ if self.is_whole => 1,
@@ -137,14 +139,14 @@ pub(crate) fn run(network: &Network, threads: &Threads, pool: &ScratchPool, call
 
 /// Copies the last states of a part's rows to their places among all rows.
 fn collect_states(network: &Network, part: &Part<'_>, batch: usize, states: &mut [f32]) {
-    let work = &part.scratch.work;
+    let schedule = &part.scratch.schedule;
     let mut base = 0;
     for ((_, rnn), state) in network.recurrent().zip(part.scratch.states.iter()) {
         let units = rnn.units();
         let stride = row_stride(units);
         for from in state.0.chunks(part.rows.len() * stride).take(rnn.states()) {
             let to = &mut states[base + part.rows.start * units..];
-            put_last(work, units, to, |rank| &from[rank * stride..]);
+            put_last(schedule, units, to, |rank| &from[rank * stride..]);
             base += batch * units;
         }
     }
@@ -165,7 +167,7 @@ impl Part<'_> {
     /// Computes the part's rows.
     fn run(&mut self, common: Common<'_>, mut parallelism: Parallelism<'_>) {
         let Common { network, steps, padding, .. } = common;
-        self.scratch.work.arrange(self.rows.len(), steps, self.given.mask, padding);
+        self.scratch.schedule.arrange(self.rows.len(), steps, self.given.mask, padding);
         self.begin_states(common);
         // Of the states, those of the stages before.
         let mut done = 0;
@@ -175,9 +177,9 @@ impl Part<'_> {
             done += layers.iter().map(|layer| layer.packed.directions().count()).sum::<usize>();
         }
         if !network.output.sequence {
-            let Scratch { work, states, sequences, head, .. } = &mut *self.scratch;
+            let Scratch { schedule, states, sequences, head, .. } = &mut *self.scratch;
             let sequence = &sequences[network.stages.len() % 2];
-            head::run(network, work, Last { states, sequence }, head, self.output);
+            head::run(network, schedule, Last { states, sequence }, head, self.output);
         }
     }
 
@@ -190,44 +192,44 @@ impl Part<'_> {
         parallelism: Parallelism<'_>,
     ) {
         let Given { values, map, .. } = self.given;
-        let Scratch { work, buffers, states, sequences, halves, padding, .. } = &mut *self.scratch;
+        let Scratch { schedule, buffers, states, sequences, halves, padding, .. } = &mut *self.scratch;
         // Stages write the two in turn.
         let [even, odd] = sequences;
         let (before, after) = if at.is_multiple_of(2) { (even, odd) } else { (odd, even) };
         let source = if at > 0 {
-            Source { values: &before.values.0, steps: work.steps, map: Map::Offsets(&before.offsets) }
+            Source { values: &before.values.0, steps: schedule.steps, map: Map::Offsets(&before.offsets) }
         } else {
-            Source { values, steps: work.steps, map }
+            Source { values, steps: schedule.steps, map }
         };
         let layers = &network.layers[stage.layers.clone()];
         let output = layers.last().map_or(network.input, |layer| layer.output);
         let (columns, is_last) = (output.features, network.is_last_stage(at));
         let states = &mut states[done..];
         if let Some(both) = bidirectional(stage, layers) {
-            Halves { sequences: halves, buffers, states }.run(network, stage, source, work, parallelism);
+            Halves { sequences: halves, buffers, states }.run(network, stage, source, schedule, parallelism);
             let (mode, units) = (both.merge_mode, both.layer.options().units);
             match (output.sequence, is_last) {
-                (true, true) => merge_to_output(mode, halves, units, work, self.output),
-                (true, false) => merge_to_sequence(mode, halves, (units, columns), work, after),
+                (true, true) => merge_to_output(mode, halves, units, schedule, self.output),
+                (true, false) => merge_to_sequence(mode, halves, (units, columns), schedule, after),
                 (false, _) => {}
             }
             return;
         }
-        let padding = padding_row(layers, work, padding);
+        let padding = padding_row(layers, schedule, padding);
         let direction = Direction { reversed: stage.reversed, zero_output: stage.zero_output };
         let means = Means { buffers: &mut buffers[0], states, parallelism };
         let run = |sink: &mut (dyn FnMut(Chunk<'_>) + Send)| {
             let which = StageHalf { network, stage, half: None };
-            pipeline::run(which, source, work, means, sink);
+            pipeline::run(which, source, schedule, means, sink);
         };
         if !output.sequence {
             run(&mut |_| {});
         } else if is_last {
-            let mut scatter = Scatter { work, direction, to: self.output, columns, padding };
+            let mut scatter = Scatter { schedule, direction, to: self.output, columns, padding };
             scatter.lead();
             run(&mut |chunk| scatter.take(chunk));
         } else {
-            let mut keep = Materialise::new(after, work, direction, columns, Some(padding));
+            let mut keep = Materialise::new(after, schedule, direction, columns, Some(padding));
             run(&mut |chunk| keep.take(chunk));
         }
     }
@@ -235,13 +237,13 @@ impl Part<'_> {
     /// The states before the first step, by rank.
     fn begin_states(&mut self, common: Common<'_>) {
         let Common { network, batch, initial_state, .. } = common;
-        let Scratch { work, states, .. } = &mut *self.scratch;
+        let Scratch { schedule, states, .. } = &mut *self.scratch;
         let mut base = 0;
         for ((_, rnn), state) in network.recurrent().zip(states.iter_mut()) {
             let (units, stride) = (rnn.units(), row_stride(rnn.units()));
             for to in state.0.chunks_mut(self.rows.len() * stride).take(rnn.states()) {
                 let given = initial_state.map(|all| (&all[base..], self.rows.start));
-                put_initial(work, given, units, to, stride);
+                put_initial(schedule, given, units, to, stride);
                 base += batch * units;
             }
         }

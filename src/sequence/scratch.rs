@@ -5,7 +5,7 @@ use super::head::{head_len, padding_len};
 use super::network::{Network, Stage};
 use super::output::Materialised;
 use super::pipeline::{self, StageHalf};
-use super::work::{Bounds, Work};
+use super::schedule::{Bounds, StepSchedule};
 use crate::error::Result;
 use crate::memory::{AlignedVec, List, row_stride};
 use crate::process::Spares;
@@ -31,15 +31,15 @@ pub(super) struct StageBuffers {
     pub(super) offsets: List<usize>,
     /// The rows of a chunk of the input side by side, where that pays.
     pub(super) gathered: Buffer,
-    /// By layer, where another thread runs the layer above: what it gave for a chunk and for the one before, and what of it
-    /// has arrived.
+    /// By layer, where another thread runs the layer above: what it gave for a chunk and for the one before,
+    /// and what of it has arrived.
     pub(super) handed: List<[Buffer; 3]>,
 }
 
 /// The buffers of one run.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    pub(super) work: Work,
+    pub(super) schedule: StepSchedule,
     /// What a walk over the chunks needs; the halves of a Bidirectional layer may walk at the same time.
     pub(super) buffers: [StageBuffers; 2],
     /// By direction of a recurrent layer: the last states of each rank, array by array.
@@ -64,7 +64,7 @@ impl Scratch {
             return Ok(());
         }
         self.ready = Default::default();
-        self.work.reserve(&bounds)?;
+        self.schedule.reserve(&bounds)?;
         self.states.grow_with(network.recurrent().count(), Buffer::default)?;
         for ((_, rnn), state) in network.recurrent().zip(self.states.iter_mut()) {
             state.0.reserve_rows(bounds.batch.saturating_mul(rnn.states()), row_stride(rnn.units()))?;

@@ -51,8 +51,8 @@ pub(in super::super) fn multiply(
     let Some(block) = block_of(rows, matrix, init, c, c_stride).map(Shared) else { return };
     let pass = Pass { rows: rows.count(), finish: Finish::Keep, backward: false };
     team.run(even, &|member, members, _| {
-        // SAFETY: `block_of` checked the arrays, which are borrowed until all members have finished. A member writes the
-        // columns of its own panels.
+        // SAFETY: `block_of` checked the arrays, which are borrowed until all members have finished. A member
+        // writes the columns of its own panels.
         unsafe { over_panels(matrix, &block.block(), pass, &matrix.panels_of((member, members))) };
     });
 }

@@ -1,12 +1,13 @@
 //! Masked steps in a stream.
 //!
-//! A chunk's rows are ordered as a call's are, see [`Work`](crate::sequence::work::Work), in the stream's own memory. The states
-//! stand in the order of the batch between chunks, and in that of the ranks while a layer runs.
+//! A chunk's rows are ordered as a call's are, see [`StepSchedule`](crate::sequence::schedule::StepSchedule),
+//! in the stream's own memory. The states stand in the order of the batch between chunks, and in that of the
+//! ranks while a layer runs.
 
 use super::super::input::Given;
-use super::super::work::{count_ranks, rank_rows};
+use super::super::schedule::{count_ranks, rank_rows};
+use super::layers::{Below, StepRange};
 use super::plan::Plan;
-use super::walk::{Below, Span};
 use crate::memory::row_stride;
 
 /// The index arrays of a stream, cut from its memory.
@@ -19,7 +20,7 @@ pub(super) struct Indices<'a> {
     ordering: &'a mut [usize],
 }
 
-/// The order of a chunk's work: see [`Work`](super::work::Work).
+/// The order of a chunk's steps: see [`StepSchedule`](crate::sequence::schedule::StepSchedule).
 pub(super) struct Order<'a> {
     /// By rank: the row of the batch.
     pub(super) order: &'a [usize],
@@ -39,22 +40,22 @@ impl<'a> Indices<'a> {
     }
 
     /// Whether no step of a chunk is masked.
-    pub(super) fn uses_all(&self, plan: &Plan, given: &Given<'_>, span: Span) -> bool {
-        let mut times = span.first..span.first + span.count;
-        times.all(|time| (0..plan.batch).all(|row| given.mask.uses(row, time, span.steps)))
+    pub(super) fn uses_all(&self, plan: &Plan, given: &Given<'_>, range: StepRange) -> bool {
+        let mut times = range.first..range.first + range.count;
+        times.all(|time| (0..plan.batch).all(|row| given.mask.uses(row, time, range.steps)))
     }
 
     /// Orders the rows of a chunk by their number of used steps, the longest first.
-    pub(super) fn arrange(&mut self, plan: &Plan, given: &Given<'_>, span: Span) -> Order<'_> {
+    pub(super) fn arrange(&mut self, plan: &Plan, given: &Given<'_>, range: StepRange) -> Order<'_> {
         let batch = plan.batch;
-        let end = span.first + span.count;
+        let end = range.first + range.count;
         let (order, rest) = self.ordering.split_at_mut(batch);
         let (lengths, rest) = rest.split_at_mut(batch);
         let (next, rest) = rest.split_at_mut(batch);
         let (counts, positions) = rest.split_at_mut(plan.chunk + 1);
-        let uses = |row: usize, time: usize| given.mask.uses(row, time, span.steps);
+        let uses = |row: usize, time: usize| given.mask.uses(row, time, range.steps);
         for (row, length) in lengths.iter_mut().enumerate() {
-            *length = (span.first..end).filter(|&time| uses(row, time)).count();
+            *length = (range.first..end).filter(|&time| uses(row, time)).count();
         }
         // `counts` serves as the places until it is known.
         rank_rows(lengths, counts, order);
@@ -68,14 +69,14 @@ impl<'a> Indices<'a> {
             },
         );
         let counts = &counts[..steps];
-        next.fill(span.first);
+        next.fill(range.first);
         let mut compact = 0;
         for &count in counts {
             for (&row, next) in order[..count].iter().zip(next.iter_mut()) {
                 while !uses(row, *next) {
                     *next += 1;
                 }
-                let position = row * span.steps + *next;
+                let position = row * range.steps + *next;
                 (self.offsets[compact], positions[compact]) = (given.map.offset(position), position);
                 *next += 1;
                 compact += 1;
@@ -119,15 +120,15 @@ pub(super) fn write_masked(plan: &Plan, rows: &Below<'_>, positions: &[usize], y
 }
 
 /// Fills the masked steps of a chunk: with the output before, or with that of zeros.
-pub(super) fn repeat(plan: &Plan, given: &Given<'_>, span: Span, repeated: &[f32], y: &mut [f32]) {
+pub(super) fn repeat(plan: &Plan, given: &Given<'_>, range: StepRange, repeated: &[f32], y: &mut [f32]) {
     let (columns, stride) = (plan.columns, row_stride(plan.columns));
     let zeros = &repeated[plan.batch * stride..][..columns];
     for row in 0..plan.batch {
-        for time in span.first..span.first + span.count {
-            if given.mask.uses(row, time, span.steps) {
+        for time in range.first..range.first + range.count {
+            if given.mask.uses(row, time, range.steps) {
                 continue;
             }
-            let at = (row * span.steps + time) * columns;
+            let at = (row * range.steps + time) * columns;
             if plan.zero_output {
                 y[at..at + columns].copy_from_slice(zeros);
             } else if time == 0 {

@@ -1,18 +1,19 @@
 //! A stream: the states of some rows, kept from call to call, and the memory to go on from them.
 //!
-//! A stream walks the layers as a [`pipeline`](super::pipeline) does, in chunks of a few steps, and its memory is cut up
-//! once, when it is made: nothing is allocated, locked or asked of the system afterwards. Each recurrent layer's buffer
-//! begins with the states of all rows, in the order of the batch. A step of one row has a way of its own, [`Single`].
+//! A stream walks the layers as a [`pipeline`](super::pipeline) does, in chunks of a few steps, and its
+//! memory is cut up once, when it is made: nothing is allocated, locked or asked of the system afterwards.
+//! Each recurrent layer's buffer begins with the states of all rows, in the order of the batch. A step of one
+//! row has a way of its own, [`Single`].
 //!
 //! # Masked steps
-//! A masked step repeats the output before it, and that is always what the layers above the last recurrent one make of
-//! its state: a row that has seen no step has zeros for both. So the states are all there is to keep. The repeated row
-//! is held besides, so that repeating is a copy.
+//! A masked step repeats the output before it, and that is always what the layers above the last recurrent
+//! one make of its state: a row that has seen no step has zeros for both. So the states are all there is to
+//! keep. The repeated row is held besides, so that repeating is a copy.
 
+mod layers;
 mod masks;
 mod plan;
 mod single;
-mod walk;
 
 use std::sync::Arc;
 
@@ -22,12 +23,12 @@ use super::network::Network;
 use super::walk::Steps;
 use crate::error::Result;
 use crate::memory::{checked_product, row_stride};
+use layers::{Below, StepRange, read, run_layers, unmasked_rows, write};
 use masks::{ByRank, Indices, Order, repeat, write_masked};
 pub(crate) use plan::{Memory, Plan};
 use plan::{last_states, states};
 use single::Single;
 pub(crate) use single::Slot;
-use walk::{Below, Span, read, unmasked_rows, walk, write};
 
 /// States kept between calls.
 #[derive(Debug)]
@@ -153,8 +154,9 @@ impl Streaming {
     pub(crate) fn run(&mut self, input: Input<'_>, steps: usize, y: &mut [f32]) -> Result<()> {
         if let (Input::Floats(x), 1, Some(single)) = (input, steps, self.single) {
             debug_assert!(x.len() >= self.plan.features && y.len() == self.plan.columns);
-            // SAFETY: the slots are those that `new` filled, with these floats, of which there is no reference now, and this
-            // network, whose layers nobody changes while it is shared. `x` has the features, the caller's promise.
+            // SAFETY: the slots are those that `new` filled, with these floats, of which there is no
+            // reference now, and this network, whose layers nobody changes while it is shared. `x` has the
+            // features, the caller's promise.
             let output = unsafe { single.run(&mut self.memory.slots, x) };
             let row = &self.memory.floats[output..];
             match y {
@@ -172,33 +174,34 @@ impl Streaming {
         let (head, of_masks) = rest.split_at_mut(plan.head);
         let mut first = 0;
         while first < steps {
-            let span = Span { first, count: (steps - first).min(plan.chunk), steps };
+            let range = StepRange { first, count: (steps - first).min(plan.chunk), steps };
             let number = usize::from(self.odd);
-            if !plan.masks || indices.uses_all(&plan, &given, span) {
-                let counts = &indices.full[..span.count];
-                let rows = indices.offsets.len().min(plan.batch * span.count);
-                let input = unmasked_rows(&plan, &given, span, &mut indices.offsets[..rows]);
-                let out = walk(network, &plan, body, None, input, Steps { counts, first: number });
+            if !plan.masks || indices.uses_all(&plan, &given, range) {
+                let counts = &indices.full[..range.count];
+                let rows = indices.offsets.len().min(plan.batch * range.count);
+                let input = unmasked_rows(&plan, &given, range, &mut indices.offsets[..rows]);
+                let out = run_layers(network, &plan, body, None, input, Steps { counts, first: number });
                 if plan.sequence {
-                    write(&plan, &out, span, y);
+                    write(&plan, &out, range, y);
                 }
             } else {
                 let (repeated, aside) = of_masks.split_at_mut((plan.batch + 1) * row_stride(plan.columns));
-                let Order { order, counts, offsets, positions } = indices.arrange(&plan, &given, span);
+                let Order { order, counts, offsets, positions } = indices.arrange(&plan, &given, range);
                 if !counts.is_empty() {
                     let input = Below::scattered(given.values, offsets);
                     let by_rank = Some(ByRank { order, aside });
-                    let out = walk(network, &plan, body, by_rank, input, Steps { counts, first: number });
+                    let out =
+                        run_layers(network, &plan, body, by_rank, input, Steps { counts, first: number });
                     if plan.sequence {
                         write_masked(&plan, &out, positions, y);
                     }
                 }
                 if plan.sequence {
-                    repeat(&plan, &given, span, repeated, y);
+                    repeat(&plan, &given, range, repeated, y);
                 }
             }
-            self.odd ^= span.count % 2 == 1;
-            first += span.count;
+            self.odd ^= range.count % 2 == 1;
+            first += range.count;
         }
         if !plan.sequence {
             run_head(network, &plan, (body, head), &given, steps, y);
@@ -232,8 +235,8 @@ fn run_head(
     // There is a recurrent layer: nothing else turns a sequence into its last step.
     let Some((units, start)) = last_states(network, plan) else { return };
     let stride = row_stride(units);
-    // As in Keras, a row whose last step is masked gives zeros then. The chunk's own rows lie behind the states and are
-    // not needed any more.
+    // As in Keras, a row whose last step is masked gives zeros then. The chunk's own rows lie behind the
+    // states and are not needed any more.
     let (states, spare) = body[start..].split_at_mut(plan.batch * stride);
     let mut values = &*states;
     if plan.masks && plan.zero_output {

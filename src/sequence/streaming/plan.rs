@@ -1,7 +1,8 @@
 //! How a stream's memory is cut up, once, when it is made.
 //!
-//! Floats: a buffer for each layer below the head, those of the head's layers, and what masked steps need. The buffer of a
-//! recurrent layer begins with the states of all rows, in the order of the batch; see [`Room`].
+//! Floats: a buffer for each layer below the head, those of the head's layers, and what masked steps need.
+//! The buffer of a recurrent layer begins with the states of all rows, in the order of the batch; see
+//! [`Room`].
 
 use super::super::cells;
 use super::super::network::Network;
@@ -10,8 +11,8 @@ use crate::error::{Error, Result};
 use crate::layers::{BuiltLayer, Layer, Packed, PackedRnn};
 use crate::memory::{Aligned, checked_product, row_stride};
 
-/// Rows that a chunk has at the most, where the batch is not larger: enough for full tiles, and little memory for a
-/// server that keeps thousands of streams.
+/// Rows that a chunk has at the most, where the batch is not larger: enough for full tiles, and little memory
+/// for a server that keeps thousands of streams.
 const CHUNK_ROWS: usize = 32;
 
 /// How a stream's memory is cut up, and what must be known of the network at every call.
@@ -49,8 +50,8 @@ pub(crate) struct Memory {
 
 impl Plan {
     /// # Errors
-    /// [`Error::Unsupported`] for a layer that needs the future, [`Error::InvalidArgument`] for a batch of 0 or one that
-    /// overflows.
+    /// [`Error::Unsupported`] for a layer that needs the future, [`Error::InvalidArgument`] for a batch of 0
+    /// or one that overflows.
     pub(crate) fn new(network: &Network, batch: usize) -> Result<Self> {
         if batch == 0 {
             return Err(Error::InvalidArgument("batch must be at least 1, got 0".into()));
@@ -75,7 +76,8 @@ impl Plan {
         let columns = network.output.features;
         let (mut of_masks, mut ordering) = (0, Some(0));
         if masks {
-            // What a masked step repeats, by row and for a row of zeros; states on their way to and from their ranks.
+            // What a masked step repeats, by row and for a row of zeros; states on their way to and from
+            // their ranks.
             let repeated = batch.checked_add(1).and_then(|rows| rows.checked_mul(row_stride(columns)));
             let widest = network.recurrent().map(|(_, rnn)| row_stride(rnn.units())).max().unwrap_or(0);
             of_masks = sum(&[repeated, batch.checked_mul(widest)])?;
@@ -188,8 +190,8 @@ pub(super) fn buffer_len(layer: &BuiltLayer, plan: &Plan) -> usize {
     }
 }
 
-/// How the buffer of a recurrent layer is cut up: the states of the batch, the rows of a chunk, an LSTM's cell states, and
-/// what a gated cell works in.
+/// How the buffer of a recurrent layer is cut up: the states of the batch, the rows of a chunk, an LSTM's
+/// cell states, and what a gated cell works in.
 pub(super) struct Room {
     pub(super) states: usize,
     pub(super) rows: usize,
@@ -215,8 +217,8 @@ impl Room {
     }
 }
 
-/// Every array of states: its units, and where it begins in the body. Those of a layer's outputs begin where its buffer
-/// does.
+/// Every array of states: its units, and where it begins in the body. Those of a layer's outputs begin where
+/// its buffer does.
 pub(super) fn states(network: &Network, plan: Plan) -> impl Iterator<Item = (usize, usize)> {
     let mut at = 0;
     network.layers[..network.head.start].iter().flat_map(move |layer| {

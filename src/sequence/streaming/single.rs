@@ -1,16 +1,16 @@
 //! One step of one row, prepared when a stream is made.
 //!
-//! A sample of sound passes a small network in some fifty nanoseconds, and looking up each layer's matrices, sizes and
-//! buffers takes as long again. They are the same at every step. So the kernels' calls that make a step are listed once,
-//! with every address in them, and a step is a walk over the list.
+//! A sample of sound passes a small network in some fifty nanoseconds, and looking up each layer's matrices,
+//! sizes and buffers takes as long again. They are the same at every step. So the kernels' calls that make a
+//! step are listed once, with every address in them, and a step is a walk over the list.
 //!
 //! # Bits
 //! The list has the calls that the drivers make for one row, in their order: see [`carry`](cells::carry) and
 //! [`fully_connected`](crate::sequence::pipeline::fully_connected).
 //!
 //! # Addresses
-//! They lead into the stream's own memory and into the packed weights of the network that the stream keeps; both stay where
-//! they are, whoever moves the handles.
+//! They lead into the stream's own memory and into the packed weights of the network that the stream keeps;
+//! both stay where they are, whoever moves the handles.
 
 use std::mem::MaybeUninit;
 
@@ -40,12 +40,13 @@ enum Action {
 #[derive(Clone, Copy)]
 pub(crate) struct Slot(MaybeUninit<Action>);
 
-// SAFETY: an action is plain bits. Its addresses lead to the memory of one stream, which whoever has the slot has too, and to
-// weights that nobody changes.
+// SAFETY: an action is plain bits. Its addresses lead to the memory of one stream, which whoever has the slot
+// has too, and to weights that nobody changes.
 unsafe impl Send for Slot {}
 // SAFETY: as above; a shared slot is not even read.
 unsafe impl Sync for Slot {}
-// SAFETY: any bits are a value of `MaybeUninit`, and an action has pointers, numbers and nothing that is aligned to more.
+// SAFETY: any bits are a value of `MaybeUninit`, and an action has pointers, numbers and nothing that is
+// aligned to more.
 unsafe impl Number for Slot {}
 
 /// What is known of the list of a step.
@@ -78,13 +79,15 @@ enum Row {
 }
 
 impl Single {
-    /// How many actions a step has; none where it cannot be listed: for a model that reads tokens, can be masked, has several
-    /// rows, a cell or function without a kernel for a lone row, or a matrix that is walked forwards and backwards in turn.
+    /// How many actions a step has; none where it cannot be listed: for a model that reads tokens, can be
+    /// masked, has several rows, a cell or function without a kernel for a lone row, or a matrix that is
+    /// walked forwards and backwards in turn.
     pub(super) fn count(network: &Network, plan: &Plan) -> usize {
         Self::list(network, plan, std::ptr::null_mut(), |_| ()).map_or(0, |single| single.count)
     }
 
-    /// Lists the actions of a stream of `plan` whose floats begin at `floats`, as many as [`count`](Self::count) says, which are some.
+    /// Lists the actions of a stream of `plan` whose floats begin at `floats`, as many as
+    /// [`count`](Self::count) says, which are some.
     pub(super) fn new(network: &Network, plan: &Plan, floats: *mut f32, slots: &mut [Slot]) -> Option<Self> {
         let mut slots = slots.iter_mut();
         Self::list(network, plan, floats, |action| {
@@ -119,17 +122,18 @@ impl Single {
     /// Carries out a step, and says where the output row begins in the stream's floats.
     ///
     /// # Safety
-    /// The slots must be those that [`new`](Self::new) filled, with the same network, whose weights must still be there, and
-    /// with the floats, which nobody may use meanwhile. `x` must have the network's features.
+    /// The slots must be those that [`new`](Self::new) filled, with the same network, whose weights must
+    /// still be there, and with the floats, which nobody may use meanwhile. `x` must have the network's
+    /// features.
     #[inline(always)]
     pub(super) unsafe fn run(&self, slots: &mut [Slot], x: &[f32]) -> usize {
         for (i, slot) in slots[..self.count].iter_mut().enumerate() {
             // SAFETY: `new` wrote `count` actions.
             let action = unsafe { slot.0.assume_init_mut() };
-            // SAFETY: `list` took the kernels from this process's table, and gave them rows, matrices, bias and results that
-            // have the sizes of their layers: those of floats as the plan cut them up, see there; the input's are the
-            // caller's promise. An action's results overlap nothing that it reads, but that a product's are its initial
-            // values, or, where it is one call, its row.
+            // SAFETY: `list` took the kernels from this process's table, and gave them rows, matrices, bias
+            // and results that have the sizes of their layers: those of floats as the plan cut them up, see
+            // there; the input's are the caller's promise. An action's results overlap nothing that it reads,
+            // but that a product's are its initial values, or, where it is one call, its row.
             unsafe {
                 match action {
                     Action::Product(kernel, block) => {

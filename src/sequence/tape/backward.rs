@@ -7,7 +7,7 @@ use super::forward::{each_pair, first_place, mask_rows};
 use super::gated::Of;
 use super::steps::each_place;
 use super::{
-    Back, DenseOp, GateMatrices, Layout, Op, Part, Plan, RnnOp, Scratch, Tape, Value, Work, add_row,
+    Back, DenseOp, GateMatrices, Layout, Op, Part, Plan, RnnOp, Scratch, StepSchedule, Tape, Value, add_row,
     dense_of, looked_at, put_row, rnn_of, taken,
 };
 use crate::dispatch::{Function, SQUARE_LANES};
@@ -144,7 +144,7 @@ impl Part {
                 to.has_ends = true;
                 for (rank, &row) in plan.work.order.iter().enumerate() {
                     let at = rank * to.stride;
-                    if plan.work.ends_blank(rank, *reversed, *zero_output) {
+                    if plan.work.ends_in_padding(rank, *reversed, *zero_output) {
                         to.ends[at..][..to.stride].fill(0.0);
                     } else {
                         to.ends[at..][..to.stride].copy_from_slice(&gradient[row * to.stride..][..to.stride]);
@@ -154,7 +154,7 @@ impl Part {
             }
             Op::LastPosition { input, output } => {
                 let gradient = taken(&mut values[*output].gradient);
-                let Work { batch, steps, .. } = plan.work;
+                let StepSchedule { batch, steps, .. } = plan.work;
                 let to = &mut values[*input];
                 let stride = to.stride;
                 to.gradient[..batch * steps * stride].fill(0.0);
@@ -555,7 +555,7 @@ fn plain_states<'a>(plan: &Plan, output: &'a Value, previous: &'a [usize]) -> Ro
 
 /// The way back of `expand`: a compact step's gradient is that of its position, and of those that repeat it.
 fn gather_expanded(
-    work: &super::Work,
+    work: &super::StepSchedule,
     values: &mut [Value],
     [input, output]: [usize; 2],
     reversed: bool,
@@ -564,15 +564,15 @@ fn gather_expanded(
     let from = taken(&mut values[output].gradient);
     let to = &mut values[input];
     let stride = to.stride;
-    let blank_between = work.blank_between(zero_output);
+    let is_padded_between = work.is_padded_between(zero_output);
     let mut n = to.lead(work);
     for (step, &count) in work.counts.iter().enumerate() {
         for rank in 0..count {
-            let (position, next) = work.span(rank, step, reversed);
+            let (position, next) = work.output_positions(rank, step, reversed);
             let at = (work.order[rank] * work.steps + position) * stride;
             let to = &mut to.gradient[n..][..stride];
             to.copy_from_slice(&from[at..][..stride]);
-            if !blank_between {
+            if !is_padded_between {
                 let others = &from[at + stride..][..(next - position - 1) * stride];
                 others.chunks_exact(stride).for_each(|other| add_row(to, other));
             }
@@ -584,7 +584,13 @@ fn gather_expanded(
 }
 
 /// The way back of a merge.
-fn part(work: &super::Work, mode: MergeMode, values: &mut [Value], halves: [usize; 2], output: usize) {
+fn part(
+    work: &super::StepSchedule,
+    mode: MergeMode,
+    values: &mut [Value],
+    halves: [usize; 2],
+    output: usize,
+) {
     let from = taken(&mut values[output].gradient);
     let stride = values[output].stride;
     let mut gradients = halves.map(|half| taken(&mut values[half].gradient));

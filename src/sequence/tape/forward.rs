@@ -5,9 +5,9 @@ use super::super::merge::{self, Merged};
 use super::super::network::Network;
 use super::super::output::Scatter;
 use super::super::pipeline::{Chunk, Source, fully_connected};
+use super::super::schedule::{Bounds, Direction, Mask};
 use super::super::states::{put_initial, put_last};
 use super::super::walk::{Steps, advance, recur};
-use super::super::work::{Bounds, Direction, Mask};
 use super::dropout::{Kind, Masks};
 use super::gated::Of;
 use super::steps::{each_place, gather};
@@ -20,8 +20,8 @@ use crate::gemm::{Init, Rows, multiply};
 use crate::layers::{Layer, MergeMode};
 use crate::memory::{AlignedVec, Few, List, row_stride};
 
-/// Rows whose sums are made at once before the recurrence eats them: enough that fetching large weights pays, few
-/// enough that the sums are still in the second-level cache.
+/// Rows whose sums are made at once before the recurrence eats them: enough that fetching large weights pays,
+/// few enough that the sums are still in the second-level cache.
 const CHUNK_ROWS: usize = 256;
 
 /// Some rows of a call.
@@ -186,7 +186,7 @@ pub(super) fn rates(layer: &Layer) -> (f32, f32) {
 
 /// Rows times their sequence's mask, in padded rows: `rows.row(n)` belongs to the row of the n-th place.
 pub(super) fn mask_rows(
-    work: &super::Work,
+    work: &super::StepSchedule,
     layout: Layout,
     rows: Rows<'_>,
     mask: &[f32],
@@ -205,8 +205,8 @@ pub(super) fn mask_rows(
 }
 
 impl RnnOp {
-    /// The rows that a gate reads, in the layer's own order; those of an earlier call of [`mask_input`](Self::mask_input) where
-    /// some are dropped.
+    /// The rows that a gate reads, in the layer's own order; those of an earlier call of
+    /// [`mask_input`](Self::mask_input) where some are dropped.
     pub(super) fn input_rows<'a>(
         &'a self,
         plan: &Plan,
@@ -308,8 +308,8 @@ impl RnnOp {
         }
     }
 
-    /// Turns the rows of the input into those of the states in `out`, chunk by chunk; the states before the first step are
-    /// there. `masked` has room for a row a rank.
+    /// Turns the rows of the input into those of the states in `out`, chunk by chunk; the states before the
+    /// first step are there. `masked` has room for a row a rank.
     fn forward_simple(&self, of: Of<'_>, rows: Rows<'_>, out: &mut [f32], masked: &mut [f32]) {
         let Of { rnn, plan } = of;
         let Plan { work, bases, .. } = plan;
@@ -346,8 +346,8 @@ impl RnnOp {
         }
     }
 
-    /// Turns sums into states, step by step, each product being of states times the recurrent mask. The sums lie `distance`
-    /// floats behind the states before them.
+    /// Turns sums into states, step by step, each product being of states times the recurrent mask. The sums
+    /// lie `distance` floats behind the states before them.
     fn recur_masked(
         &self,
         of: Of<'_>,
@@ -412,7 +412,7 @@ fn expand(plan: &Plan, values: &mut [Value], [input, output]: [usize; 2], direct
     let from = &values[input];
     // Whole strides, so that what lies behind a row comes along.
     let columns = from.stride;
-    let mut scatter = Scatter { work, direction, to: &mut to, columns, padding: &plan.zeros };
+    let mut scatter = Scatter { schedule: work, direction, to: &mut to, columns, padding: &plan.zeros };
     scatter.lead();
     let rows = Rows::Strided { values: &from.rows[from.lead(work)..], stride: columns, count: work.total() };
     scatter.take(Chunk { first: 0, counts: &work.counts, rows });
@@ -433,7 +433,7 @@ fn last_states(plan: &Plan, values: &mut [Value], [input, output]: [usize; 2], d
 }
 
 /// Positions to the last one of each row.
-fn last_positions(work: &super::Work, values: &mut [Value], [input, output]: [usize; 2]) {
+fn last_positions(work: &super::StepSchedule, values: &mut [Value], [input, output]: [usize; 2]) {
     let mut to = taken(&mut values[output].rows);
     let (from, stride) = (&values[input], values[input].stride);
     for (row, to) in to.chunks_exact_mut(stride).take(work.batch).enumerate() {
@@ -443,7 +443,11 @@ fn last_positions(work: &super::Work, values: &mut [Value], [input, output]: [us
 }
 
 /// For each row of a merged value: its number, and its two halves' numbers.
-pub(super) fn each_pair(work: &super::Work, layout: Layout, mut visit: impl FnMut(usize, [usize; 2])) {
+pub(super) fn each_pair(
+    work: &super::StepSchedule,
+    layout: Layout,
+    mut visit: impl FnMut(usize, [usize; 2]),
+) {
     if layout == Layout::Last {
         (0..work.batch).for_each(|row| visit(row, [row, row]));
         return;
@@ -452,7 +456,7 @@ pub(super) fn each_pair(work: &super::Work, layout: Layout, mut visit: impl FnMu
 }
 
 fn merge_values(
-    work: &super::Work,
+    work: &super::StepSchedule,
     mode: MergeMode,
     values: &mut [Value],
     halves: [usize; 2],
@@ -472,7 +476,7 @@ fn merge_values(
 }
 
 /// The place, in the whole batch, of a part's first one.
-pub(super) fn first_place(work: &super::Work, layout: Layout, first_row: usize) -> usize {
+pub(super) fn first_place(work: &super::StepSchedule, layout: Layout, first_row: usize) -> usize {
     match layout {
         Layout::Last | Layout::Source => first_row,
         Layout::Compact { .. } | Layout::Positions => first_row * work.steps,

@@ -1,26 +1,28 @@
 //! The tape: a forward pass that keeps what backward needs, and the way back through time.
 //!
 //! # What is kept
-//! A network is unrolled into operations between *values*. A recurrent layer's value is the buffer of the forward drivers:
-//! the states before the first step, then a slot of rows for each compact step, longest rows first, so that a masked
-//! step costs nothing in either direction. `x·W + b` is turned into states in place, and since each activation's
-//! derivative is a function of its result, states are all that is kept: `(batch + used steps) · stride` floats for a
-//! recurrent layer, and as many for their gradients. Only where a value must stand in the caller's order of time (the
-//! output, what a layer that walks the other way reads) is it written out once more, position by position.
+//! A network is unrolled into operations between *values*. A recurrent layer's value is the buffer of the
+//! forward drivers: the states before the first step, then a slot of rows for each compact step, longest rows
+//! first, so that a masked step costs nothing in either direction. `x·W + b` is turned into states in place,
+//! and since each activation's derivative is a function of its result, states are all that is kept: `(batch +
+//! used steps) · stride` floats for a recurrent layer, and as many for their gradients. Only where a value
+//! must stand in the caller's order of time (the output, what a layer that walks the other way reads) is it
+//! written out once more, position by position.
 //!
 //! # The way back
-//! [`forward`](Tape::forward) goes through the operations, [`backward`](Tape::backward) through them from the last to the
-//! first. In a recurrent layer it goes step by step from the end: `dh_t += dz_{t+1}·Uᵀ`, `dz_t = dh_t ∘ act'(h_t)`, what is
-//! smaller than 2^-100 becoming zero. The rest is large products over all rows at once: `dW = Xᵀ·dZ`, `dU = H_prevᵀ·dZ`,
-//! `dX = dZ·Wᵀ`. Weights' gradients are summed in the caller's order, by step and then by row.
+//! [`forward`](Tape::forward) goes through the operations, [`backward`](Tape::backward) through them from the
+//! last to the first. In a recurrent layer it goes step by step from the end: `dh_t += dz_{t+1}·Uᵀ`, `dz_t =
+//! dh_t ∘ act'(h_t)`, what is smaller than 2^-100 becoming zero. The rest is large products over all rows at
+//! once: `dW = Xᵀ·dZ`, `dU = H_prevᵀ·dZ`, `dX = dZ·Wᵀ`. Weights' gradients are summed in the caller's order,
+//! by step and then by row.
 //!
 //! An LSTM and a GRU keep their gates besides, and go the same way; see [`gated`].
 //!
 //! # Threads
-//! Rows are independent but for the gradients of weights. So a batch is cut into *parts*, each with values of its own, and
-//! each thread goes forwards and, operation by operation, backwards through a part. An operation's gradients of weights
-//! are then sums over the rows of all parts, whose outputs the threads share out. Neither the cut nor the number of
-//! threads changes the order of a sum, so neither changes a bit.
+//! Rows are independent but for the gradients of weights. So a batch is cut into *parts*, each with values of
+//! its own, and each thread goes forwards and, operation by operation, backwards through a part. An
+//! operation's gradients of weights are then sums over the rows of all parts, whose outputs the threads share
+//! out. Neither the cut nor the number of threads changes the order of a sum, so neither changes a bit.
 
 mod backward;
 mod dropout;
@@ -42,8 +44,8 @@ use room::numbered;
 
 use super::network::Network;
 use super::parallel::Threads;
+use super::schedule::StepSchedule;
 use super::states::put_row;
-use super::work::Work;
 use crate::dispatch::LIFT;
 use crate::error::{Error, Result};
 use crate::layers::Weight;
@@ -211,7 +213,8 @@ impl Tape {
         &self.touched
     }
 
-    /// Which steps the last forward pass used, `[batch, steps]`; false, and nothing written, where it used all.
+    /// Which steps the last forward pass used, `[batch, steps]`; false, and nothing written, where it used
+    /// all.
     pub(crate) fn used_steps(&self, used: &mut Vec<u8>) -> Result<bool> {
         let parts = &self.parts[..self.active];
         if parts.iter().all(|part| part.plan.work.is_full()) {

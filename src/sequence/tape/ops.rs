@@ -1,6 +1,7 @@
-//! What a network is on a tape: operations, the values that flow between them, and what the way back multiplies by.
+//! What a network is on a tape: operations, the values that flow between them, and what the way back
+//! multiplies by.
 
-use super::super::work::Work;
+use super::super::schedule::StepSchedule;
 use super::gated::{GateMatrices, Gates};
 use crate::dispatch::kernels;
 use crate::error::{Error, Result};
@@ -56,7 +57,8 @@ pub(super) struct RnnOp {
     pub(super) offsets: List<usize>,
     /// Whether the last forward pass dropped something of the input, and of the states.
     pub(super) drops: [bool; 2],
-    /// `[batch, features]`, where something is dropped; one for each gate where it is [by gate](RnnOp::by_gate).
+    /// `[batch, features]`, where something is dropped; one for each gate where it is [by
+    /// gate](RnnOp::by_gate).
     pub(super) input_mask: AlignedVec,
     /// `[batch, units]`, the same.
     pub(super) recurrent_mask: AlignedVec,
@@ -80,7 +82,7 @@ pub(super) struct DenseOp {
 #[derive(Debug)]
 pub(super) enum Op {
     Rnn(Box<RnnOp>),
-    /// Compact steps to positions, masked ones repeating the output before them or blank.
+    /// Compact steps to positions, masked ones repeating the output before them or padding.
     Expand {
         input: usize,
         output: usize,
@@ -142,7 +144,7 @@ impl Value {
     }
 
     /// Rows, those in front not counted.
-    pub(super) fn count(&self, work: &Work) -> usize {
+    pub(super) fn count(&self, work: &StepSchedule) -> usize {
         match self.layout {
             Layout::Source => 0,
             Layout::Compact { .. } => work.total(),
@@ -152,7 +154,7 @@ impl Value {
     }
 
     /// Floats before the first row.
-    pub(super) fn lead(&self, work: &Work) -> usize {
+    pub(super) fn lead(&self, work: &StepSchedule) -> usize {
         if self.carried { work.batch * self.stride } else { 0 }
     }
 }

@@ -11,18 +11,18 @@ use crate::memory::{AlignedVec, List, checked_product};
 use crate::sequence::input::Input;
 use crate::sequence::network::Network;
 use crate::sequence::pipeline::{Map, Source};
-use crate::sequence::work::Work;
+use crate::sequence::schedule::StepSchedule;
 
 /// What operations only read.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) kernels: &'static KernelSet,
     pub(super) mode: Mode,
-    pub(super) work: Work,
+    pub(super) work: StepSchedule,
     /// By compact step: the rows of all steps before it.
     pub(super) bases: List<usize>,
-    /// Rows in the caller's order of step and row, for compact steps forwards, backwards, and for positions; empty where
-    /// that is their own order.
+    /// Rows in the caller's order of step and row, for compact steps forwards, backwards, and for positions;
+    /// empty where that is their own order.
     pub(super) orders: [List<usize>; 3],
     /// As wide as any layer.
     pub(super) zeros: AlignedVec,
@@ -76,7 +76,7 @@ impl Part {
             plan: Plan {
                 kernels: kernels()?,
                 mode: Mode::default(),
-                work: Work::default(),
+                work: StepSchedule::default(),
                 bases: List::new(),
                 orders: Default::default(),
                 zeros: AlignedVec::zeroed(widest)?,

@@ -1,4 +1,5 @@
-//! Room for a tape: all that a pass computes has its place before anything is written, so a pass cannot fail halfway.
+//! Room for a tape: all that a pass computes has its place before anything is written, so a pass cannot fail
+//! halfway.
 
 use super::forward;
 use super::gated::GateMatrices;
@@ -10,7 +11,7 @@ use crate::gemm::PackedMatrix;
 use crate::memory::row_stride;
 use crate::sequence::input::Input;
 use crate::sequence::network::Network;
-use crate::sequence::work::{Bounds, Work};
+use crate::sequence::schedule::{Bounds, StepSchedule};
 
 impl Part {
     /// Room for all that [`forward`](Self::forward) computes, and a look at the layers: it cannot fail
@@ -66,7 +67,7 @@ impl Part {
     /// `wants_dx`: whether the gradient of the input is asked for.
     pub(super) fn reserve_backward(&mut self, network: &Network, wants_dx: bool) -> Result<()> {
         let Self { ops, values, plan, scratch, initial, .. } = self;
-        let Work { batch, steps, .. } = plan.work;
+        let StepSchedule { batch, steps, .. } = plan.work;
         let total = plan.work.total();
         // A table's gradient is made of them too.
         let wanted =

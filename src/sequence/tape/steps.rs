@@ -1,14 +1,14 @@
 //! Places: which row and time a value's rows belong to, and the caller's order of them.
 
 use super::super::pipeline::Source;
-use super::super::work::{Bounds, Work};
+use super::super::schedule::{Bounds, StepSchedule};
 use super::{Layout, Plan, Value};
 use crate::error::Result;
 use crate::gemm::Rows;
 use crate::memory::List;
 
 /// Calls `visit` for each row of a layout, in its order, with its place `row · steps + time`.
-pub(super) fn each_place(work: &Work, layout: Layout, mut visit: impl FnMut(usize)) {
+pub(super) fn each_place(work: &StepSchedule, layout: Layout, mut visit: impl FnMut(usize)) {
     match layout {
         Layout::Compact { reversed } => {
             for (step, &count) in work.counts.iter().enumerate() {
@@ -22,9 +22,10 @@ pub(super) fn each_place(work: &Work, layout: Layout, mut visit: impl FnMut(usiz
     }
 }
 
-/// Where the rows of `value` begin that a layer reads whose own rows stand as `layout`; false where they stand alike.
+/// Where the rows of `value` begin that a layer reads whose own rows stand as `layout`; false where they
+/// stand alike.
 pub(super) fn gather(
-    work: &Work,
+    work: &StepSchedule,
     source: Source<'_>,
     value: &Value,
     layout: Layout,

@@ -1,8 +1,8 @@
 //! A network unrolled into operations.
 //!
-//! Each layer that computes becomes an operation, and what it gives a value. A recurrent layer gives compact steps; where
-//! somebody reads them otherwise, one more operation writes them out by position, or takes the last step of each row. A
-//! Bidirectional layer is two such directions and their merging.
+//! Each layer that computes becomes an operation, and what it gives a value. A recurrent layer gives compact
+//! steps; where somebody reads them otherwise, one more operation writes them out by position, or takes the
+//! last step of each row. A Bidirectional layer is two such directions and their merging.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::layers::{BuiltLayer, Layer, MergeMode, Recurrent};
 use crate::memory::{AlignedVec, List};
 use crate::sequence::network::Network;
 
-/// Operations that a layer becomes, at the most: a Bidirectional has two directions, each written out once more, and the two
-/// merged.
+/// Operations that a layer becomes, at the most: a Bidirectional has two directions, each written out once
+/// more, and the two merged.
 const MOST: usize = 5;
 
 /// The operations of a network, and the values between them; value 0 is the input, the last one the output.
@@ -146,7 +146,8 @@ impl Unrolled<'_> {
         output
     }
 
-    /// The direction of the next recurrent layer that reads rows step by step; a Bidirectional reads positions.
+    /// The direction of the next recurrent layer that reads rows step by step; a Bidirectional reads
+    /// positions.
     fn next_direction(&self, after: usize) -> Option<Option<bool>> {
         self.layers[after + 1..].iter().find_map(|layer| match &layer.layer {
             Layer::Recurrent(rnn) => Some(Some(rnn.options().go_backwards)),

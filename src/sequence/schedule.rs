@@ -6,9 +6,10 @@ use super::Padding;
 use crate::error::{Error, Result};
 use crate::memory::List;
 
-/// The order of a batch's work: rows by number of steps, the longest first, and each row's steps without masked ones.
+/// The order of a batch's steps: rows by number of steps, the longest first, and each row's steps without
+/// masked ones.
 #[derive(Debug, Default)]
-pub(super) struct Work {
+pub(super) struct StepSchedule {
     pub(super) batch: usize,
     pub(super) steps: usize,
     pub(super) padding: Padding,
@@ -18,7 +19,8 @@ pub(super) struct Work {
     pub(super) lengths: List<usize>,
     /// By compact step: how many ranks have it.
     pub(super) counts: List<usize>,
-    /// By rank, `starts[rank]..starts[rank + 1]`: the times of its steps. Empty where every row has every step.
+    /// By rank, `starts[rank]..starts[rank + 1]`: the times of its steps. Empty where every row has every
+    /// step.
     times: List<u32>,
     starts: List<usize>,
     /// By row of the batch: where walking backwards begins, exclusive.
@@ -92,7 +94,7 @@ impl Mask<'_> {
     }
 }
 
-impl Work {
+impl StepSchedule {
     /// Room for a batch.
     ///
     /// # Errors
@@ -197,8 +199,9 @@ impl Work {
         }
     }
 
-    /// Calls `visit` for each row of some compact steps, of which `counts` begin with number `first`: with its number among
-    /// them, and the positions `row · steps + position` of its output and of the masked ones behind.
+    /// Calls `visit` for each row of some compact steps, of which `counts` begin with number `first`: with
+    /// its number among them, and the positions `row · steps + position` of its output and of the masked ones
+    /// behind.
     #[inline]
     pub(super) fn each_output(
         &self,
@@ -209,7 +212,7 @@ impl Work {
         let mut index = 0;
         for (step, &count) in counts.iter().enumerate() {
             for rank in 0..count {
-                let (position, next) = self.span(rank, first + step, direction.reversed);
+                let (position, next) = self.output_positions(rank, first + step, direction.reversed);
                 let row = self.order[rank] * self.steps;
                 visit(index, row + position..row + next);
                 index += 1;
@@ -217,11 +220,11 @@ impl Work {
         }
     }
 
-    /// Calls `visit` for each row with its rank, or with none where what its last position shows is padding: zeros, out of a
-    /// layer that gives its last output alone.
+    /// Calls `visit` for each row with its rank, or with none where what its last position shows is padding:
+    /// zeros, out of a layer that gives its last output alone.
     pub(super) fn each_last(&self, direction: Direction, mut visit: impl FnMut(usize, Option<usize>)) {
         for (rank, &row) in self.order.iter().enumerate() {
-            let pads = self.ends_blank(rank, direction.reversed, direction.zero_output);
+            let pads = self.ends_in_padding(rank, direction.reversed, direction.zero_output);
             visit(row, (!pads).then_some(rank));
         }
     }
@@ -241,31 +244,34 @@ impl Work {
     }
 
     /// The position of a compact step's output, and of the next one's (or the end).
-    pub(super) fn span(&self, rank: usize, step: usize, reversed: bool) -> (usize, usize) {
+    pub(super) fn output_positions(&self, rank: usize, step: usize, reversed: bool) -> (usize, usize) {
         let at = |step| self.position(rank, self.time(rank, step, reversed), reversed);
         let next = if step + 1 < self.lengths[rank] { at(step + 1) } else { self.steps };
         (at(step), next)
     }
 
-    /// Whether masked positions are blank rather than a repetition.
-    pub(super) fn blank_between(&self, zero_output: bool) -> bool {
+    /// Whether masked positions are padding rather than a repetition.
+    pub(super) fn is_padded_between(&self, zero_output: bool) -> bool {
         zero_output || self.padding == Padding::Onnx
     }
 
-    /// [`blank_between`](Self::blank_between) of a direction.
+    /// [`is_padded_between`](Self::is_padded_between) of a direction.
     pub(super) fn pads_between(&self, direction: Direction) -> bool {
-        self.blank_between(direction.zero_output)
+        self.is_padded_between(direction.zero_output)
     }
 
-    /// Whether the last position of `rank` is blank: what a layer that returns only its last output gives is 0 then.
-    pub(super) fn ends_blank(&self, rank: usize, reversed: bool, zero_output: bool) -> bool {
+    /// Whether the last position of `rank` is padding: what a layer that returns only its last output gives
+    /// is 0 then.
+    pub(super) fn ends_in_padding(&self, rank: usize, reversed: bool, zero_output: bool) -> bool {
         let Some(last) = self.lengths[rank].checked_sub(1) else { return true };
-        zero_output && self.padding == Padding::Keras && self.span(rank, last, reversed).0 + 1 != self.steps
+        zero_output
+            && self.padding == Padding::Keras
+            && self.output_positions(rank, last, reversed).0 + 1 != self.steps
     }
 }
 
-/// Orders rows by their number of steps, the longest first, equal ones in their order: they are counted into place.
-/// `places` has room for as many counts as there are numbers up to the longest.
+/// Orders rows by their number of steps, the longest first, equal ones in their order: they are counted into
+/// place. `places` has room for as many counts as there are numbers up to the longest.
 pub(super) fn rank_rows(lengths: &[usize], places: &mut [usize], order: &mut [usize]) {
     let longest = places.len() - 1;
     places.fill(0);
@@ -313,7 +319,7 @@ mod tests {
     /// Numbers of steps are listed in 32 bits, and an array with more steps is too large for a test.
     #[test]
     fn more_masked_steps_than_can_be_listed_are_refused() {
-        let mut work = Work::default();
+        let mut schedule = StepSchedule::default();
         let most = u32::MAX as usize;
         let lengths = [7];
         let mask = Mask { lengths: Some(&lengths), ..Mask::default() };
@@ -321,7 +327,7 @@ mod tests {
             Bounds::new(1, most + 1, &mask),
             Bounds { batch: 1, steps: most + 1, total: 7, masked: true }
         );
-        let wrong = work.reserve(&Bounds::new(1, most + 1, &mask));
+        let wrong = schedule.reserve(&Bounds::new(1, most + 1, &mask));
         assert!(matches!(wrong, Err(Error::Unsupported(why)) if why.contains("4294967296 steps")));
         countable(most).expect("the last one has the number 2^32 - 2");
     }

@@ -1,4 +1,4 @@
-//! The walk of a stream over the layers, a chunk of steps after the other.
+//! The layers of a stream, one behind the other over a chunk of steps after the other.
 
 use super::super::cells;
 use super::super::head::StridedRows;
@@ -15,7 +15,7 @@ use crate::memory::row_stride;
 
 /// A chunk of a call's steps.
 #[derive(Clone, Copy)]
-pub(super) struct Span {
+pub(super) struct StepRange {
     pub(super) first: usize,
     pub(super) count: usize,
     /// Of the whole call.
@@ -71,26 +71,26 @@ impl<'a> Below<'a> {
 pub(super) fn unmasked_rows<'a>(
     plan: &Plan,
     given: &Given<'a>,
-    span: Span,
+    range: StepRange,
     offsets: &'a mut [usize],
 ) -> Below<'a> {
-    if matches!(given.map, Map::Features(_)) && (plan.batch == 1 || span.count == 1) {
-        let values = &given.values[span.first * plan.features..];
-        let stride = if plan.batch == 1 { 1 } else { span.steps };
+    if matches!(given.map, Map::Features(_)) && (plan.batch == 1 || range.count == 1) {
+        let values = &given.values[range.first * plan.features..];
+        let stride = if plan.batch == 1 { 1 } else { range.steps };
         return Below::strided(values, stride * plan.features);
     }
     let mut to = offsets.iter_mut();
-    for step in 0..span.count {
+    for step in 0..range.count {
         for (row, to) in to.by_ref().take(plan.batch).enumerate() {
-            *to = given.map.offset(row * span.steps + span.first + step);
+            *to = given.map.offset(row * range.steps + range.first + step);
         }
     }
     Below::scattered(given.values, offsets)
 }
 
-/// Walks the layers over the steps of a chunk, and leaves the states where the next chunk finds them. Without `by_rank`
-/// every row has every step. Gives the rows of the last layer.
-pub(super) fn walk<'a>(
+/// Runs the layers over the steps of a chunk, and leaves the states where the next chunk finds them. Without
+/// `by_rank` every row has every step. Gives the rows of the last layer.
+pub(super) fn run_layers<'a>(
     network: &Network,
     plan: &Plan,
     body: &'a mut [f32],
@@ -161,11 +161,11 @@ fn dense_rows<'a>(dense: &PackedDense, buffer: &'a mut [f32], input: Rows<'_>, r
 }
 
 /// Puts the rows of a chunk without masked steps into the caller's sequence.
-pub(super) fn write(plan: &Plan, rows: &Below<'_>, span: Span, y: &mut [f32]) {
+pub(super) fn write(plan: &Plan, rows: &Below<'_>, range: StepRange, y: &mut [f32]) {
     let columns = plan.columns;
-    for step in 0..span.count {
+    for step in 0..range.count {
         for row in 0..plan.batch {
-            let at = row * span.steps + span.first + step;
+            let at = row * range.steps + range.first + step;
             let from = &rows.row(step * plan.batch + row)[..columns];
             y[at * columns..][..columns].copy_from_slice(from);
         }
