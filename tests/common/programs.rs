@@ -126,7 +126,11 @@ pub(crate) fn thinned<I: IntoIterator>(cases: I) -> std::iter::StepBy<I::IntoIte
 
 /// This executable, to be started again.
 pub(crate) fn this_executable() -> Command {
-    let executable = std::env::current_exe().expect("a test has an executable");
+    program(&std::env::current_exe().expect("a test has an executable"))
+}
+
+/// A program that cargo has built for this target, to be started.
+pub(crate) fn program(executable: &Path) -> Command {
     let mut words = runner().into_iter();
     match words.next() {
         None => Command::new(executable),
