@@ -7,6 +7,7 @@ use common::arms::{self, report};
 use common::cells::Cell;
 use common::network::{ACTIVATIONS, CELLS, Network, Recurrent, Rnn, Spec};
 use common::numbers::{Choices, assert_same_bits, to_bits, values};
+use common::programs::thinned;
 use common::reference::{Call, Input};
 use common::vectors::run_elman;
 use elman::{Activation, Isa, MergeMode, Padding, RunOptions, Sequential, Unroll};
@@ -80,7 +81,7 @@ fn random_mask(choices: &mut Choices, batch: usize, steps: usize) -> Vec<u8> {
 fn a_row_has_the_same_bits_in_any_batch() {
     const BATCH: usize = 33;
     let mut choices = Choices::new(1);
-    for (i, layer) in cells_of_all_widths() {
+    for (i, layer) in thinned(cells_of_all_widths()) {
         let features = choices.between(1, 300);
         let steps = choices.between(1, 4);
         let network = Network::single(features, layer, 10 * i as u64);
@@ -107,7 +108,7 @@ fn a_row_has_the_same_bits_in_any_batch() {
 
 #[test]
 fn a_row_of_any_network_has_the_same_bits_alone() {
-    for case in 0..100 {
+    for case in thinned(0..100) {
         let mut choices = Choices::new(100 + case);
         let network = Network::random(&mut choices, 130);
         let model = network.elman();
@@ -132,7 +133,7 @@ fn a_row_of_any_network_has_the_same_bits_alone() {
 #[test]
 fn looped_and_unrolled_and_auto() {
     let mut choices = Choices::new(2);
-    for (i, units) in WIDTHS.into_iter().chain([20, 300]).enumerate() {
+    for (i, units) in thinned(WIDTHS.into_iter().chain([20, 300]).enumerate()) {
         for (k, activation) in ACTIVATIONS.into_iter().enumerate() {
             // The widest take as long as all others.
             if units > 300 && k % 3 > 0 {
@@ -225,7 +226,7 @@ fn one_thread_or_more() {
 #[test]
 fn step_by_step_and_whole() {
     let mut choices = Choices::new(3);
-    for (i, layer) in cells_of_all_widths() {
+    for (i, layer) in thinned(cells_of_all_widths()) {
         let features = choices.between(1, 300);
         let (batch, steps) = (choices.one_of(&[1, 2, 3, 8, 33]), choices.between(1, 6));
         let mut layer = Spec::from(layer);
@@ -287,7 +288,7 @@ fn compare_pieces(network: &Network, x: &[f32], batch: usize, steps: usize, mut 
 fn in_pieces_and_whole() {
     let mut choices = Choices::new(4);
     let activations = [Activation::Tanh, Activation::Relu, Activation::Sigmoid];
-    for case in 0..80 {
+    for case in thinned(0..80) {
         let (batch, steps) = (choices.one_of(&[1, 1, 2, 5, 9, 33]), choices.between(2, 30));
         let mut layers = Vec::new();
         for _ in 0..choices.between(1, 3) {
@@ -329,7 +330,7 @@ fn long_sequences() {
 /// The used steps of a row, alone and without a mask, give the outputs of these steps and the same state.
 #[test]
 fn a_masked_row_and_its_own_steps() {
-    for case in 0..90 {
+    for case in thinned(0..90) {
         let mut choices = Choices::new(200 + case);
         let (batch, steps) = (choices.between(1, 33), choices.between(1, 20));
         let mut layers = vec![choices.one_of(&CELLS)(sequence(choices.between(1, 140))).into()];
@@ -364,7 +365,7 @@ fn a_masked_row_and_its_own_steps() {
 
 #[test]
 fn lengths_and_the_mask_they_mean() {
-    for case in 0..60 {
+    for case in thinned(0..60) {
         let mut choices = Choices::new(300 + case);
         let network = Network::random(&mut choices, 70);
         let model = network.elman();
@@ -384,7 +385,7 @@ fn lengths_and_the_mask_they_mean() {
 
 #[test]
 fn layer_by_layer_and_stacked() {
-    for case in 0..90 {
+    for case in thinned(0..90) {
         let mut choices = Choices::new(400 + case);
         let network = Network::random(&mut choices, 130);
         let (batch, steps) = (choices.between(1, 20), choices.between(1, 12));
@@ -413,7 +414,7 @@ fn layer_by_layer_and_stacked() {
 /// A model that has run a larger batch, NaN and all, gives the same bits as a fresh one.
 #[test]
 fn what_ran_before_leaves_nothing() {
-    for case in 0..40 {
+    for case in thinned(0..40) {
         let mut choices = Choices::new(500 + case);
         let network = Network::random(&mut choices, 70);
         let (batch, steps) = (choices.between(1, 9), choices.between(1, 9));
@@ -504,7 +505,7 @@ fn avx2_and_avx512() {
 /// ONNX's rule reaches the same bits through lengths: each row alone at its own length, backwards too.
 #[test]
 fn onnx_padding_and_each_row_alone() {
-    for case in 0..60 {
+    for case in thinned(0..60) {
         let mut choices = Choices::new(700 + case);
         let (batch, steps) = (choices.between(1, 12), choices.between(1, 10));
         let rnn = Rnn { go_backwards: choices.coin(), ..sequence(choices.between(1, 70)) };

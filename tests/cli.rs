@@ -2,6 +2,7 @@
 
 #![cfg(all(feature = "cli", feature = "keras", feature = "torch", feature = "onnx"))]
 
+mod common;
 mod import_cases;
 
 use std::ffi::OsStr;
@@ -12,7 +13,9 @@ use std::process::{Command, Output, Stdio};
 use import_cases::{Cases, directory};
 use serde_json::Value;
 
-const ELMAN: &str = env!("CARGO_BIN_EXE_elman");
+fn tool() -> Command {
+    common::programs::program(Path::new(env!("CARGO_BIN_EXE_elman")))
+}
 
 /// What a run left behind.
 struct Ran {
@@ -52,12 +55,12 @@ impl Ran {
 }
 
 fn elman<A: AsRef<OsStr>>(arguments: &[A]) -> Ran {
-    Ran::of(Command::new(ELMAN).args(arguments).stdin(Stdio::null()).output().expect("it can be started"))
+    Ran::of(tool().args(arguments).stdin(Stdio::null()).output().expect("it can be started"))
 }
 
 /// The same with words on standard input.
 fn fed<A: AsRef<OsStr>>(input: &str, arguments: &[A]) -> Ran {
-    let mut command = Command::new(ELMAN);
+    let mut command = tool();
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("it can be started");
     let mut to = child.stdin.take().expect("a pipe");
@@ -501,7 +504,7 @@ fn files_that_are_none_have_a_code_and_a_sentence() {
     run(&case.write("head.npy", &whole[..20])).fails(3, &["head.npy"]);
     elman(&["run", &model, &x, "-o", &case.path("no/such/y.npy")]).fails(3, &["y.npy"]);
     elman(&["run", &model, &x, "--steps", "3"]).fails(2, &["--steps"]);
-    let isa = Command::new(ELMAN).args(["inspect", &model]).env("ELMAN_ISA", "abacus").output();
+    let isa = tool().args(["inspect", &model]).env("ELMAN_ISA", "abacus").output();
     Ran::of(isa.expect("it can be started")).fails(4, &["abacus"]);
 }
 
@@ -513,7 +516,7 @@ fn a_reader_that_goes_away_is_nothing_wrong() {
     let input = directory.path().join("x.csv");
     std::fs::write(&input, "0.5\n".repeat(100_000)).expect("it can be written");
     for options in [&[][..], &["--json"]] {
-        let mut command = Command::new(ELMAN);
+        let mut command = tool();
         command.arg("run").arg(file("audio/gru.json")).arg(&input).args(options);
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it can be started");
@@ -525,7 +528,7 @@ fn a_reader_that_goes_away_is_nothing_wrong() {
     // The answer of `check` is its code.
     let case = Case::new("keras", "lstm_both", &[3, 3]);
     let other = case.write("other.npy", floats(&[3, 3], &[9.0; 9]));
-    let mut command = Command::new(ELMAN);
+    let mut command = tool();
     command.args(["check", &file("keras/lstm_both.keras"), &case.path("x.npy"), &other]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it can be started");
     drop(child.stdout.take());

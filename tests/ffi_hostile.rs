@@ -22,7 +22,11 @@ fn compile(directory: &Path, name: &str) -> Option<PathBuf> {
     let mut compile = Command::new(c);
     compile.args(WARNINGS).args(STRICT).args(["-std=c11", "-O1", "-g", "-I"]).arg(root().join("include"));
     compile.arg(root().join(format!("tests/ffi/{name}.c"))).arg(library_dir().join(shared_library()));
-    compile.arg(format!("-Wl,-rpath,{}", library_dir().display())).arg("-o").arg(&program).arg("-lm");
+    compile
+        .arg(format!("-Wl,-rpath,{}", library_dir().display()))
+        .arg("-o")
+        .arg(&program)
+        .args(["-lm", "-lpthread"]);
     run(&mut compile);
     Some(program)
 }

@@ -119,9 +119,18 @@ pub(crate) fn is_emulated(suite: &str) -> bool {
     !runner.is_empty()
 }
 
+/// Of random cases every seventh under an emulator, which takes some fifty times as long; else all.
+pub(crate) fn thinned<I: IntoIterator>(cases: I) -> std::iter::StepBy<I::IntoIter> {
+    cases.into_iter().step_by(if runner().is_empty() { 1 } else { 7 })
+}
+
 /// This executable, to be started again.
 pub(crate) fn this_executable() -> Command {
-    let executable = std::env::current_exe().expect("a test has an executable");
+    program(&std::env::current_exe().expect("a test has an executable"))
+}
+
+/// A program that cargo has built for this target, to be started.
+pub(crate) fn program(executable: &Path) -> Command {
     let mut words = runner().into_iter();
     match words.next() {
         None => Command::new(executable),

@@ -696,7 +696,8 @@ mod tests {
             let team = Arc::new(Team::new());
             let workers = workers(&team, 1);
             let mut held = taken(&team);
-            assert_eq!(held.workers(Duration::from_secs(60)), 1);
+            // One that had to wait for long for its processor may have gone again.
+            let came = held.workers(Duration::from_secs(1)) == 1;
             // What it takes to wake the caller is a loss, which earlier calls have paid for.
             team.credit.store(nanoseconds(Duration::from_millis(3)), Ordering::Relaxed);
             let caller = std::thread::current().id();
@@ -704,7 +705,7 @@ mod tests {
             held.share(&|| {
                 let begun = thread_time();
                 if std::thread::current().id() == caller {
-                    while !helps.load(Ordering::Relaxed) {
+                    while !helps.load(Ordering::Relaxed) && thread_time() - begun < Duration::from_secs(1) {
                         std::thread::yield_now();
                     }
                 } else {
@@ -715,7 +716,7 @@ mod tests {
             let lost = held.was_lost;
             drop(held);
             workers.into_iter().for_each(|worker| worker.join().expect("a worker panicked"));
-            !lost
+            came && helps.into_inner() && !lost
         };
         assert!((0..20).any(|_| is_no_loss()), "a long piece counts as a loss");
     }
