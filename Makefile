@@ -45,9 +45,11 @@ LINK_ARG := -Wl,-soname,$(SONAME)
 SYSTEM   := -lutil -lrt -lpthread -lm -ldl
 STRIP_SHARED := --strip-unneeded
 # Link-time optimisation has made one object of all Rust code. What it still shows of Rust's standard library
-# would clash with another Rust library in one program.
+# would clash with another Rust library in one program. The objects of compiler_builtins, which stay out of it, find each
+# other by such names.
 OBJCOPY  ?= objcopy
-LOCALIZE := $(OBJCOPY) --wildcard --localize-symbol=rust_eh_personality --localize-symbol='_R*' --localize-symbol='_ZN*'
+LOCALIZE := $(OBJCOPY) --wildcard --localize-symbol=rust_eh_personality --localize-symbol='!_R*compiler_builtins*' \
+    --localize-symbol='!_ZN*compiler_builtins*' --localize-symbol='_R*' --localize-symbol='_ZN*'
 endif
 
 .PHONY: all libraries cargo run install install-tool uninstall
