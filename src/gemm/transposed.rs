@@ -34,7 +34,9 @@ const AHEAD: usize = 1024;
 const ROWS: usize = 384;
 /// Bytes of sums from which they are made panel by panel, apart: no second-level cache keeps so many from one block of terms to
 /// the next, and rows of a page or more that come from memory, a few lines of each at a time, take longer than whole panels.
-const LARGE: usize = 2 << 20;
+///
+/// Unit tests have few enough for an emulator.
+const LARGE: usize = if cfg!(test) { 64 << 10 } else { 2 << 20 };
 /// Blocks of terms from which that is worth the copy at the end.
 const BLOCKS: usize = 8;
 
@@ -348,7 +350,7 @@ mod tests {
     #[test]
     fn a_product_over_rows_is_the_sum_over_rows() {
         // Miri is some thousand times slower.
-        let [most, some, wide, large] = if cfg!(miri) { [3, 3, 18, 3] } else { [PACK_FROM + 3, 9, 66, 1030] };
+        let [most, some, wide, large] = if cfg!(miri) { [3, 3, 18, 3] } else { [PACK_FROM + 3, 9, 66, 70] };
         for kernels in available_kernels() {
             for [terms, rows, columns] in
                 [[1, 1, 1], [5, 7, 17], [TERMS + 2, some, wide], [3, most, 5], [7 * TERMS + 1, most, large]]

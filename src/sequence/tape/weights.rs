@@ -259,17 +259,7 @@ impl Sums {
         let own = first.plan.order(layout);
         let sides = op.products();
         if let ([job], Some(own)) = (jobs, own) {
-            // Sides with one list have the same places, in arrays of their own.
-            let used = |list| {
-                let mut all =
-                    sides.iter().flatten().flat_map(|of| of.lefts.into_iter().flatten().chain([of.b]));
-                all.any(|side| side.list() == list)
-            };
-            for (list, (side, places)) in Side::FIRST.into_iter().zip(lists.iter_mut()).enumerate() {
-                if used(list) || (side == Side::HandedDown && table.is_some()) {
-                    list_places(job.part.side(network, at, side), own, places);
-                }
-            }
+            list_sides(network, job.part, at, own, (&sides, table.is_some()), lists);
         }
         let (order, lists) = (&order[..], &*lists);
         let factor = |&side: &Side| {
@@ -292,12 +282,7 @@ impl Sums {
         };
         if let (Some((embedding, _)), true) = (table, embedding.is_some()) {
             list_ids(jobs, output, (own, order), ids, read);
-            seen.resize(embedding.vocabulary, false);
-            for &id in read.iter() {
-                if !std::mem::replace(&mut seen[id as usize], true) {
-                    touched.push(id);
-                }
-            }
+            note_touched(read, embedding.vocabulary, seen, touched);
         }
 
         let mut tasks = Few::new();
@@ -576,6 +561,37 @@ fn merge_orders(jobs: &[Job<'_>], layout: Layout, order: &mut List<[u32; 2]>) {
         }
     }
     order.retain(|&row| row != NONE);
+}
+
+/// Lists where the rows of an operation's factors begin in one part, in the caller's order `own`; of those that are used, with
+/// the gradients handed down where `handed`. Sides with one list have the same places, in arrays of their own.
+fn list_sides(
+    network: &Network,
+    part: &Part,
+    at: usize,
+    own: &[usize],
+    (products, handed): (&[Option<Products<Side>>; MOST], bool),
+    lists: &mut [List<usize>; LISTS],
+) {
+    let used = |list| {
+        let mut all = products.iter().flatten().flat_map(|of| of.lefts.into_iter().flatten().chain([of.b]));
+        all.any(|side| side.list() == list)
+    };
+    for (list, (side, places)) in Side::FIRST.into_iter().zip(lists.iter_mut()).enumerate() {
+        if used(list) || (handed && side == Side::HandedDown) {
+            list_places(part.side(network, at, side), own, places);
+        }
+    }
+}
+
+/// Adds the rows of the table that were read to those touched, each once.
+fn note_touched(read: &[u32], vocabulary: usize, seen: &mut List<bool>, touched: &mut List<u32>) {
+    seen.resize(vocabulary, false);
+    for &id in read {
+        if !std::mem::replace(&mut seen[id as usize], true) {
+            touched.push(id);
+        }
+    }
 }
 
 /// Which rows of the table the rows of an operation are, in the caller's order.

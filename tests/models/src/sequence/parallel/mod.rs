@@ -15,7 +15,7 @@ use std::sync::Arc;
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread::{self, JoinHandle};
-use team::{Held, Team};
+use team::{TeamGuard, Team};
 
 fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -53,7 +53,7 @@ fn worker(team: &Arc<Team>) -> JoinHandle<()> {
     thread::spawn(move || team.take_part())
 }
 
-fn taken(team: &Arc<Team>) -> Held {
+fn taken(team: &Arc<Team>) -> TeamGuard {
     team.take(None).expect("nobody else has it")
 }
 
@@ -62,7 +62,7 @@ fn others(members: usize) -> f64 {
 }
 
 /// A job of two steps with a barrier between: each member writes its own place, then reads the others'.
-fn two_steps(held: &mut Held) {
+fn two_steps(held: &mut TeamGuard) {
     let places = [Watched::new(), Watched::new(), Watched::new()];
     held.run(others, &|member, members, barrier| {
         places[member].add(1);
@@ -78,7 +78,7 @@ fn two_steps(held: &mut Held) {
 }
 
 /// Two pieces, claimed by whoever comes.
-fn two_pieces(held: &mut Held) {
+fn two_pieces(held: &mut TeamGuard) {
     let next = AtomicUsize::new(0);
     let pieces = [Watched::new(), Watched::new()];
     let alive = Watched::new();
