@@ -1,21 +1,23 @@
 //! Products over rows: the gradients of weights.
 //!
-//! `c = aᵀ·b`, both factors having the summed index as their rows: terms. Terms go in blocks; of each block the columns
-//! of `b` are copied into panels, one of which stays in the first cache while rows of `c` pass over it. Products with the
-//! same `b`, those of a kernel and of a recurrent kernel, share the copy, and the sum of its rows, a bias's gradient, is
-//! made on the way: `b` comes from memory once. Very long rows of `a` are copied too, as the tiles read them, for as many
-//! rows of `c` at a time as stay in the second cache while all panels pass over them. Blocks and panels change no bit,
-//! since sums go to memory and come back.
+//! `c = aᵀ·b`, both factors having the summed index as their rows: terms. Terms go in blocks; of each block
+//! the columns of `b` are copied into panels, one of which stays in the first cache while rows of `c` pass
+//! over it. Products with the same `b`, those of a kernel and of a recurrent kernel, share the copy, and the
+//! sum of its rows, a bias's gradient, is made on the way: `b` comes from memory once. Very long rows of `a`
+//! are copied too, as the tiles read them, for as many rows of `c` at a time as stay in the second cache
+//! while all panels pass over them. Blocks and panels change no bit, since sums go to memory and come back.
 //!
 //! # Tried
 //! One core of an Intel Xeon (model 167), forward and backward, November 2026; ratios of times in turn.
 //!
-//! * Both kernels' gradients from one copy, the bias summed on the way, results where they belong rather than copied there: LSTM
-//!   and GRU of 64 units 0.94 and 0.91, of 256 units 0.96 and 0.98.
-//! * Sums apart, panel by panel, where they are [many](LARGE): 1024 units 0.98 to 0.88; with two blocks of terms 1.08.
-//! * A kernel that copies a term, adds it to the bias and fetches a later one: LSTM of 1024 units 0.90, GRU of 256 units 0.95; the
-//!   later one a fixed two terms on rather than 4 KiB: 1.06 and 1.03.
-//! * Tiles of twelve rows and two vectors, blocks of 256 and 384 terms, `a` copied at 256 units: no gain or a loss.
+//! * Both kernels' gradients from one copy, the bias summed on the way, results where they belong rather than
+//!   copied there: LSTM and GRU of 64 units 0.94 and 0.91, of 256 units 0.96 and 0.98.
+//! * Sums apart, panel by panel, where they are [many](LARGE): 1024 units 0.98 to 0.88; with two blocks of
+//!   terms 1.08.
+//! * A kernel that copies a term, adds it to the bias and fetches a later one: LSTM of 1024 units 0.90, GRU
+//!   of 256 units 0.95; the later one a fixed two terms on rather than 4 KiB: 1.06 and 1.03.
+//! * Tiles of twelve rows and two vectors, blocks of 256 and 384 terms, `a` copied at 256 units: no gain or a
+//!   loss.
 
 use std::ops::Range;
 
@@ -32,8 +34,9 @@ const PACK_FROM: usize = 512;
 const AHEAD: usize = 1024;
 /// Rows of `c` whose columns of `a` are copied at a time: 256 KiB.
 const ROWS: usize = 384;
-/// Bytes of sums from which they are made panel by panel, apart: no second-level cache keeps so many from one block of terms to
-/// the next, and rows of a page or more that come from memory, a few lines of each at a time, take longer than whole panels.
+/// Bytes of sums from which they are made panel by panel, apart: no second-level cache keeps so many from one
+/// block of terms to the next, and rows of a page or more that come from memory, a few lines of each at a
+/// time, take longer than whole panels.
 ///
 /// Unit tests have few enough for an emulator.
 const LARGE: usize = if cfg!(test) { 64 << 10 } else { 2 << 20 };
@@ -110,7 +113,8 @@ impl Copies {
         Self { a: AlignedVec::empty(), b: AlignedVec::empty(), sums: AlignedVec::empty() }
     }
 
-    /// Room for products of so many terms with so many rows in all and so many columns; `packs`: of terms that are parts.
+    /// Room for products of so many terms with so many rows in all and so many columns; `packs`: of terms
+    /// that are parts.
     pub(crate) fn reserve(
         &mut self,
         kernels: &KernelSet,
@@ -132,8 +136,8 @@ impl Copies {
     }
 }
 
-/// From which column on a product's sums are made apart: those of the last panel where they are no whole vectors, all of them
-/// where there are [many](LARGE).
+/// From which column on a product's sums are made apart: those of the last panel where they are no whole
+/// vectors, all of them where there are [many](LARGE).
 fn first_apart(kernels: &KernelSet, [terms, rows, columns]: [usize; 3]) -> usize {
     match columns.is_multiple_of(kernels.lanes) {
         _ if terms > (BLOCKS - 1) * TERMS && rows.saturating_mul(columns) >= LARGE / size_of::<f32>() => 0,
@@ -142,8 +146,9 @@ fn first_apart(kernels: &KernelSet, [terms, rows, columns]: [usize; 3]) -> usize
     }
 }
 
-/// For each of `lefts`: `c[f - start, u] = Σ_n a[n, f] · b[n, u]` for f in `features` and `columns` columns, in the order of
-/// n. `sums`, where it is not empty, receives the sums of the rows of `b`. There is [room](Copies::reserve) for the copies.
+/// For each of `lefts`: `c[f - start, u] = Σ_n a[n, f] · b[n, u]` for f in `features` and `columns` columns,
+/// in the order of n. `sums`, where it is not empty, receives the sums of the rows of `b`. There is
+/// [room](Copies::reserve) for the copies.
 ///
 /// # Panics
 /// Where an array is too small, or the factors have different numbers of terms.
@@ -211,7 +216,8 @@ struct RightBlock<'a> {
     panels: &'a [f32],
 }
 
-/// Adds the products of some terms to what is in `left.c`, or puts the first ones there; those that are made apart in `apart`.
+/// Adds the products of some terms to what is in `left.c`, or puts the first ones there; those that are made
+/// apart in `apart`.
 fn multiply_block(
     kernels: &KernelSet,
     left: &mut Left<'_>,
@@ -229,6 +235,8 @@ fn multiply_block(
         let features = from..if packed { left.features.end.min(from + ROWS) } else { left.features.end };
         let (a, offsets, a_stride) = match left.terms {
             all if packed => {
+                let room = features.len().div_ceil(tile_rows) * terms.len() * TILE_STRIDE;
+                assert!(room <= copy.len(), "no room for the tiles of {} rows", features.len());
                 pack_tiles(all, terms.clone(), &features, tile_rows, copy);
                 (copy.as_ptr(), std::ptr::null(), TILE_STRIDE)
             }
@@ -262,12 +270,12 @@ fn multiply_block(
                 fresh: terms.start == 0,
             };
             // SAFETY: `outer` reads `rows` floats of each term from `a`: each has them behind
-            // `features.start`, as `multiply_over_rows` found, or `pack_tiles` has just written `a_stride` for
-            // each term of each tile. It reads the panel, `terms` rows of `width` floats that `pack_panels` has
-            // just written, and reads (but for the first terms) and writes `width` floats at each row of `c`,
-            // which is so long: the assert. Each pointer is taken from all that lies behind it in its array, and
-            // is only moved forwards. `c` is borrowed apart from the factors. The kernels are those that this
-            // process may run, and `tile_rows` is theirs.
+            // `features.start`, as `multiply_over_rows` found, or `pack_tiles` has just written `a_stride`
+            // for each term of each tile. It reads the panel, `terms` rows of `width` floats that
+            // `pack_panels` has just written, and reads (but for the first terms) and writes `width` floats
+            // at each row of `c`, which is so long: the assert. Each pointer is taken from all that lies
+            // behind it in its array, and is only moved forwards. `c` is borrowed apart from the factors. The
+            // kernels are those that this process may run, and `tile_rows` is theirs.
             unsafe { (kernels.outer)(&outer) };
         }
     }
@@ -297,15 +305,16 @@ fn pack_tiles(a: Terms<'_>, terms: Range<usize>, features: &Range<usize>, tile_r
     }
 }
 
-/// At the end of the array. Apart, because the compiler would make one call with a variable length of both copies.
+/// At the end of the array. Apart, because the compiler would make one call with a variable length of both
+/// copies.
 #[cold]
 #[inline(never)]
 fn copy_last(from: &[f32], to: &mut [f32]) {
     to[..from.len()].copy_from_slice(from);
 }
 
-/// Copies `columns` columns of some terms panel by panel, each padded with zeros to whole vectors, and adds them to `sums`,
-/// where there are any.
+/// Copies `columns` columns of some terms panel by panel, each padded with zeros to whole vectors, and adds
+/// them to `sums`, where there are any.
 ///
 /// # Panics
 /// Where an array is too small.
@@ -336,8 +345,8 @@ fn pack_panels(
             sums,
             ahead: next,
         };
-        // SAFETY: the row is so long, and the asserts; the arrays are borrowed apart. The kernels are those that this process may
-        // run.
+        // SAFETY: the row is so long, and the asserts; the arrays are borrowed apart. The kernels are those
+        // that this process may run.
         unsafe { (kernels.pack_row)(&row) };
     }
 }

@@ -1,18 +1,19 @@
 //! The backward twins: the tile of a product over rows, and an activation passed backwards.
 //!
 //! # The product over rows
-//! A weight's gradient is `c[f, u] = Σ_n a[n, f] · b[n, u]`: the sum runs over rows (every step of every sequence), which
-//! both factors have side by side. So a tile of `MR` by `NV` vectors of sums reads, for each n, `MR` neighbouring
-//! floats of one row of `a` and `NV` vectors of the packed `b`; one running sum an element, in the order of n. Where the
-//! rows of `a` are long, a tile's floats of each lie packed beside each other: read in place, every term is a cache line
-//! of its own, of which a tile uses six floats, and lines a power of two apart push each other out of the first cache.
+//! A weight's gradient is `c[f, u] = Σ_n a[n, f] · b[n, u]`: the sum runs over rows (every step of every
+//! sequence), which both factors have side by side. So a tile of `MR` by `NV` vectors of sums reads, for each
+//! n, `MR` neighbouring floats of one row of `a` and `NV` vectors of the packed `b`; one running sum an
+//! element, in the order of n. Where the rows of `a` are long, a tile's floats of each lie packed beside each
+//! other: read in place, every term is a cache line of its own, of which a tile uses six floats, and lines a
+//! power of two apart push each other out of the first cache.
 //!
 //! # Activations backwards
-//! Every derivative is a function of the activation's own result, so backward needs the states and nothing else. What is
-//! stored for the step before becomes zero below 2^-100, as states do in the forward pass. The squares that the norm of
-//! `dLoss/dh` is made of are summed on the way, row by row, so that no bit depends on which rows a thread has, in 16
-//! columns side by side whatever the vectors' width, those of small values apart and lifted, so that neither an exploding
-//! nor a vanishing gradient leaves the range of `f32` early.
+//! Every derivative is a function of the activation's own result, so backward needs the states and nothing
+//! else. What is stored for the step before becomes zero below 2^-100, as states do in the forward pass. The
+//! squares that the norm of `dLoss/dh` is made of are summed on the way, row by row, so that no bit depends
+//! on which rows a thread has, in 16 columns side by side whatever the vectors' width, those of small values
+//! apart and lifted, so that neither an exploding nor a vanishing gradient leaves the range of `f32` early.
 
 use super::activation::{Function, TINY};
 use super::cells::derive;
@@ -25,13 +26,16 @@ const LINE: usize = 16;
 /// A product over rows, for the columns of one panel: `c += Σ_n a[n]ᵀ·b[n]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Outer {
-    /// Row 0 of the left factor where `offsets` is null, otherwise what the offsets count from; or the packed tiles.
+    /// Row 0 of the left factor where `offsets` is null, otherwise what the offsets count from; or the packed
+    /// tiles.
     pub(crate) a: *const f32,
-    /// For each term its row's distance from `a` in floats; null where rows lie `a_stride` apart, or are packed.
+    /// For each term its row's distance from `a` in floats; null where rows lie `a_stride` apart, or are
+    /// packed.
     pub(crate) offsets: *const usize,
     /// Floats from term to term, where `offsets` is null.
     pub(crate) a_stride: usize,
-    /// Whether `a` holds, for each tile of an [`even_split`] and each term, `a_stride` floats, of which the tile's are used.
+    /// Whether `a` holds, for each tile of an [`even_split`] and each term, `a_stride` floats, of which the
+    /// tile's are used.
     pub(crate) packed: bool,
     /// Rows of a tile, at most: what the kernel set says for the panel's vectors, or less.
     pub(crate) tile_rows: usize,
@@ -69,20 +73,22 @@ pub(crate) struct PackRow {
     pub(crate) ahead: *const f32,
 }
 
-/// Carries out `row`. A block's rows lie a page or more apart, where a processor does not see by itself what comes next.
+/// Carries out `row`. A block's rows lie a page or more apart, where a processor does not see by itself what
+/// comes next.
 ///
 /// # Safety
-/// `from` must be valid for `columns` floats, and `sums` too, where it is not null. `to` must be valid for `terms` times
-/// `columns` floats, rounded up to whole vectors, and overlap nothing else.
+/// `from` must be valid for `columns` floats, and `sums` too, where it is not null. `to` must be valid for
+/// `terms` times `columns` floats, rounded up to whole vectors, and overlap nothing else.
 #[inline(always)]
 pub(crate) unsafe fn pack_row<S: Simd>(s: S, row: &PackRow) {
     let PackRow { from, columns, to, panel, term, terms, sums, ahead } = *row;
     for first in (0..columns).step_by(panel) {
         let width = panel.min((columns - first).next_multiple_of(S::LANES));
         let mut column = first;
-        // SAFETY: the panel begins behind `terms` rows of the columns before it, and the term's columns behind those of the terms
-        // before it, all inside `to`. Whole vectors of `from` and `sums` end at `columns` or before it; of the last one, where it
-        // is no whole vector, the floats up to there are copied.
+        // SAFETY: the panel begins behind `terms` rows of the columns before it, and the term's columns
+        // behind those of the terms before it, all inside `to`. Whole vectors of `from` and `sums` end at
+        // `columns` or before it; of the last one, where it is no whole vector, the floats up to there are
+        // copied.
         unsafe {
             let to = to.add(first * terms + term * width);
             while column + S::LANES <= columns.min(first + width) {
@@ -270,13 +276,13 @@ const SMALL: f32 = f32::from_bits((127 - 40) << 23);
 /// What small values are multiplied by.
 pub(crate) const LIFT: f32 = f32::from_bits((127 + 80) << 23);
 
-/// Multiplies `rows` rows of gradients by the derivative of `function`, whose results are `h`, in place; results below
-/// [`TINY`] become zero. `squares`, where it is not null, receives two sums a row: of the squares of the gradients that
-/// came in, and of the small ones.
+/// Multiplies `rows` rows of gradients by the derivative of `function`, whose results are `h`, in place;
+/// results below [`TINY`] become zero. `squares`, where it is not null, receives two sums a row: of the
+/// squares of the gradients that came in, and of the small ones.
 ///
 /// # Safety
-/// Both arrays must be valid for `columns` floats, rounded up to 16, at each of `rows` rows `stride` apart, and `squares`
-/// null or valid for two floats a row; none overlaps another.
+/// Both arrays must be valid for `columns` floats, rounded up to 16, at each of `rows` rows `stride` apart,
+/// and `squares` null or valid for two floats a row; none overlaps another.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "a kernel's arguments travel in registers")]
 pub(crate) unsafe fn through<S: Simd>(

@@ -1,20 +1,21 @@
 //! LSTM and GRU on the tape.
 //!
 //! # What is kept
-//! Beside the states of a simple layer: every gate, a row for each compact row, in the kernels' order; an LSTM's cell
-//! states, laid out as its states; of a GRU the candidate's share of the state, or with reset before `r·h`. The gradients
-//! of the gates' sums have as many rows, gate after gate as in Keras's matrices, so the products that follow are those of a
-//! layer with as many columns. The candidate of a GRU with reset after has a sum of the state apart from that of the input,
-//! and its gradient stands before the others: the gradients of the sums of the state are then a row's first three gates, n, z
-//! and r, and those of the sums of the input its last three, z, r and n.
+//! Beside the states of a simple layer: every gate, a row for each compact row, in the kernels' order; an
+//! LSTM's cell states, laid out as its states; of a GRU the candidate's share of the state, or with reset
+//! before `r·h`. The gradients of the gates' sums have as many rows, gate after gate as in Keras's matrices,
+//! so the products that follow are those of a layer with as many columns. The candidate of a GRU with reset
+//! after has a sum of the state apart from that of the input, and its gradient stands before the others: the
+//! gradients of the sums of the state are then a row's first three gates, n, z and r, and those of the sums
+//! of the input its last three, z, r and n.
 //!
 //! # The way back
-//! Step by step from the end, as in a simple layer: `dh_t` is what comes from above, what goes straight to a GRU's state
-//! before, and the product of the next step's gradients. An LSTM's `dc` is carried on in place.
+//! Step by step from the end, as in a simple layer: `dh_t` is what comes from above, what goes straight to a
+//! GRU's state before, and the product of the next step's gradients. An LSTM's `dc` is carried on in place.
 //!
 //! # Masks by gate
-//! As in Keras, recurrent dropout draws a mask for each gate, and input dropout beside it too. Each gate then multiplies a
-//! state of its own, with matrices of its own.
+//! As in Keras, recurrent dropout draws a mask for each gate, and input dropout beside it too. Each gate then
+//! multiplies a state of its own, with matrices of its own.
 
 use super::super::cells::{GatedStep, Kept, Product, gate_stride, gated_step, gated_step_with, gates_len};
 use super::backward::To;
@@ -120,7 +121,8 @@ impl Gates {
         gradient_rows(&self.dz, rnn, gate + usize::from(parts_candidate(rnn)), count)
     }
 
-    /// The gradients of the sums of the state, from gate `gate` on, which the candidate's do not follow where they stand apart.
+    /// The gradients of the sums of the state, from gate `gate` on, which the candidate's do not follow where
+    /// they stand apart.
     pub(super) fn of_state(&self, rnn: &PackedRnn, gate: usize, count: usize) -> Rows<'_> {
         gradient_rows(&self.dz, rnn, first_of_state(rnn, gate), count)
     }
@@ -164,8 +166,9 @@ fn gradient_rows<'a>(gradients: &'a [f32], rnn: &PackedRnn, first: usize, count:
     Rows::Strided { values, stride: gradient_stride(rnn), count }
 }
 
-/// Packs the transpose of a layer's recurrent kernel, whose terms stand as the gradients of the sums of the state do. `candidate`
-/// is there where the gate has a product of its own; rows of `values` are `all` floats apart.
+/// Packs the transpose of a layer's recurrent kernel, whose terms stand as the gradients of the sums of the
+/// state do. `candidate` is there where the gate has a product of its own; rows of `values` are `all` floats
+/// apart.
 pub(super) fn fill_recurrent_back(
     matrix: &mut PackedMatrix,
     candidate: Option<&mut PackedMatrix>,
@@ -192,8 +195,8 @@ pub(super) struct Of<'a> {
     pub(super) plan: &'a Plan,
 }
 
-/// Rows whose sums of the input are made at once, so that they are still in the second-level cache when their step comes: those
-/// of whole steps, the first of which `counts` begins with.
+/// Rows whose sums of the input are made at once, so that they are still in the second-level cache when their
+/// step comes: those of whole steps, the first of which `counts` begins with.
 fn chunk_rows(counts: &[usize]) -> usize {
     let mut rows = 0;
     for count in counts {
@@ -223,8 +226,8 @@ impl RnnOp {
         if self.by_gate() { self.cell.gates() } else { 1 }
     }
 
-    /// Turns the rows that each gate reads into those of the states in `out`; the states before the first step are there.
-    /// `masked` has room for two rows a rank.
+    /// Turns the rows that each gate reads into those of the states in `out`; the states before the first
+    /// step are there. `masked` has room for two rows a rank.
     pub(super) fn forward_gated<'a>(
         &self,
         of: Of<'_>,
@@ -378,8 +381,8 @@ impl RnnOp {
         }
     }
 
-    /// Adds to `dh`, the gradients of the states before compact step `step`, which `next` rows have, what went straight through
-    /// it, and the product of its gradients.
+    /// Adds to `dh`, the gradients of the states before compact step `step`, which `next` rows have, what
+    /// went straight through it, and the product of its gradients.
     fn add_next_step(
         &self,
         of: Of<'_>,
@@ -470,15 +473,16 @@ impl RnnOp {
                     dc: carried.as_mut_ptr(),
                     stride,
                 };
-                // SAFETY: the slices above hold `count` rows each: gates of `gate_stride` floats, which are at least the
-                // columns of the kernel, gradients of at least four times `units`, and states of `stride` floats, which are
-                // whole cache lines and so whole blocks. They are borrowed apart. The kernels are this process's.
+                // SAFETY: the slices above hold `count` rows each: gates of `gate_stride` floats, which are
+                // at least the columns of the kernel, gradients of at least four times `units`, and states of
+                // `stride` floats, which are whole cache lines and so whole blocks. They are borrowed apart.
+                // The kernels are this process's.
                 unsafe { (kernels.lstm_back)(&back) };
             }
             PackedCell::Gru(of) => {
                 let du = dz.as_mut_ptr();
                 let back = gru::Back {
-                    // SAFETY: a row has a fourth gate's gradients.
+                    // SAFETY: inside the first of the rows sliced above, which hold four times `units` each.
                     dz: unsafe { du.add(units) },
                     du,
                     candidate: candidate[first * stride..][..rows].as_ptr(),
@@ -544,7 +548,8 @@ impl RnnOp {
         }
     }
 
-    /// Writes the gradients of an array of initial states, which begins `array` units into the layer's, from those by rank.
+    /// Writes the gradients of an array of initial states, which begins `array` units into the layer's, from
+    /// those by rank.
     pub(super) fn put_initial(
         &self,
         plan: &Plan,
@@ -562,8 +567,8 @@ impl RnnOp {
         }
         for (rank, &row) in work.order.iter().enumerate() {
             let to = &mut initial[batch * base + row * units..][..units];
-            // A row without a step hands its state through, but for ONNX, where it has no final state; what its output is
-            // does not depend on it.
+            // A row without a step hands its state through, but for ONNX, where it has no final state; what
+            // its output is does not depend on it.
             let handed = results.final_state.of(base, results.first + row, units);
             match handed.filter(|_| work.padding == Padding::Keras) {
                 _ if rank < first => to.copy_from_slice(&from[rank * stride..][..units]),
@@ -602,8 +607,8 @@ impl RnnOp {
 }
 
 impl Value {
-    /// Adds the gradients of the last states of the rows `ranks`, which have no further step, or puts them where nothing is
-    /// yet.
+    /// Adds the gradients of the last states of the rows `ranks`, which have no further step, or puts them
+    /// where nothing is yet.
     pub(super) fn add_ends(&self, dh: &mut [f32], ranks: std::ops::Range<usize>) {
         let stride = self.stride;
         for rank in ranks {
@@ -618,7 +623,8 @@ impl Value {
     }
 }
 
-/// `x·W + b`, gate by gate, each of an input of its own, in the kernels' order; `sum` has room for the rows of a gate.
+/// `x·W + b`, gate by gate, each of an input of its own, in the kernels' order; `sum` has room for the rows
+/// of a gate.
 fn sums_by_gate<'a>(
     rnn: &PackedRnn,
     matrices: &[GateMatrices],

@@ -1,7 +1,8 @@
 //! The gradients of weights: sums over the rows of all parts, in the caller's order, by step and then by row.
 //!
-//! Threads share out the outputs, never a sum: some rows of the kernels' gradients each, the table's. The gradients of a
-//! kernel and of a recurrent kernel are products with the same factor, and a bias's is the sum of its rows.
+//! Threads share out the outputs, never a sum: some rows of the kernels' gradients each, the table's. The
+//! gradients of a kernel and of a recurrent kernel are products with the same factor, and a bias's is the sum
+//! of its rows.
 
 use super::super::network::Network;
 use super::super::parallel::Threads;
@@ -43,7 +44,8 @@ struct Cut {
 
 /// One output, or some rows of it.
 enum Task<'a> {
-    /// `aᵀ·b` for some rows of the kernel's gradient and of the recurrent kernel's; side by side where there are several.
+    /// `aᵀ·b` for some rows of the kernel's gradient and of the recurrent kernel's; side by side where there
+    /// are several.
     Products {
         products: &'a [Option<Products<Terms<'a>>>; MOST],
         rows: [SomeRows<'a>; 2],
@@ -563,8 +565,9 @@ fn merge_orders(jobs: &[Job<'_>], layout: Layout, order: &mut List<[u32; 2]>) {
     order.retain(|&row| row != NONE);
 }
 
-/// Lists where the rows of an operation's factors begin in one part, in the caller's order `own`; of those that are used, with
-/// the gradients handed down where `handed`. Sides with one list have the same places, in arrays of their own.
+/// Lists where the rows of an operation's factors begin in one part, in the caller's order `own`; of those
+/// that are used, with the gradients handed down where `handed`. Sides with one list have the same places, in
+/// arrays of their own.
 fn list_sides(
     network: &Network,
     part: &Part,
