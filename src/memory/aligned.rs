@@ -1,11 +1,11 @@
 //! A growable-by-replacement vector of numbers on cache-line boundaries.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::alloc::{Layout, dealloc};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::ALIGNMENT;
+use super::{ALIGNMENT, pages};
 use crate::error::{Error, Result};
 
 /// Numbers that all bits zero make a zero of.
@@ -64,7 +64,7 @@ impl<T: Number> Aligned<T> {
         let whole = len.checked_add(skipped).and_then(Self::layout);
         let layout = whole.ok_or(Error::OutOfMemory { bytes: usize::MAX })?;
         // SAFETY: the layout is not empty, since len > 0 and a `Number` has a size.
-        let start = unsafe { alloc_zeroed(layout) }.cast::<T>();
+        let start = unsafe { pages::alloc_zeroed(layout) }.cast::<T>();
         match NonNull::new(start) {
             // SAFETY: the allocation has `skipped` numbers and `len` more, so this is inside it.
             Some(start) => Ok(Self { start: unsafe { start.add(skipped) }, len, skipped, lent: false }),
@@ -119,7 +119,7 @@ impl<T: Number> Aligned<T> {
 
     fn layout(len: usize) -> Option<Layout> {
         let bytes = len.checked_mul(size_of::<T>())?;
-        Layout::from_size_align(bytes, ALIGNMENT).ok()
+        Layout::from_size_align(bytes, pages::alignment(bytes)).ok()
     }
 }
 

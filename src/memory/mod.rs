@@ -6,6 +6,7 @@
 
 mod aligned;
 mod list;
+mod pages;
 
 pub(crate) use aligned::{Aligned, AlignedVec, Number};
 pub(crate) use list::{Few, List, refill};
