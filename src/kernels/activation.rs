@@ -231,11 +231,24 @@ pub(crate) fn exp_of_negative<S: Simd>(s: S, x: S::V) -> S::V {
     s.mul(raised_exp(s, s.abs(x)), s.splat(1.0 / RAISED))
 }
 
-/// `exp(-|x|) - 1`, from `|x|`'s first bits on: the power less one is exact, and zero near zero.
+/// `exp(-|x|) - 1`.
+///
+/// From 1/2 on it is the raised power less one. Nearer to zero one would be most of what is subtracted, and
+/// the rounding of the power most of what is left; there it is the series of `exp(-y) - 1 + y`, whose rest is
+/// below `2^-26` of the result, less `y`.
 #[inline(always)]
 pub(crate) fn expm1_of_negative<S: Simd>(s: S, x: S::V) -> S::V {
-    let [factor, p, power] = raised_exp_parts(s, s.abs(x));
-    s.mul(s.fma(factor, p, s.sub(power, s.splat(RAISED))), s.splat(1.0 / RAISED))
+    let y = s.abs(x);
+    let [factor, p, power] = raised_exp_parts(s, y);
+    let far = s.mul(s.fma(factor, p, s.sub(power, s.splat(RAISED))), s.splat(1.0 / RAISED));
+    let q = s.fma(s.splat(1.0 / 40320.0), y, s.splat(-1.0 / 5040.0));
+    let q = s.fma(q, y, s.splat(1.0 / 720.0));
+    let q = s.fma(q, y, s.splat(-1.0 / 120.0));
+    let q = s.fma(q, y, s.splat(1.0 / 24.0));
+    let q = s.fma(q, y, s.splat(-1.0 / 6.0));
+    let q = s.fma(q, y, s.splat(0.5));
+    let near = s.fma(s.mul(y, y), q, s.sub(s.splat(0.0), y));
+    s.select_ge_zero(s.sub(y, s.splat(0.5)), far, near)
 }
 
 /// `x/6 + 1/2`, clipped to 0 and 1; NaN stays NaN.
