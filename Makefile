@@ -1,7 +1,8 @@
 # make                       builds libelman.a and the shared library with link-time optimisation, into target/c
 # make run                   builds and runs the C and C++ examples
 # make install               headers, libraries, pkg-config file and CMake package, to PREFIX (/usr/local); DESTDIR stages
-# make install-tool          the command-line tool elman, to PREFIX/bin (as cargo install --path . does, to cargo's place)
+# make install-tool          the command-line tool elman, to PREFIX/bin (as cargo install --path . does, to cargo's place);
+#                            TOOL_PROFILE names another of cargo's profiles than release
 # make uninstall             all of it
 #
 # PREFIX, INCLUDEDIR, LIBDIR, BINDIR and DESTDIR are honoured; an installed tree may be moved. LIB_DIR=... takes the
@@ -119,10 +120,14 @@ install: libraries
 	$(call substitute,elmanConfig.cmake,$(DESTDIR)$(LIBDIR)/cmake/elman)
 	$(call substitute,elmanConfigVersion.cmake,$(DESTDIR)$(LIBDIR)/cmake/elman)
 
+TOOL_PROFILE ?= release
+# Cargo calls the folder of its profile dev otherwise.
+TOOL_DIR := $(TARGET_DIR)/$(if $(filter dev,$(TOOL_PROFILE)),debug,$(TOOL_PROFILE))
+
 install-tool:
-	$(CARGO) build --release --bin elman --manifest-path $(HERE)/Cargo.toml --target-dir $(TARGET_DIR)
+	$(CARGO) build --profile $(TOOL_PROFILE) --bin elman --manifest-path $(HERE)/Cargo.toml --target-dir $(TARGET_DIR)
 	$(INSTALL) -d $(DESTDIR)$(BINDIR)
-	$(INSTALL) -m 755 $(TARGET_DIR)/release/elman $(DESTDIR)$(BINDIR)/elman
+	$(INSTALL) -m 755 $(TOOL_DIR)/elman $(DESTDIR)$(BINDIR)/elman
 	$(if $(STRIP),$(STRIP) $(DESTDIR)$(BINDIR)/elman)
 
 uninstall:

@@ -7,10 +7,13 @@
 
 mod common;
 
+use std::process::Stdio;
+
 use common::cells::Cell;
 use common::failing::{Failing, failing};
 use common::network::{GATED, Recurrent, Rnn};
 use common::numbers::values;
+use common::programs::{text, this_executable};
 use elman::{
     Activation, Bidirectional, Clipping, Dense, Dropout, Embedding, Error, Examples, Fit, Gru, Initializer,
     LastStep, Layer, Loss, Lstm, Masking, MergeMode, Optimizer, Padding, RunOptions, Sequential, SimpleRnn,
@@ -495,15 +498,38 @@ fn gated_cells(layer: Recurrent, x: &[f32], rows: usize) {
     });
 }
 
-/// One test, since the allocator fails whoever asks.
+fn with_threads(threads: usize) {
+    for (rows, steps) in [(300, 8), (3, 700)] {
+        runs(threads, rows, steps);
+        tapes(threads, rows, steps);
+        training(threads, rows, steps);
+    }
+}
+
+#[test]
+#[ignore = "run by every_operation_survives_every_failed_allocation, in a process of its own"]
+fn on_one_thread() {
+    others();
+    with_threads(1);
+}
+
+#[test]
+#[ignore = "run by every_operation_survives_every_failed_allocation, in a process of its own"]
+fn on_three_threads() {
+    with_threads(3);
+}
+
+/// Each part in a process of its own, since the allocator fails whoever asks; both at once.
 #[test]
 fn every_operation_survives_every_failed_allocation() {
-    others();
-    for threads in [1, 3] {
-        for (rows, steps) in [(300, 8), (3, 700)] {
-            runs(threads, rows, steps);
-            tapes(threads, rows, steps);
-            training(threads, rows, steps);
-        }
+    let start = |part: &str| {
+        let mut process = this_executable();
+        process.args(["--ignored", "--exact", part]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        process.spawn().expect("the executable can be started again")
+    };
+    for process in ["on_one_thread", "on_three_threads"].map(start) {
+        let output = process.wait_with_output().expect("it ends");
+        let said = [output.stdout, output.stderr].map(|said| text(&said)).concat();
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
     }
 }

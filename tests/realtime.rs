@@ -394,7 +394,7 @@ fn no_system_call_of_a_c_program() {
             assert_eq!(quiet_sections(&program, &[]), 72, "{c}, {link}");
         }
         report(&format!(
-            "realtime: a program by {c}: 72 sections of 100 rounds under strace, no system call"
+            "realtime: a program by {c}: 72 sections of 10 to 100 rounds under strace, no system call"
         ));
     }
 }
