@@ -32,6 +32,7 @@ mod norms;
 mod ops;
 mod part;
 mod room;
+mod rows;
 mod steps;
 mod unroll;
 mod weights;
@@ -44,7 +45,6 @@ use room::numbered;
 
 use super::network::Network;
 use super::parallel::Threads;
-use super::schedule::StepSchedule;
 use super::states::put_row;
 use crate::dispatch::LIFT;
 use crate::error::{Error, Result};

@@ -1,7 +1,7 @@
 //! What a network is on a tape: operations, the values that flow between them, and what the way back
 //! multiplies by.
 
-use super::super::schedule::StepSchedule;
+use super::super::schedule::{Direction, StepSchedule};
 use super::gated::{GateMatrices, Gates};
 use crate::dispatch::kernels;
 use crate::error::{Error, Result};
@@ -86,15 +86,13 @@ pub(super) enum Op {
     Expand {
         input: usize,
         output: usize,
-        reversed: bool,
-        zero_output: bool,
+        direction: Direction,
     },
     /// Compact steps to the last one.
     Last {
         input: usize,
         output: usize,
-        reversed: bool,
-        zero_output: bool,
+        direction: Direction,
     },
     /// Positions to the last one.
     LastPosition {
