@@ -171,6 +171,7 @@ impl StepSchedule {
     }
 
     /// How many ranks have compact step `step`: none has the one after the last.
+    #[inline]
     pub(super) fn count(&self, step: usize) -> usize {
         self.counts.get(step).copied().unwrap_or(0)
     }

@@ -129,6 +129,7 @@ impl Plan {
 
     /// Where the rows of a compact step begin among those of states, and where those of the states before it
     /// do: behind a row for each rank, the states before the first step.
+    #[inline]
     pub(super) fn slots(&self, step: usize) -> StepSlots {
         let batch = self.work.batch;
         let before = if step == 0 { 0 } else { batch + self.bases[step - 1] };

@@ -219,6 +219,7 @@ impl BackwardPass<'_> {
         }
     }
 
+    #[inline]
     pub(super) fn recurrent(&self) -> &PackedMatrix {
         match self.back.and_then(|back| back.recurrent.as_ref()) {
             Some(recurrent) => recurrent,
@@ -245,6 +246,7 @@ impl BackwardPass<'_> {
 
 /// Passes gradients of a function's results, `count` rows, back through it; `squares` receives, for each row,
 /// what the norm of its gradients is made of.
+#[inline]
 fn activation_backward(
     plan: &Plan,
     function: Function,

@@ -222,6 +222,7 @@ impl<'a> Recurrence<'a> {
 
     /// To `dh`, the gradients of the states before a step, the product of that step's gradients: `dz·Uᵀ`,
     /// times the recurrent mask.
+    #[inline]
     fn add_simple(&mut self, after: AfterStep, dz: &[f32], dh: &mut [f32]) {
         let AfterStep { rows, onto, .. } = after;
         let &BackwardPass { plan, .. } = self.pass;
@@ -305,6 +306,7 @@ pub(in super::super) struct AfterStep {
 impl Value {
     /// Adds the gradients of the last states of the rows `ranks`, which have no further step, or puts them
     /// where nothing is yet.
+    #[inline]
     fn add_ends(&self, dh: &mut [f32], ranks: Range<usize>) {
         let stride = self.stride;
         for rank in ranks {
