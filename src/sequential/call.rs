@@ -31,9 +31,9 @@ pub struct RunOptions<'a> {
     pub lengths: Option<&'a [usize]>,
     /// What masked steps emit, and where walking backwards begins.
     pub padding: Padding,
-    /// The states before the first step: for each recurrent layer in order (a Bidirectional layer's forward half
-    /// before its backward half) h `[batch, units]`, and of an LSTM then c `[batch, units]`, one array behind the
-    /// other. Where not given, zeros, and for stateful layers what they keep.
+    /// The states before the first step: for each recurrent layer in order (a Bidirectional layer's forward
+    /// half before its backward half) h `[batch, units]`, and of an LSTM then c `[batch, units]`, one array
+    /// behind the other. Where not given, zeros, and for stateful layers what they keep.
     pub initial_state: Option<&'a [f32]>,
     /// Receives the states after the last step, laid out in the same way.
     pub final_state: Option<&'a mut [f32]>,
@@ -72,8 +72,8 @@ impl<'a> RunOptions<'a> {
 }
 
 impl Sequential {
-    /// Floats of output for `batch` rows of `steps` steps: `batch · features`, or `batch · steps · features` where the
-    /// output is a sequence; twice that for a Bidirectional layer that does not merge.
+    /// Floats of output for `batch` rows of `steps` steps: `batch · features`, or `batch · steps · features`
+    /// where the output is a sequence; twice that for a Bidirectional layer that does not merge.
     ///
     /// # Errors
     /// [`Error::NotBuilt`]; [`Error::InvalidArgument`] for zero or overflowing sizes.
@@ -88,8 +88,8 @@ impl Sequential {
         checked_product("output", &[arrays, batch, steps, network.output.features])
     }
 
-    /// Floats of state for `batch` rows: the sum of `batch · units` over all states. A SimpleRNN or a GRU has one, h,
-    /// an LSTM has two, h and c, and a Bidirectional layer has twice as many.
+    /// Floats of state for `batch` rows: the sum of `batch · units` over all states. A SimpleRNN or a GRU has
+    /// one, h, an LSTM has two, h and c, and a Bidirectional layer has twice as many.
     ///
     /// # Errors
     /// [`Error::NotBuilt`]; [`Error::InvalidArgument`] for an overflowing size.
@@ -99,8 +99,8 @@ impl Sequential {
         checked_product("state", &[batch, network.state_width()])
     }
 
-    /// The output for `x`, floats `[batch, steps, features]` or token ids `[batch, steps]`: `[batch, features]`, or
-    /// `[batch, steps, features]` where the last layers give a sequence.
+    /// The output for `x`, floats `[batch, steps, features]` or token ids `[batch, steps]`:
+    /// `[batch, features]`, or `[batch, steps, features]` where the last layers give a sequence.
     ///
     /// # Errors
     /// As [`predict_into`](Self::predict_into).
@@ -115,9 +115,9 @@ impl Sequential {
     ///
     /// # Errors
     /// [`Error::NotBuilt`]; [`Error::LengthMismatch`] when `x` or `y` has another length than its shape;
-    /// [`Error::InvalidArgument`] for zero sizes, floats for a model that reads tokens or the other way round, an id outside
-    /// the vocabulary, or another batch than the one whose states stateful layers keep; [`Error::OutOfMemory`]. Nothing is
-    /// written then, and the states that are kept are the same.
+    /// [`Error::InvalidArgument`] for zero sizes, floats for a model that reads tokens or the other way
+    /// round, an id outside the vocabulary, or another batch than the one whose states stateful layers keep;
+    /// [`Error::OutOfMemory`]. Nothing is written then, and the states that are kept are the same.
     pub fn predict_into<'a>(
         &self,
         x: impl Into<Input<'a>>,
@@ -138,8 +138,8 @@ impl Sequential {
         self.predict_into(ids, batch, steps, y)
     }
 
-    /// [`predict_into`](Self::predict_into) with masks, lengths and states. Where the embedding has `mask_zero`, a step is
-    /// used if both the token and the option allow it.
+    /// [`predict_into`](Self::predict_into) with masks, lengths and states. Where the embedding has
+    /// `mask_zero`, a step is used if both the token and the option allow it.
     ///
     /// # Errors
     /// As [`predict_into`](Self::predict_into), and for options of wrong lengths or that exclude each other;

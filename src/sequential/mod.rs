@@ -30,10 +30,11 @@ pub use weights::WeightBytes;
 
 /// A stack of layers, Keras's Sequential.
 ///
-/// Layers are added, then [`build`](Self::build) gives them weights; from then on the model predicts. A built model is
-/// read-only while it predicts and may be shared by any number of threads; changing it needs `&mut`. A model with
-/// [stateful](crate::Lstm::stateful) layers keeps their last states, so its calls run one at a time, each from where the one
-/// before ended unless it is given an initial state, until [`reset_states`](Self::reset_states).
+/// Layers are added, then [`build`](Self::build) gives them weights; from then on the model predicts. A built
+/// model is read-only while it predicts and may be shared by any number of threads; changing it needs `&mut`.
+/// A model with [stateful](crate::Lstm::stateful) layers keeps their last states, so its calls run one at a
+/// time, each from where the one before ended unless it is given an initial state, until
+/// [`reset_states`](Self::reset_states).
 ///
 /// ```
 /// use elman::{Activation, Dense, Sequential, SimpleRnn};
@@ -92,9 +93,9 @@ impl Sequential {
     /// Adds a layer to a model that is not built yet.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for wrong numbers, a layer that cannot stand here, a built model, or more than
-    /// 65,536 layers; [`Error::Unsupported`] for a [`Masking`](crate::Masking) that is not the first layer;
-    /// [`Error::OutOfMemory`].
+    /// [`Error::InvalidArgument`] for wrong numbers, a layer that cannot stand here, a built model, or more
+    /// than 65,536 layers; [`Error::Unsupported`] for a [`Masking`](crate::Masking) that is not the first
+    /// layer; [`Error::OutOfMemory`].
     pub fn push(&mut self, layer: impl Into<Layer>) -> Result<()> {
         let layer = layer.into();
         if self.network.is_some() {
@@ -158,8 +159,8 @@ impl Sequential {
         self.network.as_ref().ok_or(Error::NotBuilt(what))
     }
 
-    /// [`network`](Self::network) to be changed. Where somebody else has it too, the model takes a list of layers of its
-    /// own first.
+    /// [`network`](Self::network) to be changed. Where somebody else has it too, the model takes a list of
+    /// layers of its own first.
     fn network_mut(&mut self, what: &'static str) -> Result<&mut Network> {
         Network::unshared(self.network.as_mut().ok_or(Error::NotBuilt(what))?)
     }
@@ -201,13 +202,13 @@ impl Sequential {
         &self.layers
     }
 
-    /// Lets one call use up to `threads` threads, the caller's among them; 1 unless set, 0 for one for each processor. There
-    /// are never more than processors that the process may use when this is called. A call that is too small to gain from
-    /// threads does not use them, nor does one whose threads have just kept another waiting. The bits of a result do not
-    /// depend on it.
+    /// Lets one call use up to `threads` threads, the caller's among them; 1 unless set, 0 for one for each
+    /// processor. There are never more than processors that the process may use when this is called. A call
+    /// that is too small to gain from threads does not use them, nor does one whose threads have just kept
+    /// another waiting. The bits of a result do not depend on it.
     ///
-    /// The threads block all signals. They compute in the floating-point mode of the thread that calls. A process that is
-    /// forked has none of them, and runs each call alone until it sets threads of its own.
+    /// The threads block all signals. They compute in the floating-point mode of the thread that calls. A
+    /// process that is forked has none of them, and runs each call alone until it sets threads of its own.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] above 1024, [`Error::Unsupported`] when the system starts no threads.

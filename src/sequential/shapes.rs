@@ -9,8 +9,8 @@ use crate::layers::{Bidirectional, BuiltLayer, Layer, MergeMode, Shape, Variable
 use crate::memory::with_room;
 use crate::sequence::Network;
 
-/// Features of a step, at most: what is reckoned of one row and a few more, in bytes, does not overflow then. Layers with
-/// weights have fewer; one that drops or masks has nothing else to stop it.
+/// Features of a step, at most: what is reckoned of one row and a few more, in bytes, does not overflow then.
+/// Layers with weights have fewer; one that drops or masks has nothing else to stop it.
 const MOST_FEATURES: usize = isize::MAX as usize >> 8;
 
 /// Layers a model may have, far more than any has. It bounds what a file of a few bytes a layer can ask for.
@@ -51,8 +51,8 @@ pub(super) fn shapes(input_size: usize, layers: &[Layer]) -> Result<Vec<Shape>> 
     Ok(shapes)
 }
 
-/// What `layer` gives for `input` at position `index`, `layers` being those below it and perhaps more; or why it cannot
-/// stand there.
+/// What `layer` gives for `input` at position `index`, `layers` being those below it and perhaps more; or why
+/// it cannot stand there.
 pub(super) fn shape_above(layers: &[Layer], index: usize, layer: &Layer, input: Shape) -> Result<Shape> {
     if input.features == 0 {
         return Err(Error::InvalidArgument("input size must be at least 1, got 0".into()));

@@ -67,8 +67,8 @@ impl Sequential {
         })
     }
 
-    /// Runs `call` on the states that are kept for `rows` rows and on room for those it leaves, which are kept where it
-    /// succeeds. The lock is held all the way: calls of one stateful model follow each other.
+    /// Runs `call` on the states that are kept for `rows` rows and on room for those it leaves, which are
+    /// kept where it succeeds. The lock is held all the way: calls of one stateful model follow each other.
     pub(crate) fn with_kept_states<T>(
         &self,
         rows: usize,
@@ -101,15 +101,17 @@ impl Sequential {
         self.kept.replace(kept);
     }
 
-    /// Forgets the states that stateful layers keep: the next call begins with zeros, and may have another batch. Calls are
-    /// predictions, training steps and evaluations alike: they all go on from the same states, as in Keras.
+    /// Forgets the states that stateful layers keep: the next call begins with zeros, and may have another
+    /// batch. Calls are predictions, training steps and evaluations alike: they all go on from the same
+    /// states, as in Keras.
     pub fn reset_states(&self) {
         self.kept.replace(Kept::default());
     }
 
     /// The states that stateful layers keep, with the number of rows that they are of, laid out as
-    /// [`RunOptions::initial_state`] (zeros for layers that are not stateful); `None` where none are kept. With
-    /// [`set_states`](Self::set_states) a run can be gone on with later.
+    /// [`RunOptions::initial_state`](super::RunOptions::initial_state) (zeros for layers that are not
+    /// stateful); `None` where none are kept. With [`set_states`](Self::set_states) a run can be gone on with
+    /// later.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
@@ -123,8 +125,8 @@ impl Sequential {
         Ok(Some((kept.batch, copy)))
     }
 
-    /// Has stateful layers go on from `states` of `batch` rows, as [`states`](Self::states) gives them; what is there for
-    /// layers that are not stateful is ignored. Does nothing to a model without stateful layers.
+    /// Has stateful layers go on from `states` of `batch` rows, as [`states`](Self::states) gives them; what
+    /// is there for layers that are not stateful is ignored. Does nothing to a model without stateful layers.
     ///
     /// # Errors
     /// [`Error::NotBuilt`]; [`Error::LengthMismatch`]; [`Error::OutOfMemory`].
@@ -145,8 +147,8 @@ impl Sequential {
         Ok(kept)
     }
 
-    /// Each array of states that a stateful layer keeps: its number among all, its units, and where among the states of `rows`
-    /// rows its own are.
+    /// Each array of states that a stateful layer keeps: its number among all, its units, and where among the
+    /// states of `rows` rows its own are.
     pub(crate) fn kept_arrays(
         &self,
         rows: usize,

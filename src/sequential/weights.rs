@@ -75,8 +75,8 @@ impl Sequential {
         Ok(())
     }
 
-    /// Changes weights in place, array by array in their order, and packs them anew. A layer that somebody else still
-    /// holds is copied first.
+    /// Changes weights in place, array by array in their order, and packs them anew. A layer that somebody
+    /// else still holds is copied first.
     pub(crate) fn update_variables(
         &mut self,
         mut change: impl FnMut(usize, Weight, &mut [f32]),
@@ -119,13 +119,14 @@ impl Sequential {
         Ok(WeightBytes { plain, packed })
     }
 
-    /// Frees the weights in Keras's layout, about half of the model's memory, where it will only run. Runs and streams
-    /// read the packed ones, and embedding tables, which are not packed, stay. What reads or changes weights
-    /// (get and set, [`save`](Self::save), [`Tape`](crate::Tape), [`Trainer`](crate::Trainer)) is [`Error::Unsupported`]
-    /// from then on, until [`initialize`](Self::initialize).
+    /// Frees the weights in Keras's layout, about half of the model's memory, where it will only run. Runs
+    /// and streams read the packed ones, and embedding tables, which are not packed, stay. What reads or
+    /// changes weights (get and set, [`save`](Self::save), [`Tape`](crate::Tape),
+    /// [`Trainer`](crate::Trainer)) is [`Error::Unsupported`] from then on, until
+    /// [`initialize`](Self::initialize).
     ///
-    /// Streams and tapes that are there already keep all that they were made with, and then the model takes packed
-    /// weights of its own: drop first.
+    /// Streams and tapes that are there already keep all that they were made with, and then the model takes
+    /// packed weights of its own: drop first.
     ///
     /// # Errors
     /// [`Error::NotBuilt`]; [`Error::OutOfMemory`] for those packed weights. The model is unchanged then.
@@ -148,8 +149,8 @@ impl Sequential {
         Ok(())
     }
 
-    /// Every weight with its name (`layers.0.kernel`) and shape, in order; the values of [dropped](Self::drop_weights) ones
-    /// are empty.
+    /// Every weight with its name (`layers.0.kernel`) and shape, in order; the values of
+    /// [dropped](Self::drop_weights) ones are empty.
     pub fn trainable_variables(&self) -> impl Iterator<Item = (String, [usize; 2], &[f32])> {
         let layers = self.network.iter().flat_map(|network| network.layers.iter().enumerate());
         layers.flat_map(|(i, built)| {

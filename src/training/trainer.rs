@@ -27,8 +27,9 @@ use crate::sequential::{Kept, RunOptions, Sequential};
 ///
 /// A batch that a mask leaves nothing of has loss 0, but for penalties, and is no step: nothing moves.
 ///
-/// Long sequences are trained on in pieces by [`Truncation`]; or by hand, where they do not come whole: a
-/// step for each piece, whose [`RunOptions::final_state`] is the next one's `initial_state`.
+/// Long sequences are trained on in pieces by [`Truncation`](super::Truncation); or by hand, where they do
+/// not come whole: a step for each piece, whose [`RunOptions::final_state`] is the next one's
+/// `initial_state`.
 ///
 /// ```
 /// use elman::{Dense, Examples, Loss, Optimizer, Sequential, SimpleRnn, Trainer, TrainerConfig};
@@ -186,12 +187,12 @@ impl Trainer {
         first..first + count
     }
 
-    /// Whether [`AdamW`](Optimizer::AdamW)'s weight decay acts on a weight.
+    /// Whether [`AdamW`](super::Optimizer::AdamW)'s weight decay acts on a weight.
     pub fn decays(&self, layer: usize, which: Weight) -> bool {
         self.arrays[self.of_layer(layer)].iter().any(|array| array.which == which && array.decays)
     }
 
-    /// Keeps a weight out of [`AdamW`](Optimizer::AdamW)'s weight decay, or lets it in again: Keras's
+    /// Keeps a weight out of [`AdamW`](super::Optimizer::AdamW)'s weight decay, or lets it in again: Keras's
     /// `exclude_from_weight_decay`. At first it acts on every weight, biases included, as in Keras.
     ///
     /// # Errors

@@ -246,8 +246,8 @@ impl Arrays {
     }
 }
 
-/// Carries out a step. `cell_states` are those of an LSTM, `scratch` what [`gates_len`](super::gates_len) has beside the rows;
-/// for `odd` see [`Arrays::multiply`].
+/// Carries out a step. `cell_states` are those of an LSTM, `scratch` what [`gates_len`](super::gates_len) has
+/// beside the rows; for `odd` see [`Arrays::multiply`].
 pub(in super::super) fn gated_step(
     rnn: &PackedRnn,
     step: GatedStep<'_>,

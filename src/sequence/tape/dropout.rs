@@ -2,10 +2,10 @@
 //!
 //! Every mask element is a word of a ChaCha8 stream. The key is the call's seed (as `rand_core` expands a
 //! `u64`), and the stream is `8 · layer + kind`. The word's number is the element's index in the caller's
-//! order: `(row · steps + step) · features + f` for a Dropout layer. The masks of a recurrent layer are shared
-//! by all steps: `row · features + f`, and `gate · 2^60` more where each gate has its own. So a seed gives the
-//! same masks on every machine, whatever rows are sorted and whoever draws them. An element is kept where the
-//! upper 24 bits of its word, as a fraction of 1, are at least the rate; kept ones are scaled by
+//! order: `(row · steps + step) · features + f` for a Dropout layer. The masks of a recurrent layer are
+//! shared by all steps: `row · features + f`, and `gate · 2^60` more where each gate has its own. So a seed
+//! gives the same masks on every machine, whatever rows are sorted and whoever draws them. An element is kept
+//! where the upper 24 bits of its word, as a fraction of 1, are at least the rate; kept ones are scaled by
 //! `1 / (1 - rate)`.
 
 use rand_chacha::ChaCha8Rng;

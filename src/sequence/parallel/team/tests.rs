@@ -100,8 +100,8 @@ fn every_piece_is_claimed_once() {
     workers.into_iter().for_each(|worker| worker.join().expect("a worker panicked"));
 }
 
-/// The worker sleeps in the middle of a job, as one does whose processor somebody else has. A busy machine may keep
-/// this thread from looking before the time alone is over, so once in some tries is enough.
+/// The worker sleeps in the middle of a job, as one does whose processor somebody else has. A busy machine
+/// may keep this thread from looking before the time alone is over, so once in some tries is enough.
 #[test]
 fn who_waits_in_vain_goes_on_alone() {
     let alone = || {
@@ -133,8 +133,8 @@ fn who_waits_in_vain_goes_on_alone() {
     assert!((0..20).any(|_| alone()), "a call goes on with a worker that keeps it waiting");
 }
 
-/// What a helper did for longer than the caller is no loss. On a machine that is busy a helper may really keep the
-/// caller waiting, so once in some tries is enough.
+/// What a helper did for longer than the caller is no loss. On a machine that is busy a helper may really
+/// keep the caller waiting, so once in some tries is enough.
 #[test]
 fn pieces_of_different_sizes_are_no_loss() {
     let is_no_loss = || {

@@ -1,8 +1,8 @@
 //! A recurrent layer's way back through time, the same for all cells but for what is inside a step.
 //!
 //! Step by step from the last: the gradient of a step's states is what came from above, what the loss asks of
-//! the last states, and what the step after hands back. The cell turns it into the gradients of its sums. What
-//! follows is not bound to time: the gradient of the input is a product over all rows at once.
+//! the last states, and what the step after hands back. The cell turns it into the gradients of its sums.
+//! What follows is not bound to time: the gradient of the input is a product over all rows at once.
 
 use std::ops::Range;
 
@@ -85,7 +85,8 @@ impl RnnOp {
         }
     }
 
-    /// The states before each step, times the recurrent mask of gate `gate`; after [`backward`](Self::backward).
+    /// The states before each step, times the recurrent mask of gate `gate`; after
+    /// [`backward`](Self::backward).
     pub(in super::super) fn states_before<'a>(
         &self,
         plan: &Plan,
