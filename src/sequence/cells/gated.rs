@@ -14,14 +14,14 @@ use crate::memory::row_stride;
 /// One step of a gated cell.
 pub(in super::super) struct GatedStep<'a> {
     pub(in super::super) count: usize,
-    /// `x·W + b`; where the step is kept for the way back, the gates afterwards.
+    /// `x·W + b`; where the step is kept for the backward pass, the gates afterwards.
     pub(in super::super) gates: &'a mut [f32],
     pub(in super::super) h: &'a [f32],
     pub(in super::super) h_next: &'a mut [f32],
     pub(in super::super) kept: Option<Kept<'a>>,
 }
 
-/// What the way back needs of a step beside gates and states.
+/// What the backward pass needs of a step beside gates and states.
 pub(in super::super) struct Kept<'a> {
     /// Of an LSTM: the cell states before the step, which are otherwise changed in place.
     pub(in super::super) cell_states: &'a [f32],

@@ -1,4 +1,4 @@
-//! A dense layer's way back.
+//! A dense layer's backward pass.
 
 use super::super::{DenseOp, Plan, Value, dense_of, looked_at, taken};
 use super::{BackwardPass, Workspace, activation_backward, hand_down};

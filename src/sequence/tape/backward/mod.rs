@@ -1,9 +1,9 @@
 //! Backward: from the gradient of the output to those of the weights, the input and the initial states.
 //!
 //! Each part goes through its operations from the last to the first. A value's gradient is complete when the
-//! operation is reached that gave it, for all that read it came later. [`recurrent`] goes back through time;
-//! [`dense`] goes through a layer that computes row by row; what only moves rows has its way back beside its
-//! way there, in [`rows`](super::rows).
+//! operation is reached that gave it, for all that read it came later. [`recurrent`] is backward through
+//! time, [`dense`] the backward pass of a layer that computes row by row. What only moves rows has its
+//! backward counterpart beside it, in [`rows`](super::rows).
 
 mod dense;
 mod recurrent;
@@ -21,7 +21,7 @@ use crate::error::Result;
 use crate::gemm::{PackedMatrix, Rows};
 use crate::memory::{Few, List, extent};
 
-/// Some rows on their way back.
+/// Some rows of a backward pass.
 pub(super) struct Job<'a> {
     pub(super) part: &'a mut Part,
     dx: Option<&'a mut [f32]>,
@@ -41,7 +41,7 @@ impl<'a> Final<'a> {
     }
 }
 
-/// What an operation reads on its way back.
+/// What an operation reads in its backward pass.
 pub(super) struct BackwardPass<'a> {
     pub(super) network: &'a Network,
     pub(super) plan: &'a Plan,
@@ -53,7 +53,7 @@ pub(super) struct BackwardPass<'a> {
     final_state: Final<'a>,
 }
 
-/// What an operation writes on its way back.
+/// What an operation writes in its backward pass.
 pub(super) struct Workspace<'a> {
     values: &'a mut [Value],
     scratch: &'a mut Scratch,
@@ -64,7 +64,7 @@ pub(super) struct Workspace<'a> {
 }
 
 impl Tape {
-    /// The way back of the last forward pass, through the same `network`. `dy` is the gradient of the output,
+    /// The backward pass to the last forward pass, of the same `network`. `dy` is the gradient of the output,
     /// `final_state` that of the final states, where the loss depends on them; `dx` receives the input's.
     /// Gradients are overwritten. Room is taken before anything is written; where there is none, the pass can
     /// be gone back again.
@@ -91,7 +91,7 @@ impl Tape {
         Ok(())
     }
 
-    /// The way back of all parts, operation by operation, each followed by the gradients of its weights.
+    /// The backward pass of all parts, operation by operation, each followed by the gradients of its weights.
     fn through_operations(
         &mut self,
         network: &Network,
@@ -174,7 +174,7 @@ impl Part {
         }
     }
 
-    /// The way back through operation `at`, the gradients of weights left out.
+    /// The backward pass of operation `at`, the gradients of weights left out.
     fn backward(
         &mut self,
         network: &Network,

@@ -1,4 +1,4 @@
-//! A recurrent layer's way back through time, the same for all cells but for what is inside a step.
+//! Backward through time in a recurrent layer, the same for all cells but for what is inside a step.
 //!
 //! Step by step from the last: the gradient of a step's states is what came from above, what the loss asks of
 //! the last states, and what the step after hands back. The cell turns it into the gradients of its sums.
@@ -17,7 +17,7 @@ use crate::layers::PackedRnn;
 use crate::memory::{List, row_stride};
 use crate::sequence::Padding;
 
-/// A recurrent layer on its way back through time.
+/// A recurrent layer's backward pass through time.
 pub(in super::super) struct Recurrence<'a> {
     pub(in super::super) op: &'a mut RnnOp,
     pub(in super::super) pass: &'a BackwardPass<'a>,

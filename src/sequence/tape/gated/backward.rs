@@ -90,7 +90,7 @@ impl Recurrence<'_> {
     }
 }
 
-/// One step on its way back.
+/// One step of the backward pass.
 struct StepBackward<'a> {
     rnn: &'a PackedRnn,
     kernels: &'static KernelSet,

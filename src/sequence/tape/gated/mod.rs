@@ -9,7 +9,7 @@
 //! gradients of the sums of the state are then a row's first three gates, n, z and r, and those of the sums
 //! of the input its last three, z, r and n.
 //!
-//! # The way back
+//! # The backward pass
 //! Step by step from the end, as in a simple layer: `dh_t` is what comes from above, what goes straight to a
 //! GRU's state before, and the product of the next step's gradients. An LSTM's `dc` is carried on in place.
 //!
@@ -127,7 +127,8 @@ impl Gates {
         gradient_rows(&self.dz, rnn, first_of_state(rnn, gate), count)
     }
 
-    /// By compact row, what the candidate's recurrent kernel multiplied, with reset before; after a way back.
+    /// By compact row, what the candidate's recurrent kernel multiplied, with reset before; after a backward
+    /// pass.
     pub(super) fn reset_states(&self, rnn: &PackedRnn, count: usize) -> Rows<'_> {
         Rows::Strided { values: &self.candidate, stride: row_stride(rnn.units()), count }
     }
@@ -137,7 +138,7 @@ impl Gates {
         &self.cells
     }
 
-    /// By rank, an LSTM's gradient of the cell states before the step that the way back has come to.
+    /// By rank, an LSTM's gradient of the cell states before the step that the backward pass has come to.
     pub(super) fn carried(&self) -> &[f32] {
         &self.carried
     }
