@@ -29,6 +29,14 @@ pub(super) fn stage_width(network: &Network, stage: &Stage, half: usize) -> usiz
     }
 }
 
+/// What both directions of a stage read.
+pub(super) struct StageInput<'a> {
+    pub(super) network: &'a Network,
+    pub(super) stage: &'a Stage,
+    pub(super) source: Source<'a>,
+    pub(super) schedule: &'a StepSchedule,
+}
+
 /// What both directions run in.
 pub(super) struct Halves<'a> {
     pub(super) sequences: &'a mut [Materialised; 2],
@@ -47,14 +55,7 @@ struct Half<'a> {
 
 impl Halves<'_> {
     /// Runs both directions, each into its own sequence where the layer gives one.
-    pub(super) fn run(
-        &mut self,
-        network: &Network,
-        stage: &Stage,
-        source: Source<'_>,
-        schedule: &StepSchedule,
-        parallelism: Parallelism<'_>,
-    ) {
+    pub(super) fn run(&mut self, input: &StageInput<'_>, parallelism: Parallelism<'_>) {
         let (first, second) = self.states.split_at_mut(1);
         let [sequence_0, sequence_1] = self.sequences.each_mut();
         let [buffers_0, buffers_1] = self.buffers.each_mut();
@@ -62,29 +63,20 @@ impl Halves<'_> {
             Half { half: 0, sequence: sequence_0, buffers: buffers_0, states: first },
             Half { half: 1, sequence: sequence_1, buffers: buffers_1, states: &mut second[..1] },
         ];
-        let run_half = |it: &mut Half<'_>, parallelism: Parallelism<'_>| {
-            it.run(network, stage, source, schedule, parallelism)
-        };
         match parallelism {
             Parallelism::Threads(threads, macs) => {
-                threads.for_each(macs, &mut both, |half| run_half(half, Parallelism::Serial));
+                threads.for_each(macs, &mut both, |half| half.run(input, Parallelism::Serial));
             }
             mut parallelism @ (Parallelism::Serial | Parallelism::Columns(_)) => {
-                both.iter_mut().for_each(|half| run_half(half, parallelism.again()));
+                both.iter_mut().for_each(|half| half.run(input, parallelism.again()));
             }
         }
     }
 }
 
 impl Half<'_> {
-    fn run(
-        &mut self,
-        network: &Network,
-        stage: &Stage,
-        source: Source<'_>,
-        schedule: &StepSchedule,
-        parallelism: Parallelism<'_>,
-    ) {
+    fn run(&mut self, input: &StageInput<'_>, parallelism: Parallelism<'_>) {
+        let &StageInput { network, stage, source, schedule } = input;
         let which = StageHalf { network, stage, half: Some(self.half) };
         let means = Means { buffers: self.buffers, states: self.states, parallelism };
         if !network.layers[stage.layers.start].output.sequence {

@@ -1,6 +1,6 @@
 //! One call: rows shared out, stages one after another, outputs put where the caller wants them.
 
-use super::halves::{Halves, bidirectional, merge_to_output, merge_to_sequence};
+use super::halves::{Halves, StageInput, bidirectional, merge_to_output, merge_to_sequence};
 use super::head::{self, Last, padding_row};
 use super::input::{Call, Given, Input, Inputs, Padding, check_tokens};
 use super::network::{Network, Stage};
@@ -206,7 +206,8 @@ impl Part<'_> {
         let (columns, is_last) = (output.features, network.is_last_stage(at));
         let states = &mut states[done..];
         if let Some(both) = bidirectional(stage, layers) {
-            Halves { sequences: halves, buffers, states }.run(network, stage, source, schedule, parallelism);
+            let input = StageInput { network, stage, source, schedule };
+            Halves { sequences: halves, buffers, states }.run(&input, parallelism);
             let (mode, units) = (both.merge_mode, both.layer.options().units);
             match (output.sequence, is_last) {
                 (true, true) => merge_to_output(mode, halves, units, schedule, self.output),

@@ -170,6 +170,12 @@ impl StepSchedule {
         self.lengths.iter().sum()
     }
 
+    /// How many ranks have compact step `step`: none has the one after the last.
+    #[inline]
+    pub(super) fn count(&self, step: usize) -> usize {
+        self.counts.get(step).copied().unwrap_or(0)
+    }
+
     /// When compact step `step` of `rank` happens.
     #[inline]
     pub(super) fn time(&self, rank: usize, step: usize, reversed: bool) -> usize {
@@ -220,11 +226,11 @@ impl StepSchedule {
         }
     }
 
-    /// Calls `visit` for each row with its rank, or with none where what its last position shows is padding:
-    /// zeros, out of a layer that gives its last output alone.
+    /// Calls `visit` for each row, in the order of ranks, with its rank, or with none where what its last
+    /// position shows is padding: zeros, out of a layer that gives its last output alone.
     pub(super) fn each_last(&self, direction: Direction, mut visit: impl FnMut(usize, Option<usize>)) {
         for (rank, &row) in self.order.iter().enumerate() {
-            let pads = self.ends_in_padding(rank, direction.reversed, direction.zero_output);
+            let pads = self.ends_in_padding(rank, direction);
             visit(row, (!pads).then_some(rank));
         }
     }
@@ -251,22 +257,17 @@ impl StepSchedule {
     }
 
     /// Whether masked positions are padding rather than a repetition.
-    pub(super) fn is_padded_between(&self, zero_output: bool) -> bool {
-        zero_output || self.padding == Padding::Onnx
-    }
-
-    /// [`is_padded_between`](Self::is_padded_between) of a direction.
     pub(super) fn pads_between(&self, direction: Direction) -> bool {
-        self.is_padded_between(direction.zero_output)
+        direction.zero_output || self.padding == Padding::Onnx
     }
 
     /// Whether the last position of `rank` is padding: what a layer that returns only its last output gives
     /// is 0 then.
-    pub(super) fn ends_in_padding(&self, rank: usize, reversed: bool, zero_output: bool) -> bool {
+    fn ends_in_padding(&self, rank: usize, direction: Direction) -> bool {
         let Some(last) = self.lengths[rank].checked_sub(1) else { return true };
-        zero_output
+        direction.zero_output
             && self.padding == Padding::Keras
-            && self.output_positions(rank, last, reversed).0 + 1 != self.steps
+            && self.output_positions(rank, last, direction.reversed).0 + 1 != self.steps
     }
 }
 

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod clip;
+mod config;
 mod descent;
 mod evaluate;
 mod examples;
@@ -12,18 +13,22 @@ mod loss;
 mod optimizer;
 mod output;
 mod parameters;
+mod pass;
+mod penalty;
 mod progress;
 mod schedule;
 mod score;
+mod step;
 mod trainer;
 mod truncation;
 
 pub use clip::Clipping;
+pub use config::TrainerConfig;
 pub use examples::Examples;
 pub use fit::{Advance, BatchEnd, Epoch, Fit, Fitting};
 pub use loss::{Batch, Loss};
 pub use optimizer::{Optimizer, OptimizerState, Step};
 pub use schedule::Schedule;
 pub use score::Score;
-pub use trainer::{Trainer, TrainerConfig};
+pub use trainer::Trainer;
 pub use truncation::Truncation;

@@ -1,24 +1,23 @@
 //! Forward: every value of every step.
 
 use super::super::input::{Call, Input, Inputs, Padding, check_tokens};
-use super::super::merge::{self, Merged};
 use super::super::network::Network;
-use super::super::output::Scatter;
-use super::super::pipeline::{Chunk, Source, fully_connected};
-use super::super::schedule::{Bounds, Direction, Mask};
+use super::super::pipeline::{Source, fully_connected};
+use super::super::schedule::{Bounds, Mask};
 use super::super::states::{put_initial, put_last};
 use super::super::walk::{Steps, advance, recur};
-use super::dropout::{Kind, Masks};
-use super::gated::Of;
-use super::steps::{each_place, gather};
+use super::dropout::{DropOut, Kind, Masks, mask_rows};
+use super::gated::{ByGate, RnnPlan};
+use super::rows;
+use super::steps::gather;
 use super::{
-    Back, DenseOp, Layout, Mode, Op, Part, Plan, RnnOp, Scratch, Tape, Value, dense_of, looked_at, put_row,
-    rnn_of, taken,
+    Back, DenseOp, Layout, Mode, Op, Part, Plan, RnnOp, Scratch, Tape, Value, dense_of, looked_at, rnn_of,
+    taken,
 };
 use crate::error::{Error, Result};
 use crate::gemm::{Init, Rows, multiply};
-use crate::layers::{Layer, MergeMode};
-use crate::memory::{AlignedVec, Few, List, row_stride};
+use crate::layers::Layer;
+use crate::memory::{AlignedVec, Few, row_stride};
 
 /// Rows whose sums are made at once before the recurrence eats them: enough that fetching large weights pays,
 /// few enough that the sums are still in the second-level cache.
@@ -39,7 +38,7 @@ struct Common<'a> {
     batch: usize,
     steps: usize,
     padding: Padding,
-    /// Of the whole batch.
+    /// RnnPlan the whole batch.
     initial_state: Option<&'a [f32]>,
     mode: Mode,
 }
@@ -120,6 +119,7 @@ impl Part {
     ) {
         let Common { steps, padding, mode, .. } = common;
         let Self { rows, ops, values, plan, kept, scratch, .. } = self;
+        let first_row = rows.start;
         kept.keep(input);
         plan.mode = mode;
         plan.work.arrange(rows.len(), steps, mask, padding);
@@ -128,25 +128,25 @@ impl Part {
         for (op, back) in ops.iter_mut().zip(backs) {
             match op {
                 Op::Rnn(op) => {
-                    let (first, back) = (rows.start, back.as_ref());
+                    let (first, back) = (first_row, back.as_ref());
                     op.forward(Pass { network, plan, source, common, first, back }, values, scratch);
                 }
                 Op::Dense(op) => op.forward(network, plan, source, values),
-                Op::Expand { input, output, reversed, zero_output } => {
-                    let direction = Direction { reversed: *reversed, zero_output: *zero_output };
-                    expand(plan, values, [*input, *output], direction);
+                &mut Op::Expand { input, output, direction } => {
+                    rows::expand(plan, values, [input, output], direction);
                 }
-                Op::Last { input, output, reversed, zero_output } => {
-                    let direction = Direction { reversed: *reversed, zero_output: *zero_output };
-                    last_states(plan, values, [*input, *output], direction);
+                &mut Op::Last { input, output, direction } => {
+                    rows::last_states(plan, values, [input, output], direction);
                 }
-                Op::LastPosition { input, output } => last_positions(&plan.work, values, [*input, *output]),
-                Op::Merge { mode, inputs, output } => {
-                    merge_values(&plan.work, *mode, values, *inputs, *output);
+                &mut Op::LastPosition { input, output } => {
+                    rows::last_positions(&plan.work, values, [input, output]);
                 }
-                Op::Dropout { layer, rate, input, output } => {
-                    let offsets = &mut scratch.previous;
-                    drop_out(plan, source, (*layer, *rate, rows.start), values, [*input, *output], offsets);
+                &mut Op::Merge { mode, inputs, output } => {
+                    rows::merge(&plan.work, mode, values, inputs, output);
+                }
+                &mut Op::Dropout { layer, rate, input, output } => {
+                    let drop_out = DropOut { layer, rate, first_row };
+                    drop_out.forward(plan, source, values, [input, output], &mut scratch.previous);
                 }
             }
         }
@@ -182,26 +182,6 @@ impl Part {
 pub(super) fn rates(layer: &Layer) -> (f32, f32) {
     let options = layer.recurrent().map(|layer| layer.options());
     options.map_or((0.0, 0.0), |options| (options.dropout, options.recurrent_dropout))
-}
-
-/// Rows times their sequence's mask, in padded rows: `rows.row(n)` belongs to the row of the n-th place.
-pub(super) fn mask_rows(
-    work: &super::StepSchedule,
-    layout: Layout,
-    rows: Rows<'_>,
-    mask: &[f32],
-    features: usize,
-    masked: &mut [f32],
-) {
-    let stride = row_stride(features);
-    let mut n = 0;
-    each_place(work, layout, |place| {
-        let mask = &mask[place / work.steps * features..][..features];
-        for ((to, from), mask) in masked[n * stride..].iter_mut().zip(rows.row(n)).zip(mask) {
-            *to = from * mask;
-        }
-        n += 1;
-    });
 }
 
 impl RnnOp {
@@ -270,9 +250,11 @@ impl RnnOp {
         let rows = |gate| self.input_rows(plan, source, input, masked, gate);
         match &mut gated {
             Some(gated) => {
-                self.forward_gated(Of { rnn, plan }, gated, rows, &mut out, (back, masked_states));
+                let matrices = back.filter(|_| self.by_gate()).map(|back| &back.by_gate[..]);
+                let by_gate = matrices.map(|matrices| ByGate { matrices, masked: masked_states });
+                self.forward_gated(RnnPlan { rnn, plan }, gated, rows, &mut out, by_gate);
             }
-            None => self.forward_simple(Of { rnn, plan }, rows(0), &mut out, masked_states),
+            None => self.forward_simple(RnnPlan { rnn, plan }, rows(0), &mut out, masked_states),
         }
         values[self.output].rows = out;
         self.gated = gated;
@@ -310,8 +292,8 @@ impl RnnOp {
 
     /// Turns the rows of the input into those of the states in `out`, chunk by chunk; the states before the
     /// first step are there. `masked` has room for a row a rank.
-    fn forward_simple(&self, of: Of<'_>, rows: Rows<'_>, out: &mut [f32], masked: &mut [f32]) {
-        let Of { rnn, plan } = of;
+    fn forward_simple(&self, of: RnnPlan<'_>, rows: Rows<'_>, out: &mut [f32], masked: &mut [f32]) {
+        let RnnPlan { rnn, plan } = of;
         let Plan { work, bases, .. } = plan;
         let stride = row_stride(rnn.units());
         let mut step = 0;
@@ -350,13 +332,13 @@ impl RnnOp {
     /// lie `distance` floats behind the states before them.
     fn recur_masked(
         &self,
-        of: Of<'_>,
+        of: RnnPlan<'_>,
         rows: &mut [f32],
         distance: usize,
         counts: &[usize],
         masked: &mut [f32],
     ) {
-        let Of { rnn, plan } = of;
+        let RnnPlan { rnn, plan } = of;
         let (units, stride) = (rnn.units(), row_stride(rnn.units()));
         let (mut previous, mut here) = (0, distance);
         for &count in counts {
@@ -403,121 +385,4 @@ impl DenseOp {
         }
         values[self.output].rows = out;
     }
-}
-
-/// Compact steps to positions.
-fn expand(plan: &Plan, values: &mut [Value], [input, output]: [usize; 2], direction: Direction) {
-    let work = &plan.work;
-    let mut to = taken(&mut values[output].rows);
-    let from = &values[input];
-    // Whole strides, so that what lies behind a row comes along.
-    let columns = from.stride;
-    let mut scatter = Scatter { schedule: work, direction, to: &mut to, columns, padding: &plan.zeros };
-    scatter.lead();
-    let rows = Rows::Strided { values: &from.rows[from.lead(work)..], stride: columns, count: work.total() };
-    scatter.take(Chunk { first: 0, counts: &work.counts, rows });
-    values[output].rows = to;
-}
-
-/// Compact steps to the last one of each row.
-fn last_states(plan: &Plan, values: &mut [Value], [input, output]: [usize; 2], direction: Direction) {
-    let mut to = taken(&mut values[output].rows);
-    let (from, stride) = (&values[input], values[input].stride);
-    let lead = from.lead(&plan.work);
-    plan.work.each_last(direction, |row, rank| {
-        let last = rank.and_then(|rank| plan.last_row(rank));
-        let last = last.map_or(&plan.zeros[..stride], |last| &from.rows[lead + last * stride..][..stride]);
-        to[row * stride..][..stride].copy_from_slice(last);
-    });
-    values[output].rows = to;
-}
-
-/// Positions to the last one of each row.
-fn last_positions(work: &super::StepSchedule, values: &mut [Value], [input, output]: [usize; 2]) {
-    let mut to = taken(&mut values[output].rows);
-    let (from, stride) = (&values[input], values[input].stride);
-    for (row, to) in to.chunks_exact_mut(stride).take(work.batch).enumerate() {
-        to.copy_from_slice(&from.rows[work.last_place(row) * stride..][..stride]);
-    }
-    values[output].rows = to;
-}
-
-/// For each row of a merged value: its number, and its two halves' numbers.
-pub(super) fn each_pair(
-    work: &super::StepSchedule,
-    layout: Layout,
-    mut visit: impl FnMut(usize, [usize; 2]),
-) {
-    if layout == Layout::Last {
-        (0..work.batch).for_each(|row| visit(row, [row, row]));
-        return;
-    }
-    merge::each_pair(work, visit);
-}
-
-fn merge_values(
-    work: &super::StepSchedule,
-    mode: MergeMode,
-    values: &mut [Value],
-    halves: [usize; 2],
-    output: usize,
-) {
-    let mut to = taken(&mut values[output].rows);
-    let stride = values[output].stride;
-    let [forward, backward] = halves.map(|half| &values[half]);
-    let (units, half_stride) = (forward.features, forward.stride);
-    let mut merged = Merged { mode, to: &mut to, stride, count: forward.count(work) };
-    each_pair(work, forward.layout, |n, [first, second]| {
-        let first = &forward.rows[first * half_stride..][..units];
-        let second = &backward.rows[second * half_stride..][..units];
-        merged.put(n, first, second);
-    });
-    values[output].rows = to;
-}
-
-/// The place, in the whole batch, of a part's first one.
-pub(super) fn first_place(work: &super::StepSchedule, layout: Layout, first_row: usize) -> usize {
-    match layout {
-        Layout::Last | Layout::Source => first_row,
-        Layout::Compact { .. } | Layout::Positions => first_row * work.steps,
-    }
-}
-
-/// Copies rows times a mask that is fresh for every element and step.
-fn drop_out(
-    plan: &Plan,
-    source: Source<'_>,
-    (layer, rate, first): (usize, f32, usize),
-    values: &mut [Value],
-    [input, output]: [usize; 2],
-    offsets: &mut List<usize>,
-) {
-    let Plan { work, mode, .. } = plan;
-    let mut to = taken(&mut values[output].rows);
-    let (layout, features, stride) = (values[output].layout, values[output].features, values[output].stride);
-    let from = &values[input];
-    let gathered = gather(work, source, from, layout, offsets);
-    let lead = from.lead(work);
-    let first = first_place(work, layout, first);
-    let mut masks = (mode.training).then(|| Masks::new(mode.seed, layer, Kind::Layer, 0, rate));
-    let mut n = 0;
-    each_place(work, layout, |place| {
-        let row = if gathered {
-            let values = if from.layout == Layout::Source { source.values } else { &from.rows[..] };
-            &values[offsets[n]..][..features]
-        } else {
-            &from.rows[lead + n * from.stride..][..features]
-        };
-        let to = &mut to[n * stride..][..stride];
-        match &mut masks {
-            Some(masks) => {
-                masks.fill((first + place) * features, &mut to[..features]);
-                to.iter_mut().zip(row).for_each(|(to, from)| *to *= from);
-                to[features..].fill(0.0);
-            }
-            None => put_row(to, row),
-        }
-        n += 1;
-    });
-    values[output].rows = to;
 }

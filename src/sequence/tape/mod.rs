@@ -1,4 +1,4 @@
-//! The tape: a forward pass that keeps what backward needs, and the way back through time.
+//! The tape: a forward pass that keeps what backward needs, and the backward pass through time.
 //!
 //! # What is kept
 //! A network is unrolled into operations between *values*. A recurrent layer's value is the buffer of the
@@ -9,7 +9,7 @@
 //! must stand in the caller's order of time (the output, what a layer that walks the other way reads) is it
 //! written out once more, position by position.
 //!
-//! # The way back
+//! # The backward pass
 //! [`forward`](Tape::forward) goes through the operations, [`backward`](Tape::backward) through them from the
 //! last to the first. In a recurrent layer it goes step by step from the end: `dh_t += dz_{t+1}·Uᵀ`, `dz_t =
 //! dh_t ∘ act'(h_t)`, what is smaller than 2^-100 becoming zero. The rest is large products over all rows at
@@ -32,6 +32,7 @@ mod norms;
 mod ops;
 mod part;
 mod room;
+mod rows;
 mod steps;
 mod unroll;
 mod weights;
@@ -44,7 +45,6 @@ use room::numbered;
 
 use super::network::Network;
 use super::parallel::Threads;
-use super::schedule::StepSchedule;
 use super::states::put_row;
 use crate::dispatch::LIFT;
 use crate::error::{Error, Result};

@@ -1,7 +1,7 @@
-//! What a network is on a tape: operations, the values that flow between them, and what the way back
+//! What a network is on a tape: operations, the values that flow between them, and what the backward pass
 //! multiplies by.
 
-use super::super::schedule::StepSchedule;
+use super::super::schedule::{Direction, StepSchedule};
 use super::gated::{GateMatrices, Gates};
 use crate::dispatch::kernels;
 use crate::error::{Error, Result};
@@ -86,15 +86,13 @@ pub(super) enum Op {
     Expand {
         input: usize,
         output: usize,
-        reversed: bool,
-        zero_output: bool,
+        direction: Direction,
     },
     /// Compact steps to the last one.
     Last {
         input: usize,
         output: usize,
-        reversed: bool,
-        zero_output: bool,
+        direction: Direction,
     },
     /// Positions to the last one.
     LastPosition {
@@ -115,7 +113,7 @@ pub(super) enum Op {
     },
 }
 
-/// What the way back through an operation multiplies by: transposes, packed.
+/// What an operation's backward pass multiplies by: transposes, packed.
 #[derive(Debug)]
 pub(super) struct Back {
     pub(super) kernel: PackedMatrix,
@@ -173,7 +171,7 @@ impl Op {
         }
     }
 
-    /// Room for what the way back multiplies by.
+    /// Room for what the backward pass multiplies by.
     pub(super) fn back(&self, network: &Network) -> Result<Option<Back>> {
         let kernels = kernels()?;
         let transposed = |rows, columns| PackedMatrix::zeroed(kernels, columns, rows);

@@ -63,7 +63,7 @@ impl Part {
         Ok(())
     }
 
-    /// Room for the way back of the last forward pass, as [`reserve_forward`](Self::reserve_forward);
+    /// Room for the backward pass to the last forward pass, as [`reserve_forward`](Self::reserve_forward);
     /// `wants_dx`: whether the gradient of the input is asked for.
     pub(super) fn reserve_backward(&mut self, network: &Network, wants_dx: bool) -> Result<()> {
         let Self { ops, values, plan, scratch, initial, .. } = self;

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::layers::{BuiltLayer, Layer, MergeMode, Recurrent};
 use crate::memory::{AlignedVec, List};
 use crate::sequence::network::Network;
+use crate::sequence::schedule::Direction;
 
 /// Operations that a layer becomes, at the most: a Bidirectional has two directions, each written out once
 /// more, and the two merged.
@@ -75,16 +76,17 @@ impl Unrolled<'_> {
             }
             Layer::Recurrent(layer) => {
                 let options = layer.options();
-                let (reversed, zero_output) = (options.go_backwards, options.zero_output_for_mask);
+                let reversed = options.go_backwards;
+                let direction = Direction { reversed, zero_output: options.zero_output_for_mask };
                 // What the next layer reads in this layer's own order needs no positions.
                 let follows = !reversed && self.next_direction(i) == Some(Some(false));
                 let steps = self.direction(i, 0, layer, reversed);
                 self.at = if !options.return_sequences {
-                    self.last(steps, options.units, reversed, zero_output)
+                    self.last(steps, options.units, direction)
                 } else if follows {
                     steps
                 } else {
-                    self.expand(steps, options.units, reversed, zero_output)
+                    self.expand(steps, options.units, direction)
                 };
             }
             Layer::Bidirectional(both) => self.both(i, &both.layer, both.merge_mode, features),
@@ -98,9 +100,9 @@ impl Unrolled<'_> {
             let steps = self.direction(i, usize::from(reversed), layer, reversed);
             if layer.options().return_sequences {
                 // Masked steps are padding, as in Keras, whatever the layer inside says.
-                self.expand(steps, units, reversed, true)
+                self.expand(steps, units, Direction { reversed, zero_output: true })
             } else {
-                self.last(steps, units, reversed, false)
+                self.last(steps, units, Direction { reversed, zero_output: false })
             }
         });
         self.at = self.add(self.values[inputs[0]].layout, features);
@@ -134,15 +136,15 @@ impl Unrolled<'_> {
         output
     }
 
-    fn last(&mut self, input: usize, units: usize, reversed: bool, zero_output: bool) -> usize {
+    fn last(&mut self, input: usize, units: usize, direction: Direction) -> usize {
         let output = self.add(Layout::Last, units);
-        self.ops.push(Op::Last { input, output, reversed, zero_output });
+        self.ops.push(Op::Last { input, output, direction });
         output
     }
 
-    fn expand(&mut self, input: usize, units: usize, reversed: bool, zero_output: bool) -> usize {
+    fn expand(&mut self, input: usize, units: usize, direction: Direction) -> usize {
         let output = self.add(Layout::Positions, units);
-        self.ops.push(Op::Expand { input, output, reversed, zero_output });
+        self.ops.push(Op::Expand { input, output, direction });
         output
     }
 
