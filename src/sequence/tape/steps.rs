@@ -60,13 +60,6 @@ pub(super) fn gathered(value: &Value, layout: Layout, bounds: &Bounds) -> usize 
     }
 }
 
-/// Rows of states, by their numbers: the first of a step's own, and of those that it follows.
-#[derive(Clone, Copy)]
-pub(super) struct StepSlots {
-    pub(super) before: usize,
-    pub(super) here: usize,
-}
-
 const LAYOUTS: [Layout; 3] =
     [Layout::Compact { reversed: false }, Layout::Compact { reversed: true }, Layout::Positions];
 
@@ -127,13 +120,17 @@ impl Plan {
         (!order.is_empty()).then_some(order)
     }
 
-    /// Where the rows of a compact step begin among those of states, and where those of the states before it
-    /// do: behind a row for each rank, the states before the first step.
+    /// The first of a compact step's rows of states: behind a row for each rank, the states before the first
+    /// step.
     #[inline]
-    pub(super) fn slots(&self, step: usize) -> StepSlots {
-        let batch = self.work.batch;
-        let before = if step == 0 { 0 } else { batch + self.bases[step - 1] };
-        StepSlots { before, here: batch + self.bases[step] }
+    pub(super) fn slot(&self, step: usize) -> usize {
+        self.work.batch + self.bases[step]
+    }
+
+    /// The first of the rows of states that a compact step follows.
+    #[inline]
+    pub(super) fn slot_before(&self, step: usize) -> usize {
+        if step == 0 { 0 } else { self.slot(step - 1) }
     }
 
     /// The compact row of a rank's last step.

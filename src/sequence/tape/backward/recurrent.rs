@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::super::dropout::mask_rows;
 use super::super::gated::Gates;
-use super::super::steps::{StepSlots, each_place};
+use super::super::steps::each_place;
 use super::super::{Layout, Plan, RnnOp, Scratch, Value, add_row, looked_at, put_row, rnn_of, taken};
 use super::{BackwardPass, Workspace, activation_backward, hand_down};
 use crate::dispatch::Function;
@@ -69,7 +69,7 @@ impl RnnOp {
         if !schedule.is_full() {
             scratch.previous.clear();
             for (step, &count) in schedule.counts.iter().enumerate() {
-                let StepSlots { before, .. } = plan.slots(step);
+                let before = plan.slot_before(step);
                 scratch.previous.extend((before..before + count).map(|n| n * stride));
             }
         }
@@ -161,26 +161,26 @@ impl<'a> Recurrence<'a> {
     ) {
         let plan = self.pass.plan;
         let (schedule, units, stride) = (&plan.work, value.features, value.stride);
+        let function = self.rnn.function();
         self.begin(value);
         if let Some(gates) = gates.as_deref_mut() {
             self.begin_gates(gates);
         }
         for (step, &count) in schedule.counts.iter().enumerate().rev() {
-            let StepSlots { before, here } = plan.slots(step);
-            let (dh, dz_after) = gradient[here * stride..].split_at_mut(count * stride);
+            let here = plan.slot(step) * stride;
+            let (dh, dz_after) = gradient[here..].split_at_mut(count * stride);
             let after = AfterStep { step: step + 1, rows: schedule.count(step + 1), onto: value.filled };
             match gates.as_deref() {
                 None => self.add_simple(after, dz_after, dh),
                 Some(gates) => self.add_gated(after, gates, dh),
             }
             value.add_ends(dh, after.rows..count);
-            let h = &value.rows[here * stride..];
+            let h = &value.rows[here..];
             match gates.as_deref_mut() {
-                None => self.state_backward(self.rnn.function(), step, dh, h, units),
+                None => self.state_backward(function, step, dh, h, [count, units, stride]),
                 Some(gates) => {
-                    self.state_backward(Function::Linear, step, dh, h, stride);
-                    let h_before = &value.rows[before * stride..];
-                    self.gated_step_backward(gates, step, dh, h_before);
+                    self.state_backward(Function::Linear, step, dh, h, [count, stride, stride]);
+                    self.gated_step_backward(gates, step, dh, &value.rows);
                 }
             }
         }
@@ -252,13 +252,20 @@ impl<'a> Recurrence<'a> {
         }
     }
 
-    /// Passes the gradients of a step's states back through the function that gave them, `columns` of each
-    /// row; and notes, by time and row, what the norm of `dLoss/dh_t` is made of.
+    /// Passes the gradients of a step's states, `count` rows, back through the function that gave them; and
+    /// notes, by time and row, what the norm of `dLoss/dh_t` is made of.
     #[inline]
-    fn state_backward(&mut self, function: Function, step: usize, dh: &mut [f32], h: &[f32], columns: usize) {
-        let Self { op, pass, rnn, .. } = self;
+    fn state_backward(
+        &mut self,
+        function: Function,
+        step: usize,
+        dh: &mut [f32],
+        h: &[f32],
+        [count, columns, stride]: [usize; 3],
+    ) {
+        let Self { op, pass, .. } = self;
         let (plan, schedule) = (pass.plan, &pass.plan.work);
-        let (batch, count, stride) = (schedule.batch, schedule.counts[step], row_stride(rnn.units()));
+        let batch = schedule.batch;
         if schedule.is_full() {
             let squares = &mut op.squares[2 * schedule.time(0, step, op.reversed) * batch..];
             return activation_backward(plan, function, dh, h, [count, columns, stride], Some(squares));

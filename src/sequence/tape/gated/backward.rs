@@ -1,7 +1,7 @@
 //! An LSTM's and a GRU's steps backwards: from the gradients of a step's states to those of its gates' sums.
 
 use super::super::backward::{AfterStep, BackwardPass, Recurrence};
-use super::super::steps::{StepSlots, each_place};
+use super::super::steps::each_place;
 use super::super::{RnnOp, Value, add_row, put_row};
 use super::{Gates, first_of_state, gradient_rows, gradient_stride};
 use crate::dispatch::{Function, KernelSet, gru, lstm};
@@ -55,8 +55,8 @@ impl Recurrence<'_> {
         }
     }
 
-    /// One step back: the gradients of the gates' sums, and of what the step before hands on. `h` begins with
-    /// the states before the step.
+    /// One step back: the gradients of the gates' sums, and of what the step before hands on. `h` are the
+    /// layer's states, those before the first step in front.
     pub(in super::super) fn gated_step_backward(
         &mut self,
         gates: &mut Gates,
@@ -66,15 +66,17 @@ impl Recurrence<'_> {
     ) {
         let (plan, rnn) = (self.pass.plan, self.rnn);
         let count = plan.work.counts[step];
-        let rows = count * row_stride(rnn.units());
+        let stride = row_stride(rnn.units());
+        let (rows, before) = (count * stride, plan.slot_before(step) * stride);
         let step = StepBackward {
             rnn,
             kernels: plan.kernels,
             count,
             first: plan.bases[step],
-            slots: plan.slots(step),
+            before,
+            here: plan.slot(step) * stride,
             dh: &dh[..rows],
-            h: &h[..rows],
+            h: &h[before..][..rows],
         };
         match &rnn.cell {
             PackedCell::SimpleRnn(_) => unreachable!("a simple cell has no gates"),
@@ -98,7 +100,9 @@ struct StepBackward<'a> {
     count: usize,
     /// The compact row of the first.
     first: usize,
-    slots: StepSlots,
+    /// Where the states before it begin among the layer's, and its own.
+    before: usize,
+    here: usize,
     /// The gradients of its states: `count` rows, as of every array of states.
     dh: &'a [f32],
     /// The states before it.
@@ -134,8 +138,8 @@ impl StepBackward<'_> {
             gates_stride: gate_stride(self.rnn),
             dz: self.dz(&mut arrays.dz).as_mut_ptr(),
             dz_stride: gradient_stride(self.rnn),
-            c: arrays.cells[self.slots.before * stride..][..rows].as_ptr(),
-            c_next: arrays.cells[self.slots.here * stride..][..rows].as_ptr(),
+            c: arrays.cells[self.before..][..rows].as_ptr(),
+            c_next: arrays.cells[self.here..][..rows].as_ptr(),
             dh: self.dh.as_ptr(),
             dc: arrays.carried[..rows].as_mut_ptr(),
             stride,

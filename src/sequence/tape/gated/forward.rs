@@ -1,6 +1,5 @@
 //! An LSTM and a GRU forwards: every gate is kept.
 
-use super::super::steps::StepSlots;
 use super::super::{Plan, RnnOp};
 use super::{GateMatrices, Gates, RnnPlan};
 use crate::gemm::{Init, Rows, multiply};
@@ -40,8 +39,7 @@ impl RnnOp {
         };
         for step in 0..counts.len() {
             sums.make(rnn, &counts[step..], plan.bases[step], gates);
-            let slots = plan.slots(step);
-            let StepArrays { step: arrays, cell_states, scratch } = gates.step(of, step, slots, out);
+            let StepArrays { step: arrays, cell_states, scratch } = gates.step(of, step, out);
             match &mut by_gate {
                 None => gated_step(rnn, arrays, cell_states, scratch, step % 2 == 1),
                 Some(by_gate) => {
@@ -135,16 +133,10 @@ struct StepArrays<'a> {
 impl Gates {
     /// The arrays of compact step `step`, whose states go to `out`.
     #[inline]
-    fn step<'a>(
-        &'a mut self,
-        of: RnnPlan<'_>,
-        step: usize,
-        slots: StepSlots,
-        out: &'a mut [f32],
-    ) -> StepArrays<'a> {
+    fn step<'a>(&'a mut self, of: RnnPlan<'_>, step: usize, out: &'a mut [f32]) -> StepArrays<'a> {
         let RnnPlan { rnn, plan } = of;
         let (stride, first) = (row_stride(rnn.units()), plan.bases[step]);
-        let (before, here) = (slots.before * stride, slots.here * stride);
+        let (before, here) = (plan.slot_before(step) * stride, plan.slot(step) * stride);
         let (states, after) = out.split_at_mut(here);
         let (cells_before, cell_states): (&[f32], &mut [f32]) = match rnn.cell {
             PackedCell::Lstm(_) => {
