@@ -1,13 +1,12 @@
 # make                       builds libelman.a and the shared library with link-time optimisation, into target/c
 # make run                   builds and runs the C and C++ examples
 # make install               headers, libraries, pkg-config file and CMake package, to PREFIX (/usr/local); DESTDIR stages
-# make install-tool          the command-line tool elman, to PREFIX/bin (as cargo install --path . does, to cargo's place);
-#                            TOOL_PROFILE names another of cargo's profiles than release
+# make install-tool          the command-line tool elman, to PREFIX/bin (as cargo install --path . does, to cargo's place)
 # make uninstall             all of it
 #
 # PREFIX, INCLUDEDIR, LIBDIR, BINDIR and DESTDIR are honoured; an installed tree may be moved. LIB_DIR=... takes the
-# libraries from there, as make leaves them in target/c, and runs no cargo. STRIP= (empty) installs with line
-# tables, which are most of libelman.a.
+# libraries from there, as make leaves them in target/c, and runs no cargo; TOOL=... is the tool, as cargo has built it. STRIP=
+# (empty) installs with line tables, which are most of libelman.a.
 
 HERE       := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
 CARGO      ?= cargo
@@ -53,7 +52,7 @@ LOCALIZE := $(OBJCOPY) --wildcard --localize-symbol=rust_eh_personality --locali
     --localize-symbol='!_ZN*compiler_builtins*' --localize-symbol='_R*' --localize-symbol='_ZN*'
 endif
 
-.PHONY: all libraries cargo run install install-tool uninstall
+.PHONY: all libraries cargo run install tool install-tool uninstall
 all: libraries
 
 ifdef LIB_DIR
@@ -120,14 +119,17 @@ install: libraries
 	$(call substitute,elmanConfig.cmake,$(DESTDIR)$(LIBDIR)/cmake/elman)
 	$(call substitute,elmanConfigVersion.cmake,$(DESTDIR)$(LIBDIR)/cmake/elman)
 
-TOOL_PROFILE ?= release
-# Cargo calls the folder of its profile dev otherwise.
-TOOL_DIR := $(TARGET_DIR)/$(if $(filter dev,$(TOOL_PROFILE)),debug,$(TOOL_PROFILE))
+ifdef TOOL
+tool:
+else
+TOOL := $(TARGET_DIR)/release/elman
+tool:
+	$(CARGO) build --release --bin elman --manifest-path $(HERE)/Cargo.toml --target-dir $(TARGET_DIR)
+endif
 
-install-tool:
-	$(CARGO) build --profile $(TOOL_PROFILE) --bin elman --manifest-path $(HERE)/Cargo.toml --target-dir $(TARGET_DIR)
+install-tool: tool
 	$(INSTALL) -d $(DESTDIR)$(BINDIR)
-	$(INSTALL) -m 755 $(TOOL_DIR)/elman $(DESTDIR)$(BINDIR)/elman
+	$(INSTALL) -m 755 $(TOOL) $(DESTDIR)$(BINDIR)/elman
 	$(if $(STRIP),$(STRIP) $(DESTDIR)$(BINDIR)/elman)
 
 uninstall:

@@ -13,7 +13,7 @@ use common::c::{fails, ok};
 use common::counting::{Counting, asked};
 use common::network::{ACTIVATIONS, BOUNDED, GATED, Network, Rnn, Spec};
 use common::numbers::{assert_same_bits, tokens, values};
-use common::programs::{WARNINGS, compilers, is_emulated, library_dir, root, run, shared_library};
+use common::programs::{WARNINGS, compilers, is_emulated, library_dir, root, run, shared_library, thinned};
 use elman::ffi::*;
 use elman::{Activation, Sequential, Stream, Unroll};
 
@@ -110,7 +110,7 @@ fn gated_networks() -> Vec<Network> {
 #[test]
 fn a_running_stream_allocates_nothing() {
     let mut runs = 0;
-    for network in networks() {
+    for network in thinned(networks()) {
         let model = network.elman();
         for batch in [1, 3, 40] {
             let mut stream = Stream::new(&model, batch).expect("a stream can be made");
