@@ -1,5 +1,7 @@
 //! Sizes that no user has and somebody gives: a thousand layers, 2^20 units, arrays of more than 2^31 numbers.
 
+mod common;
+
 use elman::{Dense, Error, Gru, Lstm, Sequential, SimpleRnn, Stream};
 
 const LAYERS: usize = 1000;
@@ -51,6 +53,35 @@ fn weights_that_no_memory_has_are_refused_without_asking_for_it() {
     refused(Sequential::new(1).add(Lstm::new(units)));
     refused(Sequential::new(1).add(Gru::new(units)));
     refused(Sequential::new(units).add(Dense::new(units)));
+}
+
+/// Bytes of this process's mappings for which huge pages were asked, as Linux tells them; nothing where it knows none.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn bytes_in_huge_pages() -> Option<usize> {
+    std::fs::metadata("/sys/kernel/mm/transparent_hugepage").ok()?;
+    let maps = std::fs::read_to_string("/proc/self/smaps").ok()?;
+    let (mut kilobytes, mut all) = (0, 0);
+    for line in maps.lines() {
+        if let Some(size) = line.strip_prefix("Size:") {
+            kilobytes = size.trim().trim_end_matches(" kB").parse::<usize>().expect("a size");
+        }
+        if line.strip_prefix("VmFlags:").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hg")) {
+            all += kilobytes;
+        }
+    }
+    Some(all << 10)
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[test]
+fn weights_of_a_large_layer_lie_in_huge_pages() {
+    let model = Sequential::new(1024).add(SimpleRnn::new(1024)).build(1).expect("a valid model");
+    match bytes_in_huge_pages() {
+        // Packed, the kernel and the recurrent kernel have 4 MiB each.
+        Some(bytes) => assert!(bytes >= 8 << 20, "{bytes} bytes in huge pages"),
+        None => common::arms::report("large: huge pages SKIPPED: this system knows none"),
+    }
+    drop(model);
 }
 
 /// 8.6 GB of input, and half a minute: `cargo test --release --test large -- --ignored`.
