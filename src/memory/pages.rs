@@ -1,11 +1,13 @@
 //! Huge pages for large buffers.
 //!
-//! A core knows the places of some two thousand pages. Of 4 KiB each they are 8 MiB, less than the weights and
-//! the rows of a large layer, and whoever asks for more waits for several reads of memory before its own;
+//! A core knows the places of some two thousand pages. Of 4 KiB each they are 8 MiB, less than the weights
+//! and the rows of a large layer, and whoever asks for more waits for several reads of memory before its own;
 //! under a hypervisor for many more. Buffers of a huge page or more therefore begin where one does, and Linux
-//! is asked for huge pages (`madvise`), which it gives without a setting on most machines. Where it does not,
-//! where there is no such call, and where a buffer is smaller, nothing is different. Only whole huge pages of
-//! the buffer itself are asked for, so it takes no more memory.
+//! is asked for huge pages (`madvise`), which it gives unless it is set to `never`. Where it does not, where
+//! there is no such call, and where a buffer is smaller, nothing is different. Only whole huge pages of the
+//! buffer itself are asked for, all of which are written at once: it takes up to a huge page more of
+//! addresses for its beginning, and no more memory. The advice stays with the addresses when the allocator
+//! has them back, until it gives them back to the system.
 //!
 //! # Measured
 //! Intel Xeon (model 167) under KVM, November 2026; times with huge pages for those without, in turn. Forward

@@ -1,3 +1,5 @@
+//! What is not seen through the public interface.
+
 use super::*;
 use crate::layers::{Bidirectional, LastStep, SimpleRnn};
 
