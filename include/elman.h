@@ -1187,6 +1187,11 @@ ELMAN_API elman_status elman_run_options_init(elman_run_options *options, size_t
 /// Threads: any.
 ELMAN_API elman_status elman_sequential_new(size_t input_size, elman_sequential **out);
 
+/// Frees a network. NULL is fine; a second time is not.
+///
+/// Threads: the network must not be in use by another thread.
+ELMAN_API void elman_sequential_free(elman_sequential *network);
+
 /// Adds an embedding: token ids 0 to vocabulary - 1 become rows of `size` features. First layer only, and the
 /// network's input_size must be 1. With mask_zero the layers above skip the steps whose token is 0, as in
 /// Keras.
@@ -1390,29 +1395,6 @@ elman_status elman_sequential_weight_bytes(const elman_sequential *network,
 /// Threads: the network must not be in use by another thread.
 ELMAN_API elman_status elman_sequential_drop_weights(elman_sequential *network);
 
-/// How many threads one predict, run or training step may use, and one pass of a tape that is made
-/// afterwards, the caller's among them: 1 unless set, 0 for one for each processor. There are never more than
-/// processors that the calling thread may use (its affinity mask, a container's quota), for the new threads
-/// inherit them. A call whose threads keep it waiting, because their processors are somebody else's, goes on
-/// alone for a while. The results have the same bits.
-///
-/// Fails with INVALID_ARGUMENT above 1024, UNSUPPORTED where the system starts no threads.
-///
-/// Threads: the network must not be in use by another thread.
-ELMAN_API elman_status elman_sequential_set_threads(elman_sequential *network, size_t threads);
-
-/// How many floats predict and run give for `batch` rows of `steps`: batch x steps x features where the last
-/// layer gives a sequence, else batch x features; twice as many behind ELMAN_MERGE_MODE_NONE.
-///
-/// Fails with NOT_BUILT, INVALID_ARGUMENT (a zero size, an overflowed product).
-///
-/// Threads: any number at once on one network.
-ELMAN_API
-elman_status elman_sequential_output_len(const elman_sequential *network,
-                                         size_t batch,
-                                         size_t steps,
-                                         size_t *len);
-
 /// How many floats the states of `batch` rows are: those of all recurrent layers one after another, in layer
 /// order, a Bidirectional layer's forward half before its backward half. Each state is an array
 /// [batch, units]: a SimpleRNN or a GRU has one, h, and an LSTM has two, h and then c. 0 for a network
@@ -1461,6 +1443,29 @@ elman_status elman_sequential_set_states(elman_sequential *network,
                                          size_t batch,
                                          const float *states,
                                          size_t states_len);
+
+/// How many threads one predict, run or training step may use, and one pass of a tape that is made
+/// afterwards, the caller's among them: 1 unless set, 0 for one for each processor. There are never more than
+/// processors that the calling thread may use (its affinity mask, a container's quota), for the new threads
+/// inherit them. A call whose threads keep it waiting, because their processors are somebody else's, goes on
+/// alone for a while. The results have the same bits.
+///
+/// Fails with INVALID_ARGUMENT above 1024, UNSUPPORTED where the system starts no threads.
+///
+/// Threads: the network must not be in use by another thread.
+ELMAN_API elman_status elman_sequential_set_threads(elman_sequential *network, size_t threads);
+
+/// How many floats predict and run give for `batch` rows of `steps`: batch x steps x features where the last
+/// layer gives a sequence, else batch x features; twice as many behind ELMAN_MERGE_MODE_NONE.
+///
+/// Fails with NOT_BUILT, INVALID_ARGUMENT (a zero size, an overflowed product).
+///
+/// Threads: any number at once on one network.
+ELMAN_API
+elman_status elman_sequential_output_len(const elman_sequential *network,
+                                         size_t batch,
+                                         size_t steps,
+                                         size_t *len);
 
 /// Runs the network on floats: x is [batch, steps, input_size], y receives elman_sequential_output_len
 /// floats. States start at zero, those of stateful layers where the last run ended.
@@ -1529,11 +1534,6 @@ elman_status elman_sequential_run_tokens(const elman_sequential *network,
                                          const elman_run_options *options,
                                          float *y,
                                          size_t y_len);
-
-/// Frees a network. NULL is fine; a second time is not.
-///
-/// Threads: the network must not be in use by another thread.
-ELMAN_API void elman_sequential_free(elman_sequential *network);
 
 /// Writes layers and weights to a file in elman's safetensors layout. path is nul-terminated: on Unix any
 /// bytes, elsewhere UTF-8.
@@ -1972,6 +1972,12 @@ elman_status elman_trainer_new(elman_sequential *network,
                                const elman_trainer_config *config,
                                elman_trainer **out);
 
+/// Frees a trainer; its network stays unless it is freed already. NULL is fine; a second time is not. In a
+/// child process whose parent was in a step of it, nothing happens: its memory is half changed.
+///
+/// Threads: the trainer must not be in use by another thread.
+ELMAN_API void elman_trainer_free(elman_trainer *trainer);
+
 /// One step on x [batch, steps, features] and target, which is laid out as the network's output (the sparse
 /// loss: one class number for each row of it). *loss receives the batch's loss before the weights moved.
 /// `options` may be NULL. Where the network gives sequences, masked steps do not count in the loss; a batch
@@ -2187,12 +2193,6 @@ elman_status elman_trainer_set_weight_decay(elman_trainer *trainer,
                                             size_t layer,
                                             elman_weight which,
                                             bool decays);
-
-/// Frees a trainer; its network stays unless it is freed already. NULL is fine; a second time is not. In a
-/// child process whose parent was in a step of it, nothing happens: its memory is half changed.
-///
-/// Threads: the trainer must not be in use by another thread.
-ELMAN_API void elman_trainer_free(elman_trainer *trainer);
 
 /// Writes the training's state, and its network's layers and weights, to a file, from which
 /// elman_trainer_load goes on to the same bits: with the learning rate, the frozen layers, the weights

@@ -270,4 +270,13 @@ mod tests {
         let best = Isa::ALL.into_iter().rfind(|isa| isa.is_available()).expect("portable is always there");
         assert_eq!(choose(None).expect("some arm").isa, best);
     }
+
+    #[test]
+    fn a_lone_row_s_steps_are_the_formulas_on_every_arm() {
+        for kernels in available_kernels() {
+            for (&steps, gates) in kernels.lone.iter().zip([4, 3]) {
+                lone::tests::check(kernels.lanes, gates, steps);
+            }
+        }
+    }
 }

@@ -359,11 +359,16 @@ mod tests {
     #[test]
     fn a_product_over_rows_is_the_sum_over_rows() {
         // Miri is some thousand times slower.
-        let [most, some, wide, large] = if cfg!(miri) { [3, 3, 18, 3] } else { [PACK_FROM + 3, 9, 66, 70] };
+        let [most, some, wide, large, several] =
+            if cfg!(miri) { [3, 3, 18, 3, 1] } else { [PACK_FROM + 3, 9, 66, 70, 7] };
         for kernels in available_kernels() {
-            for [terms, rows, columns] in
-                [[1, 1, 1], [5, 7, 17], [TERMS + 2, some, wide], [3, most, 5], [7 * TERMS + 1, most, large]]
-            {
+            for [terms, rows, columns] in [
+                [1, 1, 1],
+                [5, 7, 17],
+                [TERMS + 2, some, wide],
+                [3, most, 5],
+                [several * TERMS + 1, most, large],
+            ] {
                 let a: Vec<f32> = (0..terms * rows).map(|i| (i % 23) as f32 - 11.0).collect();
                 let b: Vec<f32> = (0..terms * columns).map(|i| (i % 19) as f32 - 9.0).collect();
                 // A row of nothing but what was there ends each.

@@ -388,10 +388,10 @@ impl Steps {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::kernels::cells::{gate_column, gate_columns};
-    use crate::simd::with_every_token;
+    use crate::simd::Portable;
 
     const STEPS: usize = 3;
 
@@ -404,9 +404,20 @@ mod tests {
         1.0 / (1.0 + (-x).exp())
     }
 
-    /// Steps of `units` units against the formulas in `f64`, in arrays that end where the kernel may look last.
-    fn check<S: Simd, C: Cell>(s: S, units: usize, segments: usize) {
-        let (lanes, gates) = (S::LANES, C::GATES);
+    /// `steps` for vectors of `lanes` and a cell of `gates` against the formulas in `f64`, on several sizes. (A kernel that is
+    /// compiled without its instruction set's features is large and slow, so an arm's own comes as a function.)
+    pub(crate) fn check(lanes: usize, gates: usize, steps: unsafe fn(&Steps)) {
+        // With tails and without, in one pass and in several.
+        let sizes: &[usize] = if cfg!(miri) { &[1, 9] } else { &[1, 5, 8, 16, 20, 33, 40, 64, 100] };
+        for &units in sizes {
+            for segments in [1, if units > 1 { 2 } else { 1 }] {
+                check_units([lanes, gates], steps, units, segments);
+            }
+        }
+    }
+
+    /// Steps of `units` units, in arrays that end where the kernel may look last.
+    fn check_units([lanes, gates]: [usize; 2], steps: unsafe fn(&Steps), units: usize, segments: usize) {
         let columns = gate_columns(units, gates, lanes).next_multiple_of(lanes);
         let last = (units - 1) / lanes * lanes;
         let stride = last + block_width(units, last, lanes);
@@ -442,7 +453,7 @@ mod tests {
             c: c.as_mut_ptr(),
         };
         // SAFETY: every array is as long as its field asks for.
-        unsafe { steps::<S, C>(s, &given) };
+        unsafe { steps(&given) };
 
         let (mut h, mut room, mut c) = (vec![0.0; stride], vec![0.0; stride], vec![0.0; stride]);
         for step in 0..STEPS {
@@ -459,7 +470,7 @@ mod tests {
                 ..given
             };
             // SAFETY: as above.
-            unsafe { steps::<S, C>(s, &one) };
+            unsafe { steps(&one) };
             assert_eq!(
                 h[..units],
                 rows[(step + 1) * stride..][..units],
@@ -495,17 +506,17 @@ mod tests {
         }
     }
 
+    /// # Safety
+    /// As [`steps`].
+    unsafe fn portable<C: Cell>(given: &Steps) {
+        // SAFETY: the caller's promise.
+        unsafe { steps::<_, C>(Portable, given) };
+    }
+
+    /// Those of the arms are dispatch's to test.
     #[test]
     fn a_lone_row_s_steps_are_the_formulas() {
-        // With tails and without, in one pass and in several.
-        let sizes: &[usize] = if cfg!(miri) { &[1, 9] } else { &[1, 5, 8, 16, 20, 33, 40, 64, 100] };
-        for &units in sizes {
-            for segments in [1, if units > 1 { 2 } else { 1 }] {
-                with_every_token!(s => {
-                    check::<_, Lstm>(s, units, segments);
-                    check::<_, Gru>(s, units, segments);
-                });
-            }
-        }
+        check(Portable::LANES, Lstm::GATES, portable::<Lstm>);
+        check(Portable::LANES, Gru::GATES, portable::<Gru>);
     }
 }
