@@ -14,7 +14,7 @@ pub(crate) use crate::kernels::cells::{gate_column, gate_columns, gru, lone, lst
 #[cfg(feature = "training")]
 pub(crate) use crate::kernels::gradient::{LIFT, Outer, PackRow, SQUARE_LANES, even_split};
 use crate::kernels::peak::CHAINS;
-pub(crate) use crate::kernels::tile::{Block, Finish};
+pub(crate) use crate::kernels::tile::{Block, Epilogue};
 pub(crate) use crate::simd::FloatMode;
 
 /// An instruction set that elman has kernels for.
@@ -101,7 +101,7 @@ pub(crate) struct KernelSet {
     pub(crate) abreast: usize,
     /// Terms after which a sweep over many rows turns to the next rows, so that this much of a panel (32 KiB) stays
     /// in the first cache.
-    pub(crate) terms_in_cache: usize,
+    pub(crate) depth_in_cache: usize,
     /// For several rows and for one, by vectors in the panel, less one; see [`KernelSet::steps_of`].
     steps: [[Option<StepsFn>; MAX_WIDTH]; 2],
     /// The same for a panel that is a block of gates, by their number less one; see [`KernelSet::block_steps_of`].

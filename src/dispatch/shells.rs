@@ -46,7 +46,7 @@ macro_rules! shells {
             const WIDTH: usize = $width;
             const LANES: usize = <$simd as Simd>::LANES;
             /// 32 KiB of a panel.
-            const TERMS_IN_CACHE: usize = 8192 / (WIDTH * LANES);
+            const DEPTH_IN_CACHE: usize = 8192 / (WIDTH * LANES);
 
             /// # Safety
             /// The CPU must have the features of the shell; otherwise as `tile::steps`.
@@ -217,7 +217,7 @@ macro_rules! shells {
                 lanes: LANES,
                 width: WIDTH,
                 abreast: $abreast,
-                terms_in_cache: TERMS_IN_CACHE,
+                depth_in_cache: DEPTH_IN_CACHE,
                 steps: [by_vectors::<false>(), by_vectors::<true>()],
                 block_steps: [by_gates::<false>(), by_gates::<true>()],
                 steps_abreast: steps::<{ WIDTH * $abreast }, true>,

@@ -1,6 +1,6 @@
 //! Blocked products over packed matrices: packing, the way over panels and terms, output tiles.
 //!
-//! A matrix `B [terms, columns]` is packed once into panels of `KernelSet::panel` columns: for each term the
+//! A matrix `B [depth, columns]` is packed once into panels of `KernelSet::panel` columns: for each term the
 //! panel's columns side by side, padded to whole vectors, so that a tile reads it in one forward sweep and
 //! there are no scalar tails. `c = init + a·B` then goes over the panels; within a panel, blocks of terms
 //! that stay in the first cache while all rows pass over them; within a block, tiles.

@@ -2,22 +2,22 @@
 
 use std::ops::Range;
 
-use crate::dispatch::{Block, Finish, KernelSet, StepsFn};
+use crate::dispatch::{Block, Epilogue, KernelSet, StepsFn};
 use crate::error::Result;
 use crate::memory::{AlignedVec, checked_product};
 
-/// Into how many segments the `terms` of a sum are cut in a matrix of `columns` columns.
+/// Into how many segments a sum of `depth` terms is cut in a matrix of `columns` columns.
 ///
 /// A lone row has only `columns / 16` vectors of sums, and a fused multiply-add takes four cycles on two ports, so
 /// narrow matrices need more independent sums than columns give: four segments up to 48 columns, two up to 112, one
 /// beyond. A segment has at least four terms. This formula is part of what a result means: changing it changes bits.
-pub(crate) fn segments(terms: usize, columns: usize) -> usize {
+pub(crate) fn segments(depth: usize, columns: usize) -> usize {
     let wanted = match columns.div_ceil(16) {
         0..=3 => 4,
         4..=7 => 2,
         _ => 1,
     };
-    match terms / 4 {
+    match depth / 4 {
         0..=1 => 1,
         2..=3 => wanted.min(2),
         _ => wanted,
@@ -26,14 +26,14 @@ pub(crate) fn segments(terms: usize, columns: usize) -> usize {
 
 /// As [`segments`], for a gated layer of `units` units: with at least three gates' sums a unit, two segments up to 16 units
 /// keep the ports busy, and one beyond.
-pub(crate) fn gated_segments(terms: usize, units: usize) -> usize {
-    if units <= 16 && terms >= 8 { 2 } else { 1 }
+pub(crate) fn gated_segments(depth: usize, units: usize) -> usize {
+    if units <= 16 && depth >= 8 { 2 } else { 1 }
 }
 
-/// A matrix `[terms, columns]` in panels, immutable.
+/// A matrix `[depth, columns]` in panels, immutable.
 #[derive(Debug)]
 pub(crate) struct PackedMatrix {
-    terms: usize,
+    depth: usize,
     columns: usize,
     segments: usize,
     /// Columns rounded up to whole vectors. This and the counts are kept because a division is a third of what the rest
@@ -56,19 +56,19 @@ pub(super) struct Panel<'a> {
     pub(super) column: usize,
     /// Floats a term: whole vectors.
     pub(super) width: usize,
-    /// `terms` times `width`.
+    /// `depth` times `width`.
     pub(super) values: &'a [f32],
 }
 
 impl PackedMatrix {
-    /// Packs `values` `[terms, columns]`, row by row, for `kernels`.
+    /// Packs `values` `[depth, columns]`, row by row, for `kernels`.
     pub(crate) fn new(
         kernels: &'static KernelSet,
-        terms: usize,
+        depth: usize,
         columns: usize,
         values: &[f32],
     ) -> Result<Self> {
-        let mut matrix = Self::zeroed(kernels, terms, columns)?;
+        let mut matrix = Self::zeroed(kernels, depth, columns)?;
         matrix.fill(values);
         Ok(matrix)
     }
@@ -82,11 +82,11 @@ impl PackedMatrix {
     /// Room for a matrix of zeros whose panels are blocks of `gates` gates, where there are kernels for such.
     pub(crate) fn of_blocks(
         kernels: &'static KernelSet,
-        terms: usize,
+        depth: usize,
         columns: usize,
         gates: usize,
     ) -> Result<Self> {
-        let matrix = Self::zeroed(kernels, terms, columns)?;
+        let matrix = Self::zeroed(kernels, depth, columns)?;
         if !kernels.has_blocks_of(gates) {
             return Ok(matrix);
         }
@@ -103,16 +103,16 @@ impl PackedMatrix {
     }
 
     /// Room for a matrix of zeros.
-    pub(crate) fn zeroed(kernels: &'static KernelSet, terms: usize, columns: usize) -> Result<Self> {
+    pub(crate) fn zeroed(kernels: &'static KernelSet, depth: usize, columns: usize) -> Result<Self> {
         let padded = columns.next_multiple_of(kernels.lanes);
-        let panels = AlignedVec::zeroed(checked_product("packed matrix", &[terms, padded])?)?;
+        let panels = AlignedVec::zeroed(checked_product("packed matrix", &[depth, padded])?)?;
         let width = kernels.panel();
         let last = padded - padded.saturating_sub(1) / width * width;
         let steps_of = |width: usize| [2, 1].map(|rows| kernels.steps_of(width, rows));
         Ok(Self {
-            terms,
+            depth,
             columns,
-            segments: segments(terms, columns),
+            segments: segments(depth, columns),
             padded,
             width,
             blocks: false,
@@ -123,7 +123,7 @@ impl PackedMatrix {
         })
     }
 
-    /// Packs other values `[terms, columns]`, row by row, in place of those here.
+    /// Packs other values `[depth, columns]`, row by row, in place of those here.
     pub(crate) fn fill(&mut self, values: &[f32]) {
         self.fill_part(values, self.columns, 0);
     }
@@ -135,7 +135,7 @@ impl PackedMatrix {
         for first in (0..columns).step_by(width) {
             let here = (columns - first).min(width);
             let stride = (self.padded - first).min(width);
-            let panel = &mut self.panels[first * self.terms..][..stride * self.terms];
+            let panel = &mut self.panels[first * self.depth..][..stride * self.depth];
             for (to, row) in panel.chunks_exact_mut(stride).zip(values.chunks_exact(all)) {
                 to[..here].copy_from_slice(&row[from + first..][..here]);
             }
@@ -155,25 +155,25 @@ impl PackedMatrix {
             let first = to / width * width;
             let panel_stride = (self.padded - first).min(width);
             debug_assert!(to + len <= first + panel_stride, "a run over a panel's edge");
-            let panel = &mut self.panels[first * self.terms..][..panel_stride * self.terms];
+            let panel = &mut self.panels[first * self.depth..][..panel_stride * self.depth];
             for (to_row, from_row) in panel.chunks_exact_mut(panel_stride).zip(values.chunks_exact(stride)) {
                 to_row[to - first..][..len].copy_from_slice(&from_row[from..][..len]);
             }
         }
     }
 
-    /// Packs the transpose of `values` `[columns, terms]` in place of what is here.
+    /// Packs the transpose of `values` `[columns, depth]` in place of what is here.
     pub(crate) fn fill_transposed(&mut self, values: &[f32]) {
-        self.fill_transposed_part(values, self.terms, 0, 0..self.terms);
+        self.fill_transposed_part(values, self.depth, 0, 0..self.depth);
     }
 
     /// Packs the transpose of some columns of `values`, from `from` on, as the terms `to`; its rows lie `all` floats apart.
     pub(crate) fn fill_transposed_part(&mut self, values: &[f32], all: usize, from: usize, to: Range<usize>) {
-        let (columns, terms, width) = (self.columns, self.terms, self.width);
+        let (columns, depth, width) = (self.columns, self.depth, self.width);
         for first in (0..columns).step_by(width) {
             let here = (columns - first).min(width);
             let stride = (self.padded - first).min(width);
-            let panel = &mut self.panels[first * terms..][..stride * terms];
+            let panel = &mut self.panels[first * depth..][..stride * depth];
             for (column, row) in values.chunks_exact(all).skip(first).take(here).enumerate() {
                 let row = &row[from..][..to.len()];
                 let panel = &mut panel[to.start * stride + column..];
@@ -185,8 +185,8 @@ impl PackedMatrix {
     }
 
     /// Rows of the matrix: terms of each sum.
-    pub(crate) fn terms(&self) -> usize {
-        self.terms
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
     }
 
     /// Columns of the matrix.
@@ -210,17 +210,17 @@ impl PackedMatrix {
             a: std::ptr::null(),
             offsets: std::ptr::null(),
             a_stride: 0,
-            terms: self.terms,
+            depth: self.depth,
             segments: self.segments,
             b: self.panels.as_ptr(),
-            panel_stride: self.width * self.terms,
-            ahead: std::ptr::null(),
-            ahead_len: 0,
+            panel_stride: self.width * self.depth,
+            prefetch: std::ptr::null(),
+            prefetch_len: 0,
             init: std::ptr::null(),
             init_stride: 0,
             c: std::ptr::null_mut(),
             c_stride: 0,
-            finish: Finish::Keep,
+            epilogue: Epilogue::Keep,
         }
     }
 
@@ -234,7 +234,7 @@ impl PackedMatrix {
     pub(crate) fn is_small(&self, rows: usize) -> bool {
         // Miri takes seconds for a megabyte, and has to see the walk over large matrices too.
         const SECOND_CACHE: usize = if cfg!(miri) { 4 << 10 } else { 1 << 20 };
-        self.bytes() <= SECOND_CACHE && (rows <= 8 || self.terms <= self.kernels.terms_in_cache)
+        self.bytes() <= SECOND_CACHE && (rows <= 8 || self.depth <= self.kernels.depth_in_cache)
     }
 
     /// Columns of a full panel.
@@ -291,6 +291,6 @@ impl PackedMatrix {
     pub(super) fn panel(&self, index: usize) -> Panel<'_> {
         let column = index * self.width;
         let width = (self.padded - column).min(self.width);
-        Panel { column, width, values: &self.panels[column * self.terms..][..width * self.terms] }
+        Panel { column, width, values: &self.panels[column * self.depth..][..width * self.depth] }
     }
 }

@@ -11,7 +11,7 @@
 use std::ops::Range;
 
 use super::PackedMatrix;
-use crate::dispatch::{Block, Finish, StepsFn};
+use crate::dispatch::{Block, Epilogue, StepsFn};
 use crate::memory::extent;
 
 /// The left-hand rows of a product.
@@ -71,12 +71,12 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Whether every row has `terms` floats.
-    pub(crate) fn hold(&self, terms: usize) -> bool {
+    /// Whether every row has `depth` floats.
+    pub(crate) fn hold(&self, depth: usize) -> bool {
         match *self {
-            Rows::Strided { values, stride, count } => extent(count, stride, terms) <= values.len(),
+            Rows::Strided { values, stride, count } => extent(count, stride, depth) <= values.len(),
             Rows::Scattered { values, offsets } => {
-                offsets.iter().all(|&offset| offset <= values.len() && terms <= values.len() - offset)
+                offsets.iter().all(|&offset| offset <= values.len() && depth <= values.len() - offset)
             }
         }
     }
@@ -101,11 +101,11 @@ pub(crate) fn multiply(
     let mut rows = rows;
     let mut c = c;
     // So many rows at once stay in the second cache while all panels pass over them.
-    let most = (ROWS_BYTES / size_of::<f32>() / matrix.terms().max(1)).max(ROWS_LEAST);
+    let most = (ROWS_BYTES / size_of::<f32>() / matrix.depth().max(1)).max(ROWS_LEAST);
     loop {
         let (here, rest) = rows.split_at(most);
         if let Some(mut block) = block_of(here, matrix, init, c, c_stride) {
-            // SAFETY: the product reads `terms` floats of every row and the initial values as wide as `c`,
+            // SAFETY: the product reads `depth` floats of every row and the initial values as wide as `c`,
             // and writes whole vectors of every row of `c`: `block_of` found all of them inside their arrays.
             // Rows and bias are borrowed shared and `c` is not, so they are apart.
             unsafe { multiply_block(matrix, &mut block, here.count(), false) };
@@ -135,7 +135,7 @@ pub(crate) fn block_of(
         return None;
     }
     let width = matrix.padded_columns();
-    assert!(rows.hold(matrix.terms()), "a row lies outside its array");
+    assert!(rows.hold(matrix.depth()), "a row lies outside its array");
     assert!(width <= c_stride && extent(count, c_stride, width) <= c.len(), "output too small");
     let (a, offsets, a_stride) = match rows {
         Rows::Strided { values, stride, .. } => (values.as_ptr(), std::ptr::null(), stride),
@@ -164,13 +164,13 @@ pub(crate) unsafe fn multiply_block(matrix: &PackedMatrix, block: &mut Block, ro
     // SAFETY: the caller's promise, in all three; the kernel is one that this process may run.
     unsafe {
         if !matrix.is_small(rows) {
-            let pass = Pass { rows, finish: Finish::Keep, backward };
+            let pass = Pass { rows, epilogue: Epilogue::Keep, backward };
             over_panels(matrix, block, pass, &(0..matrix.panel_count()));
         } else if matrix.panel_count() == 1 {
-            block.finish = Finish::Keep;
+            block.epilogue = Epilogue::Keep;
             matrix.steps_of(matrix.padded_columns(), rows)(block, &[rows]);
         } else {
-            block.finish = Finish::Keep;
+            block.epilogue = Epilogue::Keep;
             let (init, c) = (block.init, block.c);
             over_small_panels(matrix, block, rows, init, c);
         }
@@ -182,7 +182,7 @@ pub(crate) unsafe fn multiply_block(matrix: &PackedMatrix, block: &mut Block, ro
 #[derive(Clone, Copy)]
 pub(crate) struct Pass {
     pub(crate) rows: usize,
-    pub(crate) finish: Finish,
+    pub(crate) epilogue: Epilogue,
     pub(crate) backward: bool,
 }
 
@@ -235,7 +235,7 @@ pub(crate) unsafe fn over_small_panels(
 /// panels are walked in turn forwards and backwards.
 pub(crate) fn calls_of_lone_row(matrix: &PackedMatrix) -> Option<usize> {
     let mut calls = 0;
-    for_lone_row(matrix, matrix.block(), Finish::Keep, |_, _| calls += 1)?;
+    for_lone_row(matrix, matrix.block(), Epilogue::Keep, |_, _| calls += 1)?;
     Some(calls)
 }
 
@@ -247,7 +247,7 @@ pub(crate) fn calls_of_lone_row(matrix: &PackedMatrix) -> Option<usize> {
 pub(crate) fn for_lone_row(
     matrix: &PackedMatrix,
     block: Block,
-    finish: Finish,
+    epilogue: Epilogue,
     mut call: impl FnMut(StepsFn, Block),
 ) -> Option<()> {
     if !matrix.is_small(1) {
@@ -257,10 +257,10 @@ pub(crate) fn for_lone_row(
     while column < matrix.padded_columns() {
         let (steps, panels) = panels_at(matrix, column, 1);
         let part = Block {
-            b: block.b.wrapping_add(column * block.terms),
+            b: block.b.wrapping_add(column * block.depth),
             init: block.init.wrapping_add(column),
             c: block.c.wrapping_add(column),
-            finish,
+            epilogue,
             ..block
         };
         call(steps, part);
@@ -292,12 +292,12 @@ unsafe fn panels_to<const COMPACT: bool>(
     share: &Range<usize>,
     done_with: &mut impl FnMut(usize, usize),
 ) {
-    let Pass { rows, finish, backward } = pass;
+    let Pass { rows, epilogue, backward } = pass;
     let kernels = matrix.kernels();
     // A lone row takes several panels at once, to have enough independent sums.
     let together = if rows == 1 { matrix.abreast() } else { 1 };
     // Blocks of terms pay when several tiles pass over them, and may be cut where there is one segment only.
-    let most = if block.segments == 1 && rows > 8 { kernels.terms_in_cache } else { block.terms };
+    let most = if block.segments == 1 && rows > 8 { kernels.depth_in_cache } else { block.depth };
     let full = share.end.min(matrix.padded_columns() / matrix.width()).saturating_sub(share.start);
     let whole = if together > 1 { full / together } else { 0 };
     let groups = whole + share.len() - whole * together;
@@ -315,15 +315,16 @@ unsafe fn panels_to<const COMPACT: bool>(
         let (index, steps) = at(group);
         let panel = matrix.panel(index);
         // From the pointer to all panels: a lone row goes on into those that follow.
-        let b = block.b.wrapping_add(panel.column * block.terms);
+        let b = block.b.wrapping_add(panel.column * block.depth);
         let next = if group + 1 < groups && rows > 8 { matrix.panel(at(group + 1).0).values } else { &[] };
         let mut part = *block;
         let mut done = 0;
-        while done < block.terms {
-            part.terms = (block.terms - done).min(most);
-            let ahead = panel.values.get((done + part.terms) * panel.width..).unwrap_or_default();
-            let ahead = if ahead.is_empty() { next } else { ahead };
-            (part.ahead, part.ahead_len) = (ahead.as_ptr(), ahead.len().min(part.terms * panel.width));
+        while done < block.depth {
+            part.depth = (block.depth - done).min(most);
+            let prefetch = panel.values.get((done + part.depth) * panel.width..).unwrap_or_default();
+            let prefetch = if prefetch.is_empty() { next } else { prefetch };
+            (part.prefetch, part.prefetch_len) =
+                (prefetch.as_ptr(), prefetch.len().min(part.depth * panel.width));
             part.b = b.wrapping_add(done * panel.width);
             // SAFETY: `done` is a term and `column` a column of the matrix: the rows' array has more than
             // `done` floats, and the first row of output and initial values more than `column`.
@@ -336,9 +337,9 @@ unsafe fn panels_to<const COMPACT: bool>(
                     (part.c.cast_const(), block.c_stride)
                 };
             }
-            done += part.terms;
-            let last = done == block.terms;
-            part.finish = if last { finish } else { Finish::Keep };
+            done += part.depth;
+            let last = done == block.depth;
+            part.epilogue = if last { epilogue } else { Epilogue::Keep };
             // SAFETY: the caller's promise for these terms and columns; `b` is where the panel's term `done`
             // begins, and the panels taken together with it follow without a gap. The kernels are those that
             // this process may run.
@@ -366,18 +367,18 @@ pub(crate) unsafe fn multiply_by_panels(
 ) {
     let share = matrix.panels_of(share);
     if !matrix.is_small(rows) || matrix.abreast() > 1 && rows == 1 {
-        let pass = Pass { rows, finish: Finish::Keep, backward };
+        let pass = Pass { rows, epilogue: Epilogue::Keep, backward };
         // SAFETY: the caller's promise.
         unsafe { panels_to::<true>(matrix, block, pass, &share, &mut done) };
         return;
     }
-    block.finish = Finish::Keep;
+    block.epilogue = Epilogue::Keep;
     let (first, init) = (block.b, block.init);
     for i in 0..share.len() {
         let index = if backward { share.end - 1 - i } else { share.start + i };
         let column = index * matrix.width();
         let width = matrix.width().min(matrix.padded_columns() - column);
-        block.b = first.wrapping_add(column * block.terms);
+        block.b = first.wrapping_add(column * block.depth);
         // SAFETY: the caller's promise, for the columns of this panel: `column` is one of the matrix.
         unsafe {
             block.init = init.add(column);
@@ -397,19 +398,19 @@ mod tests {
     #[test]
     fn a_product_stays_inside_arrays_that_end_with_its_last_row() {
         for kernels in available_kernels() {
-            for [rows, terms, columns] in sizes() {
-                let it = Product::new(rows, terms, columns);
+            for [rows, depth, columns] in sizes() {
+                let it = Product::new(rows, depth, columns);
                 let what = format!("{kernels:?} {:?}", it.sizes);
-                let matrix = PackedMatrix::new(kernels, terms, columns, &it.b).expect("small");
+                let matrix = PackedMatrix::new(kernels, depth, columns, &it.b).expect("small");
                 let padded = matrix.padded_columns();
                 let stride = padded + 5;
                 let mut c = vec![CANARY; extent(rows, stride, padded)];
                 for (row, init) in it.init.chunks(columns).enumerate() {
                     c[row * stride..][..columns].copy_from_slice(init);
                 }
-                let offsets: Vec<usize> = (0..rows).map(|row| row * terms).collect();
+                let offsets: Vec<usize> = (0..rows).map(|row| row * depth).collect();
                 let scattered = Rows::Scattered { values: &it.a, offsets: &offsets };
-                for a in [Rows::Strided { values: &it.a, stride: terms, count: rows }, scattered] {
+                for a in [Rows::Strided { values: &it.a, stride: depth, count: rows }, scattered] {
                     let mut c = c.clone();
                     multiply(a, &matrix, Init::Output, &mut c, stride);
                     it.check(&what, &c, [stride, padded], |sum| sum);

@@ -19,21 +19,21 @@ pub(crate) struct Product {
 }
 
 impl Product {
-    pub(crate) fn new(rows: usize, terms: usize, columns: usize) -> Self {
+    pub(crate) fn new(rows: usize, depth: usize, columns: usize) -> Self {
         Self {
-            a: floats(rows * terms, 1),
-            b: floats(terms * columns, 2),
+            a: floats(rows * depth, 1),
+            b: floats(depth * columns, 2),
             init: floats(rows * columns, 3),
-            sizes: [rows, terms, columns],
+            sizes: [rows, depth, columns],
         }
     }
 
     /// In `f64`, and no value's error is more than the last number.
     fn expected(&self, row: usize, column: usize) -> (f64, f64) {
-        let [_, terms, columns] = self.sizes;
-        let product = |k: usize| f64::from(self.a[row * terms + k]) * f64::from(self.b[k * columns + column]);
-        let sum: f64 = (0..terms).map(product).sum();
-        (f64::from(self.init[row * columns + column]) + sum, 1e-6 * (terms + 1) as f64)
+        let [_, depth, columns] = self.sizes;
+        let product = |k: usize| f64::from(self.a[row * depth + k]) * f64::from(self.b[k * columns + column]);
+        let sum: f64 = (0..depth).map(product).sum();
+        (f64::from(self.init[row * columns + column]) + sum, 1e-6 * (depth + 1) as f64)
     }
 
     /// Checks rows `stride` apart, of which `padded` floats are whole vectors.
@@ -67,7 +67,7 @@ pub(crate) fn sizes() -> Vec<[usize; 3]> {
     let mut sizes = vec![[ROWS_LEAST + 3, 2, 3], [300, 1, 1]];
     for rows in [1, 2, 3, 7, 9] {
         for columns in [1, 4, 15, 16, 17, 33, 64, 65] {
-            sizes.extend([1, 9].map(|terms| [rows, terms, columns]));
+            sizes.extend([1, 9].map(|depth| [rows, depth, columns]));
         }
     }
     sizes.extend([[1, 530, 530], [12, 530, 530]]);

@@ -31,7 +31,7 @@ const TERMS: usize = 128;
 /// Columns of `a` from which it is copied.
 const PACK_FROM: usize = 512;
 /// Floats between what is copied and what is fetched: copying them takes about as long as memory.
-const AHEAD: usize = 1024;
+const PREFETCH_FLOATS: usize = 1024;
 /// Rows of `c` whose columns of `a` are copied at a time: 256 KiB.
 const ROWS: usize = 384;
 /// Bytes of sums from which they are made panel by panel, apart: no second-level cache keeps so many from one
@@ -331,10 +331,10 @@ fn pack_panels(
         "no room for {columns} columns"
     );
     assert!(sums.is_empty() || sums.len() >= columns, "no room for the sums");
-    let ahead = 1 + AHEAD / columns.max(1);
+    let distance = 1 + PREFETCH_FLOATS / columns.max(1);
     let sums = if sums.is_empty() { std::ptr::null_mut() } else { sums.as_mut_ptr() };
     for (term, n) in terms.clone().enumerate() {
-        let next = if n + ahead < b.count() { b.row(n + ahead).as_ptr() } else { std::ptr::null() };
+        let next = if n + distance < b.count() { b.row(n + distance).as_ptr() } else { std::ptr::null() };
         let row = PackRow {
             from: b.row(n)[..columns].as_ptr(),
             columns,
@@ -343,7 +343,7 @@ fn pack_panels(
             term,
             terms: terms.len(),
             sums,
-            ahead: next,
+            prefetch: next,
         };
         // SAFETY: the row is so long, and the asserts; the arrays are borrowed apart. The kernels are those
         // that this process may run.

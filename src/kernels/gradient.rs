@@ -70,7 +70,7 @@ pub(crate) struct PackRow {
     /// Sums of all terms, which it is added to; or null.
     pub(crate) sums: *mut f32,
     /// A row that will be asked for next: it is fetched meanwhile. Any address will do.
-    pub(crate) ahead: *const f32,
+    pub(crate) prefetch: *const f32,
 }
 
 /// Carries out `row`. A block's rows lie a page or more apart, where a processor does not see by itself what
@@ -81,7 +81,7 @@ pub(crate) struct PackRow {
 /// `terms` times `columns` floats, rounded up to whole vectors, and overlap nothing else.
 #[inline(always)]
 pub(crate) unsafe fn pack_row<S: Simd>(s: S, row: &PackRow) {
-    let PackRow { from, columns, to, panel, term, terms, sums, ahead } = *row;
+    let PackRow { from, columns, to, panel, term, terms, sums, prefetch } = *row;
     for first in (0..columns).step_by(panel) {
         let width = panel.min((columns - first).next_multiple_of(S::LANES));
         let mut column = first;
@@ -93,7 +93,7 @@ pub(crate) unsafe fn pack_row<S: Simd>(s: S, row: &PackRow) {
             let to = to.add(first * terms + term * width);
             while column + S::LANES <= columns.min(first + width) {
                 if column.is_multiple_of(LINE) {
-                    s.prefetch(ahead.wrapping_add(column));
+                    s.prefetch(prefetch.wrapping_add(column));
                 }
                 let values = s.load(from.add(column));
                 s.store(to.add(column - first), values);
@@ -202,13 +202,13 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(s: S, outer: &Outer, a
         let mut b = outer.b;
         // The next tile's sums, which come from far away where the gradient is large, are fetched meanwhile.
         let lines = const { (NV * S::LANES).div_ceil(LINE) };
-        let (mut ahead, mut line) = (c.wrapping_add(MR * c_stride), 0);
+        let (mut prefetch, mut line) = (c.wrapping_add(MR * c_stride), 0);
         let mut k = 0;
         while k + 4 <= terms {
-            s.prefetch(ahead.wrapping_add(line * LINE));
+            s.prefetch(prefetch.wrapping_add(line * LINE));
             line += 1;
             if line == lines {
-                (ahead, line) = (ahead.wrapping_add(c_stride), 0);
+                (prefetch, line) = (prefetch.wrapping_add(c_stride), 0);
             }
             unroll!(i < 4, {
                 let k = k + i;

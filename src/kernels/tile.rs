@@ -40,7 +40,7 @@ pub(crate) struct Block {
     /// Floats from row to row, where `offsets` is null.
     pub(crate) a_stride: usize,
     /// Terms of each sum.
-    pub(crate) terms: usize,
+    pub(crate) depth: usize,
     /// Into how many segments the terms are cut: a power of two.
     pub(crate) segments: usize,
     /// The panel: for each term its columns side by side, no more of them and no fewer.
@@ -48,9 +48,9 @@ pub(crate) struct Block {
     /// Floats from one panel to the next; used by a lone row that takes several panels at once.
     pub(crate) panel_stride: usize,
     /// What the next block will read of its panel, fetched into the second-level cache meanwhile.
-    pub(crate) ahead: *const f32,
-    /// Floats of `ahead`.
-    pub(crate) ahead_len: usize,
+    pub(crate) prefetch: *const f32,
+    /// Floats of `prefetch`.
+    pub(crate) prefetch_len: usize,
     /// Where the sums start, and its floats from row to row: 0 for a bias. May be `c`.
     pub(crate) init: *const f32,
     /// See `init`.
@@ -60,7 +60,7 @@ pub(crate) struct Block {
     /// Floats from row to row of `c`.
     pub(crate) c_stride: usize,
     /// What is stored.
-    pub(crate) finish: Finish,
+    pub(crate) epilogue: Epilogue,
 }
 
 /// Where a step's rows are. Its fields are read from the [`Block`] one by one: the caller wrote them one by one just
@@ -79,7 +79,7 @@ struct Place {
 /// What is stored for a finished sum. A field and not a type parameter: the branch costs one prediction a tile, a
 /// parameter would compile every tile twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Finish {
+pub(crate) enum Epilogue {
     /// The sum itself.
     Keep,
     /// The next state of a tanh layer.
@@ -97,7 +97,7 @@ const fn most_rows(accumulators: usize, vectors: usize) -> usize {
 /// Carries out `block`, its rows being at `place`, for `NV` vectors of columns, in panels of `WIDTH` vectors.
 ///
 /// # Safety
-/// Every pointer of `block` must be valid for what its field says: `a` for `terms` floats at each row, `b` for the
+/// Every pointer of `block` must be valid for what its field says: `a` for `depth` floats at each row, `b` for the
 /// panel(s), `init` and `c` for `NV` vectors at each row. `c` may be the very same memory as `init` and must not
 /// overlap anything else. With `LONE` there is one row, otherwise there are more.
 #[inline(always)]
@@ -179,8 +179,8 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize, co
     place: Place,
     row: usize,
 ) {
-    let Block { terms, segments, .. } = *block;
-    // SAFETY: row + r is a row of the block, k stays below `terms`, and vector v lies inside the panels, so
+    let Block { depth, segments, .. } = *block;
+    // SAFETY: row + r is a row of the block, k stays below `depth`, and vector v lies inside the panels, so
     // every address that is read or written is one that the caller vouched for, and so is every one on the
     // way: a row's first float, and the first vector of a row or term. What is fetched ahead is not read, and
     // its address is computed by `wrapping_add`.
@@ -199,8 +199,8 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize, co
         });
         // All segments have `even` terms, and some one more.
         let shift = if SIDE == 1 { segments.trailing_zeros() } else { SIDE.trailing_zeros() };
-        let even = terms >> shift;
-        let start = |segment: usize| (segment * terms) >> shift;
+        let even = depth >> shift;
+        let start = |segment: usize| (segment * depth) >> shift;
         let mut sums = [[[s.splat(0.0); NV]; MR]; SIDE];
         sums[0] = total;
         let mut starts = [0; SIDE];
@@ -211,11 +211,12 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize, co
         if MR * NV >= S::ACCUMULATORS / 2 && SIDE == 1 && NV == WIDTH {
             // Two cache lines every four terms; where all are fetched, an address that costs nothing.
             let done = row / MR * (even / 4) * 32;
-            let mut ahead = if done < block.ahead_len { block.ahead.wrapping_add(done) } else { block.b };
+            let mut prefetch =
+                if done < block.prefetch_len { block.prefetch.wrapping_add(done) } else { block.b };
             while k + 4 <= even {
-                s.prefetch(ahead);
-                s.prefetch(ahead.wrapping_add(16));
-                ahead = ahead.wrapping_add(32);
+                s.prefetch(prefetch);
+                s.prefetch(prefetch.wrapping_add(16));
+                prefetch = prefetch.wrapping_add(32);
                 four_terms::<S, MR, NV, WIDTH>(s, &mut sums[0], &a, block, starts[0] + k);
                 k += 4;
             }
@@ -261,13 +262,13 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize, co
         let c = place.c.add(row * block.c_stride);
         // From registers in full panels, and for a lone row, which has to wait for it.
         let at_once = NV >= WIDTH && S::WRITES_OUT || MR == 1;
-        if !at_once || block.finish == Finish::Keep {
+        if !at_once || block.epilogue == Epilogue::Keep {
             unroll!(r < MR, {
                 let c = c.add(r * block.c_stride);
                 unroll!(v < NV, { s.store(c.add(v * S::LANES), total[r][v]) });
             });
         }
-        if block.finish == Finish::TanhState {
+        if block.epilogue == Epilogue::TanhState {
             if at_once {
                 unroll!(r < MR, {
                     let c = c.add(r * block.c_stride);
@@ -426,9 +427,9 @@ pub(crate) unsafe fn steps<S: Simd, const NV: usize, const WIDTH: usize, const L
         // Read again in every step, so that what is made of it is made in the branch that needs it: a lone row's kernel would
         // prepare for all branches what takes a tenth of a step of 64 units.
         // SAFETY: a reference's own field: readable, aligned and initialised.
-        let terms = unsafe { std::ptr::read_volatile(&raw const block.terms) };
+        let depth = unsafe { std::ptr::read_volatile(&raw const block.depth) };
         // SAFETY: the caller's promise for this step, whose rows are at `place`.
-        unsafe { product::<S, NV, WIDTH, LONE>(s, &Block { terms, ..*block }, place) };
+        unsafe { product::<S, NV, WIDTH, LONE>(s, &Block { depth, ..*block }, place) };
         place.a = place.c;
         place.offsets = std::ptr::null();
         place.a_stride = block.c_stride;

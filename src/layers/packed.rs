@@ -164,10 +164,10 @@ impl PackedRnn {
         let [input, _] = variables.get(half(Weight::Kernel))?.shape();
         let of = |activation: Activation| activation.function().unwrap_or(Function::Linear);
         let order = |gates| GateOrder { units, gates, lanes: kernels.lanes };
-        let matrix = |terms: usize, gates: usize| -> Result<PackedMatrix> {
+        let matrix = |depth: usize, gates: usize| -> Result<PackedMatrix> {
             let columns = order(gates).columns()?;
-            Ok(PackedMatrix::of_blocks(kernels, terms, columns, gates)?
-                .with_segments(gated_segments(terms, units)))
+            Ok(PackedMatrix::of_blocks(kernels, depth, columns, gates)?
+                .with_segments(gated_segments(depth, units)))
         };
         let gated = |matrix: &PackedMatrix| -> Result<Gated> {
             let start = AlignedVec::zeroed(matrix.padded_columns())?;
@@ -294,8 +294,8 @@ impl PackedRnn {
 
     /// Multiply-adds a row and step.
     pub(crate) fn macs(&self) -> usize {
-        let terms = self.kernel.terms().saturating_add(self.units);
-        terms.saturating_mul(self.units).saturating_mul(self.gates())
+        let depth = self.kernel.depth().saturating_add(self.units);
+        depth.saturating_mul(self.units).saturating_mul(self.gates())
     }
 
     fn bytes(&self) -> usize {
@@ -318,8 +318,8 @@ impl PackedDense {
 
 fn pack(kernels: &'static KernelSet, variables: &Variables, which: Weight) -> Result<PackedMatrix> {
     let variable = variables.get(which)?;
-    let [terms, columns] = variable.shape();
-    PackedMatrix::new(kernels, terms, columns, variable.values())
+    let [depth, columns] = variable.shape();
+    PackedMatrix::new(kernels, depth, columns, variable.values())
 }
 
 fn pad_bias(

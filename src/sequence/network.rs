@@ -218,7 +218,7 @@ impl Packed {
             Packed::Plain => 0,
             Packed::Rnn(half) => half.macs(),
             Packed::Both(both) => both.iter().map(PackedRnn::macs).sum(),
-            Packed::Dense(dense) => dense.kernel.terms().saturating_mul(dense.kernel.columns()),
+            Packed::Dense(dense) => dense.kernel.depth().saturating_mul(dense.kernel.columns()),
         }
     }
 }

@@ -153,7 +153,7 @@ fn gathered_columns(layers: &[Arc<BuiltLayer>], half: Option<usize>) -> Option<u
         LayerKind::Dense(dense) => Some(&dense.kernel),
         LayerKind::Skip => None,
     });
-    first_kernel.filter(|kernel| kernel.columns() >= GATHER_FROM).map(|kernel| kernel.terms())
+    first_kernel.filter(|kernel| kernel.columns() >= GATHER_FROM).map(|kernel| kernel.depth())
 }
 
 /// Takes the room that [`run`] needs for a batch within `bounds`, whether or not other threads help.
@@ -421,7 +421,7 @@ impl<'a> LayerKind<'a> {
     pub(super) fn cost(&self) -> usize {
         match self {
             LayerKind::Rnn(rnn) => rnn.macs(),
-            LayerKind::Dense(dense) => dense.kernel.terms() * dense.kernel.columns(),
+            LayerKind::Dense(dense) => dense.kernel.depth() * dense.kernel.columns(),
             LayerKind::Skip => 0,
         }
     }
@@ -504,7 +504,7 @@ pub fn activate(activation: Activation, values: &mut [f32]) -> Result<()> {
 /// One step of one layer for `batch` rows: `next = act(x·W + b + h·U)`, every array without gaps between its
 /// rows. `next` must have whole vectors: `units` a multiple of a vector.
 pub(crate) fn step(rnn: &PackedRnn, x: &[f32], h: &[f32], batch: usize, next: &mut [f32]) {
-    let (features, units) = (rnn.kernel.terms(), rnn.units());
+    let (features, units) = (rnn.kernel.depth(), rnn.units());
     let x = Rows::Strided { values: x, stride: features, count: batch };
     multiply(x, &rnn.kernel, Init::Bias(&rnn.bias), next, units);
     recur(&rnn.recurrent, rnn.function(), h, next, batch, units);
@@ -514,7 +514,7 @@ pub(crate) fn step(rnn: &PackedRnn, x: &[f32], h: &[f32], batch: usize, next: &m
 /// begins with the states, `stride` apart, and ends with the next ones.
 pub(crate) fn step_padded(rnn: &PackedRnn, x: &[f32], batch: usize, rows: &mut [f32], stride: usize) {
     let (before, next) = rows.split_at_mut(batch * stride);
-    let x = Rows::Strided { values: x, stride: rnn.kernel.terms(), count: batch };
+    let x = Rows::Strided { values: x, stride: rnn.kernel.depth(), count: batch };
     multiply(x, &rnn.kernel, Init::Bias(&rnn.bias), next, stride);
     recur(&rnn.recurrent, rnn.function(), before, next, batch, stride);
 }

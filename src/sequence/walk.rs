@@ -6,7 +6,7 @@
 //! steps and from the last to the first on odd ones, so that a step starts on the weights that the last one
 //! left in the cache; the order of panels changes no sum.
 
-use crate::dispatch::{Block, Finish, Function};
+use crate::dispatch::{Block, Epilogue, Function};
 use crate::gemm::{PackedMatrix, Pass, Rows, over_panels, over_small_panels};
 use crate::layers::PackedRnn;
 use crate::memory::extent;
@@ -27,8 +27,8 @@ impl Steps<'_> {
 
 /// What a product's kernel does with its sums, where they are the next states, and what is left to do.
 #[inline(always)]
-pub(super) fn ending(function: Function) -> (Finish, Option<Function>) {
-    if function == Function::Tanh { (Finish::TanhState, None) } else { (Finish::Keep, Some(function)) }
+pub(super) fn ending(function: Function) -> (Epilogue, Option<Function>) {
+    if function == Function::Tanh { (Epilogue::TanhState, None) } else { (Epilogue::Keep, Some(function)) }
 }
 
 /// The block of the first step, checked so that walking all `counts` over it is sound: there are states for
@@ -86,7 +86,7 @@ pub(super) fn recur(
     }
     let width = matrix.padded_columns();
     let rows = Rows::Strided { values: h, stride, count };
-    assert!(rows.hold(matrix.terms()), "a state lies outside its array");
+    assert!(rows.hold(matrix.depth()), "a state lies outside its array");
     assert!(width <= stride && extent(count, stride, width) <= c.len(), "rows too short");
     let c = c.as_mut_ptr();
     let mut block = Block {
@@ -98,7 +98,7 @@ pub(super) fn recur(
         c_stride: stride,
         ..matrix.block()
     };
-    // SAFETY: `walk` reads `terms` floats of every row of `h`, and reads and writes whole vectors of every
+    // SAFETY: `walk` reads `depth` floats of every row of `h`, and reads and writes whole vectors of every
     // row of `c`: the asserts found all of them inside their arrays. `h` is borrowed shared and `c` is not,
     // so they are apart. There is no step after this one.
     unsafe { walk(matrix, &mut block, Steps { counts: &[count], first: 0 }, function) };
@@ -120,11 +120,11 @@ unsafe fn walk(matrix: &PackedMatrix, block: &mut Block, steps: Steps<'_>, funct
     let Steps { counts, first } = steps;
     let Some(&most) = counts.first() else { return };
     let small = matrix.is_small(most);
-    let (finish, after) = ending(function);
+    let (epilogue, after) = ending(function);
     // SAFETY: the caller's promise, in both.
     unsafe {
         if small && matrix.panel_count() == 1 && after.is_none() {
-            block.finish = finish;
+            block.epilogue = epilogue;
             return walk_in_kernel(matrix, block, counts);
         }
         if small {
@@ -133,7 +133,7 @@ unsafe fn walk(matrix: &PackedMatrix, block: &mut Block, steps: Steps<'_>, funct
     }
     let all = 0..matrix.panel_count();
     for (step, &rows) in counts.iter().enumerate() {
-        let pass = Pass { rows, finish, backward: (first + step) % 2 == 1 };
+        let pass = Pass { rows, epilogue, backward: (first + step) % 2 == 1 };
         // SAFETY: the caller's promise for this step, whose rows are at `block.c`. The kernels are those that
         // this process may run.
         unsafe {
@@ -186,8 +186,8 @@ unsafe fn walk_in_kernel(matrix: &PackedMatrix, block: &mut Block, counts: &[usi
 unsafe fn walk_small(matrix: &PackedMatrix, block: &mut Block, counts: &[usize], function: Function) {
     let kernels = matrix.kernels();
     let columns = matrix.padded_columns();
-    let (finish, after) = ending(function);
-    block.finish = finish;
+    let (epilogue, after) = ending(function);
+    block.epilogue = epilogue;
     let (mut init, mut c) = (block.init, block.c);
     for &rows in counts {
         // SAFETY: the caller's promise: `c` has whole vectors at each of this step's rows.
@@ -237,9 +237,9 @@ pub(super) unsafe fn walk_share(
     let Steps { counts, first } = steps;
     let panels = matrix.panels_of(share);
     let (column, columns) = matrix.share(share);
-    let (finish, after) = ending(function);
+    let (epilogue, after) = ending(function);
     for (step, &rows) in counts.iter().enumerate() {
-        let pass = Pass { rows, finish, backward: (first + step) % 2 == 1 };
+        let pass = Pass { rows, epilogue, backward: (first + step) % 2 == 1 };
         // SAFETY: the caller's promise for this step, whose rows are at `block.c`. A member writes the
         // columns of its own panels and no others, and reads the states of the step before, which all members
         // have finished. It has `column` columns before its own, so they begin inside the first row.

@@ -83,7 +83,7 @@ pub(crate) trait Cell {
     ///
     /// # Safety
     /// `c` (where the cell has one), `h` and `h_next` must be valid for one vector.
-    unsafe fn finish<S: Simd>(s: S, input: &[S::V; 4], state: &[S::V; 4], at: At);
+    unsafe fn epilogue<S: Simd>(s: S, input: &[S::V; 4], state: &[S::V; 4], at: At);
 }
 
 /// Where a block's states are.
@@ -101,7 +101,7 @@ impl Cell for Lstm {
     const GATES: usize = 4;
 
     #[inline(always)]
-    unsafe fn finish<S: Simd>(s: S, input: &[S::V; 4], state: &[S::V; 4], at: At) {
+    unsafe fn epilogue<S: Simd>(s: S, input: &[S::V; 4], state: &[S::V; 4], at: At) {
         let i = sigmoid(s, s.add(input[0], state[0]));
         let f = sigmoid(s, s.add(input[1], state[1]));
         let g = tanh(s, s.add(input[2], state[2]));
@@ -122,7 +122,7 @@ impl Cell for Gru {
     const GATES: usize = 3;
 
     #[inline(always)]
-    unsafe fn finish<S: Simd>(s: S, input: &[S::V; 4], state: &[S::V; 4], at: At) {
+    unsafe fn epilogue<S: Simd>(s: S, input: &[S::V; 4], state: &[S::V; 4], at: At) {
         let z = sigmoid(s, s.add(input[0], state[0]));
         let r = sigmoid(s, s.add(input[1], state[1]));
         let n = tanh(s, s.fma(r, state[2], input[2]));
@@ -248,7 +248,7 @@ struct Sums<S: Simd> {
 #[derive(Clone, Copy)]
 struct Product {
     a: *const f32,
-    terms: usize,
+    depth: usize,
     segments: usize,
     /// The matrix's panels, and where its sums start.
     panels: *const f32,
@@ -258,7 +258,7 @@ struct Product {
 /// The sums of `BLOCKS` full blocks from block `first` on, and, with `TAIL`, of the half block behind them.
 ///
 /// # Safety
-/// `a` must be valid for `terms` floats, `panels` and `start` for the columns of these blocks.
+/// `a` must be valid for `depth` floats, `panels` and `start` for the columns of these blocks.
 #[inline(always)]
 unsafe fn sums_of<S: Simd, C: Cell, const BLOCKS: usize, const TAIL: bool>(
     s: S,
@@ -266,7 +266,7 @@ unsafe fn sums_of<S: Simd, C: Cell, const BLOCKS: usize, const TAIL: bool>(
     first: usize,
 ) -> Sums<S> {
     let half = s.half();
-    let &Product { a, terms, segments, .. } = product;
+    let &Product { a, depth, segments, .. } = product;
     let width = C::GATES * S::LANES;
     // A half block's panel is padded to whole vectors.
     let tail_width = const { (C::GATES * HALF).next_multiple_of(S::LANES) };
@@ -274,8 +274,8 @@ unsafe fn sums_of<S: Simd, C: Cell, const BLOCKS: usize, const TAIL: bool>(
     // SAFETY: blocks and terms are those that the caller vouched for: the panel of block b begins `b * width * terms` floats
     // in, whose term k is `k * width` floats further.
     unsafe {
-        let panels = product.panels.add(column * terms);
-        let tail_panel = panels.add(BLOCKS * width * terms);
+        let panels = product.panels.add(column * depth);
+        let tail_panel = panels.add(BLOCKS * width * depth);
         let start = product.start.add(column);
         let mut sums = Sums::<S> { full: [[s.splat(0.0); 4]; 3], tail: [half.splat(0.0); 4] };
         each_full_block!(b < BLOCKS, {
@@ -288,7 +288,7 @@ unsafe fn sums_of<S: Simd, C: Cell, const BLOCKS: usize, const TAIL: bool>(
         macro_rules! add_lanes {
             ($sums:ident, $first:ident, $values:ident, $($i:literal)*) => {$(
                 each_full_block!(b < BLOCKS, {
-                    let panel = panels.add((b * terms + $first + $i) * width);
+                    let panel = panels.add((b * depth + $first + $i) * width);
                     each_gate!(g < C::GATES, {
                         let weights = s.load(panel.add(g * S::LANES));
                         $sums.full[b][g] = s.fma_lane::<$i>($values, weights, $sums.full[b][g]);
@@ -308,7 +308,7 @@ unsafe fn sums_of<S: Simd, C: Cell, const BLOCKS: usize, const TAIL: bool>(
                     let value = *a.add(k);
                     let (wide, narrow) = (s.splat(value), half.splat(value));
                     each_full_block!(b < BLOCKS, {
-                        let panel = panels.add((b * terms + k) * width);
+                        let panel = panels.add((b * depth + k) * width);
                         each_gate!(g < C::GATES, {
                             $sums.full[b][g] = s.fma(wide, s.load(panel.add(g * S::LANES)), $sums.full[b][g]);
                         });
@@ -322,11 +322,11 @@ unsafe fn sums_of<S: Simd, C: Cell, const BLOCKS: usize, const TAIL: bool>(
                 }
             };
         }
-        let middle = if segments == 2 { terms / 2 } else { terms };
+        let middle = if segments == 2 { depth / 2 } else { depth };
         add_terms!(sums, 0, middle);
-        if middle < terms {
+        if middle < depth {
             let mut others = Sums::<S> { full: [[s.splat(0.0); 4]; 3], tail: [half.splat(0.0); 4] };
-            add_terms!(others, middle, terms);
+            add_terms!(others, middle, depth);
             each_full_block!(b < BLOCKS, {
                 each_gate!(g < C::GATES, { sums.full[b][g] = s.add(sums.full[b][g], others.full[b][g]) });
             });
@@ -350,7 +350,7 @@ unsafe fn pass<S: Simd, C: Cell, const BLOCKS: usize, const TAIL: bool>(s: S, at
     unsafe {
         let of_input = if at.gates.is_null() {
             let Input { x, features, panels, segments, bias } = input;
-            let product = Product { a: x, terms: features, segments, panels, start: bias };
+            let product = Product { a: x, depth: features, segments, panels, start: bias };
             sums_of::<S, C, BLOCKS, TAIL>(s, &product, first)
         } else {
             let gates = at.gates.add(first * width);
@@ -364,13 +364,13 @@ unsafe fn pass<S: Simd, C: Cell, const BLOCKS: usize, const TAIL: bool>(s: S, at
             sums
         };
         let Steps { h, panels, segments, start, .. } = *at;
-        let product = Product { a: h, terms: units, segments, panels, start };
+        let product = Product { a: h, depth: units, segments, panels, start };
         let of_state = sums_of::<S, C, BLOCKS, TAIL>(s, &product, first);
         each_full_block!(b < BLOCKS, {
-            C::finish(s, &of_input.full[b], &of_state.full[b], at.states(unit + b * S::LANES));
+            C::epilogue(s, &of_input.full[b], &of_state.full[b], at.states(unit + b * S::LANES));
         });
         if TAIL {
-            C::finish(half, &of_input.tail, &of_state.tail, at.states(unit + BLOCKS * S::LANES));
+            C::epilogue(half, &of_input.tail, &of_state.tail, at.states(unit + BLOCKS * S::LANES));
         }
     }
 }

@@ -102,7 +102,7 @@ impl Arrays {
     /// # Safety
     /// The arrays must still be there, and `sums` valid for the gates of these units at each row. Nobody else
     /// may use these units of what is written meanwhile.
-    unsafe fn finish(
+    unsafe fn epilogue(
         &self,
         rnn: &PackedRnn,
         product: Product,
@@ -231,16 +231,16 @@ impl Arrays {
         };
         let units_of = |columns: Range<usize>| columns.start / gates..(columns.end / gates).min(rnn.units());
         // SAFETY: `a` has `units` floats at each row, the caller's promise; `c` and `init` the asserts'
-        // floats. A panel's sums are whole blocks where it is used by itself, and `finish` uses the units of
+        // floats. A panel's sums are whole blocks where it is used by itself, and `epilogue` uses the units of
         // these blocks alone; where it is not, they are all used by the one member that has any.
         unsafe {
             if by_panels {
                 multiply_by_panels(matrix, &mut block, self.count, odd, share, |first, columns| {
-                    self.finish(rnn, product, units_of(first..first + columns), (c, sums_stride));
+                    self.epilogue(rnn, product, units_of(first..first + columns), (c, sums_stride));
                 });
             } else if share.0 == 0 {
                 multiply_block(matrix, &mut block, self.count, odd);
-                self.finish(rnn, product, 0..rnn.units(), (c, sums_stride));
+                self.epilogue(rnn, product, 0..rnn.units(), (c, sums_stride));
             }
         }
     }
@@ -284,7 +284,7 @@ pub(in super::super) fn gated_step_with(
         let values = unsafe { std::slice::from_raw_parts(values, rows) };
         multiply(product, Rows::Strided { values, stride, count }, sums, sums_stride);
         // SAFETY: the arrays are borrowed until the end, and `sums` has room for the rows of every gate.
-        unsafe { arrays.finish(rnn, product, 0..rnn.units(), (sums.as_ptr(), sums_stride)) };
+        unsafe { arrays.epilogue(rnn, product, 0..rnn.units(), (sums.as_ptr(), sums_stride)) };
     };
     one(Product::Gates, arrays.h, gate_stride(rnn));
     if rnn.resets_before() {

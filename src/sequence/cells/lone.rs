@@ -34,7 +34,7 @@ pub(in super::super) fn input_of(rnn: &PackedRnn, x: *const f32) -> lone::Input 
     assert!(rnn.bias.len() >= rnn.kernel.padded_columns(), "bias too short");
     let block = rnn.kernel.block();
     let (panels, segments) = (block.b, block.segments);
-    lone::Input { x, features: rnn.kernel.terms(), panels, segments, bias: rnn.bias.as_ptr() }
+    lone::Input { x, features: rnn.kernel.depth(), panels, segments, bias: rnn.bias.as_ptr() }
 }
 
 /// The kernel of a lone row, and one step of it from a state to the next; `c` is an LSTM's cell state.

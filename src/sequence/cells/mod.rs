@@ -89,7 +89,7 @@ pub(super) fn carry(
     let gate_stride = gate_stride(rnn);
     if counts == [1] && team.is_none() && has_lone_steps(rnn) {
         // Nothing is gained by making the sums of the input beforehand, and a call is saved.
-        let x = &input.row(0)[..rnn.kernel.terms()];
+        let x = &input.row(0)[..rnn.kernel.depth()];
         let input = input_of(rnn, x.as_ptr());
         let lone = LoneSteps { steps: 1, odd: first % 2 == 1, previous: 0, here: carried * stride };
         return lone_steps(rnn, lone, rows, (std::ptr::null(), input), cell_states);
@@ -149,7 +149,7 @@ pub(crate) fn step_gated<'a>(
     let states = batch * row_stride(rnn.units());
     let (rows, rest) = scratch.split_at_mut(2 * states);
     let (cell_states, gates) = rest.split_at_mut(states);
-    let x = Rows::Strided { values: x, stride: rnn.kernel.terms(), count: batch };
+    let x = Rows::Strided { values: x, stride: rnn.kernel.depth(), count: batch };
     let chunk = Chunk { rows, carried: batch, gates, cell_states };
     carry(rnn, x, chunk, Steps { counts: &[batch], first: 0 }, None);
     [&rows[states..], cell_states]

@@ -2,7 +2,7 @@
 
 use super::super::walk::{self, Steps, walk_share};
 use super::team::TeamGuard;
-use crate::dispatch::{Block, Finish};
+use crate::dispatch::{Block, Epilogue};
 use crate::gemm::{Init, PackedMatrix, Pass, Rows, block_of, over_panels};
 use crate::layers::PackedRnn;
 
@@ -49,7 +49,7 @@ pub(in super::super) fn multiply(
     c_stride: usize,
 ) {
     let Some(block) = block_of(rows, matrix, init, c, c_stride).map(Shared) else { return };
-    let pass = Pass { rows: rows.count(), finish: Finish::Keep, backward: false };
+    let pass = Pass { rows: rows.count(), epilogue: Epilogue::Keep, backward: false };
     team.run(even, &|member, members, _| {
         // SAFETY: `block_of` checked the arrays, which are borrowed until all members have finished. A member
         // writes the columns of its own panels.

@@ -18,7 +18,7 @@ use super::super::cells::{self, has_lone_steps};
 use super::super::network::Network;
 use super::super::walk::ending;
 use super::plan::{Plan, Room, buffer_len};
-use crate::dispatch::{ApplyFn, Block, Finish, Function, LoneFn, StepsFn, lone};
+use crate::dispatch::{ApplyFn, Block, Epilogue, Function, LoneFn, StepsFn, lone};
 use crate::gemm::{PackedMatrix, calls_of_lone_row, for_lone_row};
 use crate::layers::{Packed, PackedCell, PackedDense, PackedRnn};
 use crate::memory::{LINE, Number, row_stride};
@@ -189,8 +189,8 @@ impl<F: FnMut(Action)> Listing<F> {
     }
 
     /// `c = init + row·matrix`, of a step that a function of the sums may end.
-    fn product(&mut self, matrix: &PackedMatrix, block: Block, finish: Finish) -> Option<()> {
-        for_lone_row(matrix, block, finish, |kernel, block| self.push(Action::Product(kernel, block)))
+    fn product(&mut self, matrix: &PackedMatrix, block: Block, epilogue: Epilogue) -> Option<()> {
+        for_lone_row(matrix, block, epilogue, |kernel, block| self.push(Action::Product(kernel, block)))
     }
 
     /// A recurrent layer whose floats begin at `at`: the new state's row.
@@ -216,7 +216,7 @@ impl<F: FnMut(Action)> Listing<F> {
             c_stride: columns,
             ..rnn.kernel.block()
         };
-        self.product(&rnn.kernel, input, Finish::Keep)?;
+        self.product(&rnn.kernel, input, Epilogue::Keep)?;
         self.has_read(x);
         // One call has read all of the state before it writes the first of the next.
         let in_place = calls_of_lone_row(matrix)? == 1;
@@ -247,7 +247,7 @@ impl<F: FnMut(Action)> Listing<F> {
             c_stride: columns,
             ..matrix.block()
         };
-        self.product(matrix, block, Finish::Keep)?;
+        self.product(matrix, block, Epilogue::Keep)?;
         self.has_read(x);
         if function != Function::Linear {
             self.push(Action::Apply(matrix.kernels().apply, function, y, matrix.columns()));

@@ -107,7 +107,7 @@ impl DropOut {
         [input, output]: [usize; 2],
         offsets: &mut List<usize>,
     ) {
-        let Plan { work: schedule, mode, .. } = plan;
+        let Plan { schedule, mode, .. } = plan;
         let mut to = taken(&mut values[output].rows);
         let (layout, features, stride) =
             (values[output].layout, values[output].features, values[output].stride);
@@ -141,7 +141,7 @@ impl DropOut {
     /// Turns the gradient of the results into that of the rows, in place: times the masks of the forward
     /// pass. `mask` has room for a row.
     pub(super) fn backward(&self, plan: &Plan, value: &mut Value, mask: &mut [f32]) {
-        let Plan { work: schedule, mode, .. } = plan;
+        let Plan { schedule, mode, .. } = plan;
         if !mode.training {
             return;
         }

@@ -122,7 +122,7 @@ impl Part {
         let first_row = rows.start;
         kept.keep(input);
         plan.mode = mode;
-        plan.work.arrange(rows.len(), steps, mask, padding);
+        plan.schedule.arrange(rows.len(), steps, mask, padding);
         plan.arranged();
         let source = kept.source(network, steps);
         for (op, back) in ops.iter_mut().zip(backs) {
@@ -139,10 +139,10 @@ impl Part {
                     rows::last_states(plan, values, [input, output], direction);
                 }
                 &mut Op::LastPosition { input, output } => {
-                    rows::last_positions(&plan.work, values, [input, output]);
+                    rows::last_positions(&plan.schedule, values, [input, output]);
                 }
                 &mut Op::Merge { mode, inputs, output } => {
-                    rows::merge(&plan.work, mode, values, inputs, output);
+                    rows::merge(&plan.schedule, mode, values, inputs, output);
                 }
                 &mut Op::Dropout { layer, rate, input, output } => {
                     let drop_out = DropOut { layer, rate, first_row };
@@ -160,16 +160,16 @@ impl Part {
 
     /// Copies the last states to their places among those of all `batch` rows.
     fn put_last_states(&self, states: &mut [f32], batch: usize) {
-        let work = &self.plan.work;
+        let schedule = &self.plan.schedule;
         for op in self.ops.iter() {
             let Op::Rnn(op) = op else { continue };
             let value = &self.values[op.output];
-            let (lead, units) = (value.lead(work), value.features);
+            let (lead, units) = (value.lead(schedule), value.features);
             let cell_states =
                 op.gated.as_ref().filter(|_| op.cell.states() > 1).map(|gated| gated.cell_states());
             for (array, from) in [Some(&value.rows[..]), cell_states].into_iter().flatten().enumerate() {
                 let to = &mut states[batch * (op.state_base + array * units) + self.rows.start * units..];
-                put_last(work, units, to, |rank| {
+                put_last(schedule, units, to, |rank| {
                     let last = self.plan.last_row(rank).map(|n| lead + n * value.stride);
                     &from[last.unwrap_or(rank * value.stride)..]
                 });
@@ -198,7 +198,7 @@ impl RnnOp {
         if !self.drops[0] {
             return self.plain_input(plan, source, value);
         }
-        let (stride, count) = (row_stride(value.features), plan.work.total());
+        let (stride, count) = (row_stride(value.features), plan.schedule.total());
         let block = if self.by_gate() { gate * count * stride } else { 0 };
         Rows::Strided { values: &masked[block..], stride, count }
     }
@@ -208,26 +208,28 @@ impl RnnOp {
         if !self.drops[0] {
             return;
         }
-        let work = &plan.work;
+        let schedule = &plan.schedule;
         let features = value.features;
-        let block = work.total() * row_stride(features);
+        let block = schedule.total() * row_stride(features);
         for gate in 0..self.masks() {
             let rows = self.plain_input(plan, source, value);
-            let mask = &self.input_mask[gate * work.batch * features..];
-            mask_rows(work, self.layout(), rows, mask, features, &mut masked[gate * block..]);
+            let mask = &self.input_mask[gate * schedule.batch * features..];
+            mask_rows(schedule, self.layout(), rows, mask, features, &mut masked[gate * block..]);
         }
     }
 
     fn plain_input<'a>(&'a self, plan: &Plan, source: Source<'a>, value: &'a Value) -> Rows<'a> {
-        let count = plan.work.total();
+        let count = plan.schedule.total();
         match value.layout {
             Layout::Source => Rows::Scattered { values: source.values, offsets: &self.offsets },
             Layout::Positions | Layout::Last => {
                 Rows::Scattered { values: &value.rows, offsets: &self.offsets }
             }
-            Layout::Compact { .. } => {
-                Rows::Strided { values: &value.rows[value.lead(&plan.work)..], stride: value.stride, count }
-            }
+            Layout::Compact { .. } => Rows::Strided {
+                values: &value.rows[value.lead(&plan.schedule)..],
+                stride: value.stride,
+                count,
+            },
         }
     }
 
@@ -243,7 +245,7 @@ impl RnnOp {
         let cell_states = gated.as_mut().map(|gated| gated.cell_states_mut());
         self.begin_states(pass, rnn.units(), &mut out, cell_states);
         let input = &values[self.input];
-        gather(&plan.work, source, input, self.layout(), &mut self.offsets);
+        gather(&plan.schedule, source, input, self.layout(), &mut self.offsets);
         self.draw_masks(pass, input.features, rnn.units());
         self.mask_input(plan, source, input, &mut scratch.masked);
         let Scratch { masked, rows: masked_states, .. } = scratch;
@@ -267,7 +269,7 @@ impl RnnOp {
         for (array, to) in arrays.enumerate() {
             let base = common.batch * (self.state_base + array * units);
             let given = common.initial_state.map(|all| (&all[base..], first));
-            put_initial(&plan.work, given, units, to, row_stride(units));
+            put_initial(&plan.schedule, given, units, to, row_stride(units));
         }
     }
 
@@ -278,7 +280,9 @@ impl RnnOp {
         let (layer, half, gate_masks) = (self.layer, self.half, self.masks());
         let draw = |mask: &mut [f32], kind, rate, width| {
             let mut masks = Masks::new(plan.mode.seed, layer, kind, half, rate);
-            for (gate, mask) in mask.chunks_exact_mut(plan.work.batch * width).take(gate_masks).enumerate() {
+            for (gate, mask) in
+                mask.chunks_exact_mut(plan.schedule.batch * width).take(gate_masks).enumerate()
+            {
                 masks.of_gate(gate).fill(first * width, mask);
             }
         };
@@ -294,20 +298,20 @@ impl RnnOp {
     /// first step are there. `masked` has room for a row a rank.
     fn forward_simple(&self, of: RnnPlan<'_>, rows: Rows<'_>, out: &mut [f32], masked: &mut [f32]) {
         let RnnPlan { rnn, plan } = of;
-        let Plan { work, bases, .. } = plan;
+        let Plan { schedule, bases, .. } = plan;
         let stride = row_stride(rnn.units());
         let mut step = 0;
         // Where the states before the chunk begin.
         let mut before = 0;
-        while step < work.counts.len() {
+        while step < schedule.counts.len() {
             let mut chunk = 0;
-            let fitting = work.counts[step..].iter().take_while(|&&count| {
+            let fitting = schedule.counts[step..].iter().take_while(|&&count| {
                 chunk += count;
                 chunk <= CHUNK_ROWS
             });
-            let counts = &work.counts[step..][..fitting.count().max(1)];
+            let counts = &schedule.counts[step..][..fitting.count().max(1)];
             let count: usize = counts.iter().sum();
-            let here = (work.batch + bases[step]) * stride;
+            let here = (schedule.batch + bases[step]) * stride;
             let input = match rows {
                 Rows::Strided { values, stride, .. } => {
                     Rows::Strided { values: &values[bases[step] * stride..], stride, count }
@@ -345,7 +349,7 @@ impl RnnOp {
             let (states, sums) = rows.split_at_mut(here);
             let states = &states[previous..];
             for rank in 0..count {
-                let mask = &self.recurrent_mask[plan.work.order[rank] * units..][..units];
+                let mask = &self.recurrent_mask[plan.schedule.order[rank] * units..][..units];
                 let at = rank * stride;
                 for ((to, from), mask) in masked[at..].iter_mut().zip(&states[at..]).zip(mask) {
                     *to = from * mask;
@@ -364,9 +368,9 @@ impl DenseOp {
         match value.layout {
             Layout::Source => Rows::Scattered { values: source.values, offsets: &self.offsets },
             Layout::Compact { .. } | Layout::Positions | Layout::Last => Rows::Strided {
-                values: &value.rows[value.lead(&plan.work)..],
+                values: &value.rows[value.lead(&plan.schedule)..],
                 stride: value.stride,
-                count: value.count(&plan.work),
+                count: value.count(&plan.schedule),
             },
         }
     }
@@ -375,9 +379,9 @@ impl DenseOp {
         let (_, dense) = looked_at(dense_of(&network.layers[self.layer]));
         let mut out = taken(&mut values[self.output].rows);
         let (layout, stride) = (values[self.output].layout, values[self.output].stride);
-        gather(&plan.work, source, &values[self.input], layout, &mut self.offsets);
+        gather(&plan.schedule, source, &values[self.input], layout, &mut self.offsets);
         let rows = self.input_rows(plan, source, &values[self.input]);
-        let count = values[self.output].count(&plan.work);
+        let count = values[self.output].count(&plan.schedule);
         if self.last && plan.mode.logits {
             multiply(rows, &dense.kernel, Init::Bias(&dense.bias), &mut out, stride);
         } else {

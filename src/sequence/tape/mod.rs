@@ -156,7 +156,7 @@ impl Tape {
             back.kernel.fill_transposed(kernel);
             if let Some(recurrent) = &mut back.recurrent {
                 let values = values(Weight::RecurrentKernel)?;
-                let all = back.kernel.terms();
+                let all = back.kernel.depth();
                 let rnn = looked_at(rnn_of(&network.layers[layer], half));
                 gated::fill_recurrent_back(recurrent, back.candidate.as_mut(), rnn, (values, all));
                 for (gate, matrices) in back.by_gate.iter_mut().enumerate() {
@@ -217,14 +217,16 @@ impl Tape {
     /// all.
     pub(crate) fn used_steps(&self, used: &mut Vec<u8>) -> Result<bool> {
         let parts = &self.parts[..self.active];
-        if parts.iter().all(|part| part.plan.work.is_full()) {
+        if parts.iter().all(|part| part.plan.schedule.is_full()) {
             return Ok(false);
         }
         let [batch, steps] = self.sizes;
         refill(used, batch * steps, 0)?;
         for part in parts {
             let used = &mut used[part.rows.start * steps..];
-            steps::each_place(&part.plan.work, Layout::Compact { reversed: false }, |place| used[place] = 1);
+            steps::each_place(&part.plan.schedule, Layout::Compact { reversed: false }, |place| {
+                used[place] = 1
+            });
         }
         Ok(true)
     }

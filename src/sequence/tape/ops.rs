@@ -142,18 +142,18 @@ impl Value {
     }
 
     /// Rows, those in front not counted.
-    pub(super) fn count(&self, work: &StepSchedule) -> usize {
+    pub(super) fn count(&self, schedule: &StepSchedule) -> usize {
         match self.layout {
             Layout::Source => 0,
-            Layout::Compact { .. } => work.total(),
-            Layout::Positions => self.arrays * work.batch * work.steps,
-            Layout::Last => self.arrays * work.batch,
+            Layout::Compact { .. } => schedule.total(),
+            Layout::Positions => self.arrays * schedule.batch * schedule.steps,
+            Layout::Last => self.arrays * schedule.batch,
         }
     }
 
     /// Floats before the first row.
-    pub(super) fn lead(&self, work: &StepSchedule) -> usize {
-        if self.carried { work.batch * self.stride } else { 0 }
+    pub(super) fn lead(&self, schedule: &StepSchedule) -> usize {
+        if self.carried { schedule.batch * self.stride } else { 0 }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::sequence::schedule::StepSchedule;
 pub(super) struct Plan {
     pub(super) kernels: &'static KernelSet,
     pub(super) mode: Mode,
-    pub(super) work: StepSchedule,
+    pub(super) schedule: StepSchedule,
     /// By compact step: the rows of all steps before it.
     pub(super) bases: List<usize>,
     /// Rows in the caller's order of step and row, for compact steps forwards, backwards, and for positions;
@@ -76,7 +76,7 @@ impl Part {
             plan: Plan {
                 kernels: kernels()?,
                 mode: Mode::default(),
-                work: StepSchedule::default(),
+                schedule: StepSchedule::default(),
                 bases: List::new(),
                 orders: Default::default(),
                 zeros: AlignedVec::zeroed(widest)?,

@@ -67,8 +67,8 @@ impl Part {
     /// `wants_dx`: whether the gradient of the input is asked for.
     pub(super) fn reserve_backward(&mut self, network: &Network, wants_dx: bool) -> Result<()> {
         let Self { ops, values, plan, scratch, initial, .. } = self;
-        let StepSchedule { batch, steps, .. } = plan.work;
-        let total = plan.work.total();
+        let StepSchedule { batch, steps, .. } = plan.schedule;
+        let total = plan.schedule.total();
         // A table's gradient is made of them too.
         let wanted =
             |value: &Value| value.layout != Layout::Source || wants_dx || network.embedding().is_some();
@@ -87,7 +87,7 @@ impl Part {
                     if wanted(input) && op.by_gate() && op.drops[0] {
                         scratch.of_gate.reserve_rows(total, input.stride)?;
                     }
-                    if !plan.work.is_full() {
+                    if !plan.schedule.is_full() {
                         scratch.previous.make_room(total)?;
                     }
                     if op.drops[1] {
@@ -99,7 +99,7 @@ impl Part {
                     dense_of(&network.layers[op.layer])?;
                     let (input, output) = (&values[op.input], &values[op.output]);
                     if wanted(input) {
-                        scratch.rows.reserve_rows(output.count(&plan.work), input.stride)?;
+                        scratch.rows.reserve_rows(output.count(&plan.schedule), input.stride)?;
                     }
                 }
                 Op::Dropout { output, .. } => scratch.rows.reserve_scratch(values[*output].stride)?,
@@ -160,12 +160,12 @@ impl Part {
         });
         let [in_ops, lists] = ops.fold([0, 0], |[a, b], [c, d]| [a + c, b + d]);
         let floats = values.chain(buffers).sum::<usize>() + in_ops + self.initial.len();
-        let Plan { bases, orders, work, .. } = &self.plan;
+        let Plan { bases, orders, schedule, .. } = &self.plan;
         let lists =
             lists + previous.len() + bases.len() + orders.iter().map(|order| order.len()).sum::<usize>();
         floats * size_of::<f32>()
             + lists * size_of::<usize>()
-            + work.bytes()
+            + schedule.bytes()
             + self.kept.ids.len() * size_of::<i32>()
     }
 }

@@ -13,15 +13,16 @@ use crate::layers::MergeMode;
 
 /// Compact steps to positions.
 pub(super) fn expand(plan: &Plan, values: &mut [Value], [input, output]: [usize; 2], direction: Direction) {
-    let work = &plan.work;
+    let schedule = &plan.schedule;
     let mut to = taken(&mut values[output].rows);
     let from = &values[input];
     // Whole strides, so that what lies behind a row comes along.
     let columns = from.stride;
-    let mut scatter = Scatter { schedule: work, direction, to: &mut to, columns, padding: &plan.zeros };
+    let mut scatter = Scatter { schedule, direction, to: &mut to, columns, padding: &plan.zeros };
     scatter.lead();
-    let rows = Rows::Strided { values: &from.rows[from.lead(work)..], stride: columns, count: work.total() };
-    scatter.take(Chunk { first: 0, counts: &work.counts, rows });
+    let rows =
+        Rows::Strided { values: &from.rows[from.lead(schedule)..], stride: columns, count: schedule.total() };
+    scatter.take(Chunk { first: 0, counts: &schedule.counts, rows });
     values[output].rows = to;
 }
 
@@ -59,8 +60,8 @@ pub(super) fn last_states(
 ) {
     let mut to = taken(&mut values[output].rows);
     let (from, stride) = (&values[input], values[input].stride);
-    let lead = from.lead(&plan.work);
-    plan.work.each_last(direction, |row, rank| {
+    let lead = from.lead(&plan.schedule);
+    plan.schedule.each_last(direction, |row, rank| {
         let last = rank.and_then(|rank| plan.last_row(rank));
         let last = last.map_or(&plan.zeros[..stride], |last| &from.rows[lead + last * stride..][..stride]);
         to[row * stride..][..stride].copy_from_slice(last);

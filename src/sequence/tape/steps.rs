@@ -8,24 +8,24 @@ use crate::gemm::Rows;
 use crate::memory::List;
 
 /// Calls `visit` for each row of a layout, in its order, with its place `row · steps + time`.
-pub(super) fn each_place(work: &StepSchedule, layout: Layout, mut visit: impl FnMut(usize)) {
+pub(super) fn each_place(schedule: &StepSchedule, layout: Layout, mut visit: impl FnMut(usize)) {
     match layout {
         Layout::Compact { reversed } => {
-            for (step, &count) in work.counts.iter().enumerate() {
+            for (step, &count) in schedule.counts.iter().enumerate() {
                 for rank in 0..count {
-                    visit(work.order[rank] * work.steps + work.time(rank, step, reversed));
+                    visit(schedule.order[rank] * schedule.steps + schedule.time(rank, step, reversed));
                 }
             }
         }
-        Layout::Positions => (0..work.batch * work.steps).for_each(visit),
-        Layout::Last | Layout::Source => (0..work.batch).for_each(visit),
+        Layout::Positions => (0..schedule.batch * schedule.steps).for_each(visit),
+        Layout::Last | Layout::Source => (0..schedule.batch).for_each(visit),
     }
 }
 
 /// Where the rows of `value` begin that a layer reads whose own rows stand as `layout`; false where they
 /// stand alike.
 pub(super) fn gather(
-    work: &StepSchedule,
+    schedule: &StepSchedule,
     source: Source<'_>,
     value: &Value,
     layout: Layout,
@@ -34,12 +34,12 @@ pub(super) fn gather(
     offsets.clear();
     match value.layout {
         Layout::Source => {
-            let steps = work.steps;
-            each_place(work, layout, |place| offsets.push(source.offset(place / steps, place % steps)));
+            let steps = schedule.steps;
+            each_place(schedule, layout, |place| offsets.push(source.offset(place / steps, place % steps)));
             true
         }
         Layout::Positions if layout != Layout::Positions => {
-            each_place(work, layout, |place| offsets.push(place * value.stride));
+            each_place(schedule, layout, |place| offsets.push(place * value.stride));
             true
         }
         Layout::Positions | Layout::Compact { .. } | Layout::Last => false,
@@ -76,7 +76,7 @@ impl Plan {
     /// Room for what depends on a batch.
     pub(super) fn reserve(&mut self, bounds: &Bounds) -> Result<()> {
         let &Bounds { batch, steps, masked, .. } = bounds;
-        self.work.reserve(bounds)?;
+        self.schedule.reserve(bounds)?;
         self.bases.make_room(steps)?;
         for (order, layout) in self.orders.iter_mut().zip(LAYOUTS) {
             let own = is_ordered(layout, masked, [batch, steps]);
@@ -87,23 +87,23 @@ impl Plan {
 
     /// Prepares what depends on the batch.
     pub(super) fn arranged(&mut self) {
-        let work = &self.work;
+        let schedule = &self.schedule;
         self.bases.clear();
         let mut base = 0;
-        for count in work.counts.iter() {
+        for count in schedule.counts.iter() {
             self.bases.push(base);
             base += count;
         }
         for (order, layout) in self.orders.iter_mut().zip(LAYOUTS) {
             order.clear();
-            if is_ordered(layout, !work.is_full(), [work.batch, work.steps]) {
+            if is_ordered(layout, !schedule.is_full(), [schedule.batch, schedule.steps]) {
                 continue;
             }
             // One slot for each (time, row); the filled ones, in their order, are the answer.
-            order.resize(work.batch * work.steps, usize::MAX);
+            order.resize(schedule.batch * schedule.steps, usize::MAX);
             let mut n = 0;
-            each_place(work, layout, |place| {
-                order[place % work.steps * work.batch + place / work.steps] = n;
+            each_place(schedule, layout, |place| {
+                order[place % schedule.steps * schedule.batch + place / schedule.steps] = n;
                 n += 1;
             });
             order.retain(|&n| n != usize::MAX);
@@ -124,7 +124,7 @@ impl Plan {
     /// step.
     #[inline]
     pub(super) fn slot(&self, step: usize) -> usize {
-        self.work.batch + self.bases[step]
+        self.schedule.batch + self.bases[step]
     }
 
     /// The first of the rows of states that a compact step follows.
@@ -135,7 +135,7 @@ impl Plan {
 
     /// The compact row of a rank's last step.
     pub(super) fn last_row(&self, rank: usize) -> Option<usize> {
-        self.work.lengths[rank].checked_sub(1).map(|step| self.bases[step] + rank)
+        self.schedule.lengths[rank].checked_sub(1).map(|step| self.bases[step] + rank)
     }
 }
 

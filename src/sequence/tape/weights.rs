@@ -158,7 +158,7 @@ impl Sums {
                 continue;
             };
             let value = &first.values[output];
-            let terms: usize = parts.iter().map(|part| part.values[output].count(&part.plan.work)).sum();
+            let terms: usize = parts.iter().map(|part| part.values[output].count(&part.plan.schedule)).sum();
             self.reserve_lists(parts, value.layout, terms)?;
             if let Some((embedding, _)) = table(input) {
                 read = read.saturating_add(terms).min(embedding.vocabulary);
@@ -194,7 +194,7 @@ impl Sums {
         let rows: usize = parts.iter().map(|part| part.rows.len()).sum();
         self.order.make_room(match layout {
             Layout::Last | Layout::Source => rows,
-            Layout::Compact { .. } | Layout::Positions => rows.saturating_mul(parts[0].plan.work.steps),
+            Layout::Compact { .. } | Layout::Positions => rows.saturating_mul(parts[0].plan.schedule.steps),
         })
     }
 
@@ -496,8 +496,8 @@ impl Part {
     /// Rows of operation `at`, none where it has no such side.
     fn side<'a>(&'a self, network: &'a Network, at: usize, side: Side) -> Rows<'a> {
         let (plan, scratch) = (&self.plan, &self.scratch);
-        let source = || self.kept.source(network, plan.work.steps);
-        let total = plan.work.total();
+        let source = || self.kept.source(network, plan.schedule.steps);
+        let total = plan.schedule.total();
         let (op, rnn) = match &self.ops[at] {
             Op::Rnn(op) => (op, looked_at(rnn_of(&network.layers[op.layer], op.half))),
             Op::Dense(op) => {
@@ -531,15 +531,19 @@ impl Part {
 
     /// The gradients of the rows that an operation reads, in the order of its results.
     fn handed_down(&self, [input, output]: [usize; 2]) -> Rows<'_> {
-        let count = self.values[output].count(&self.plan.work);
+        let count = self.values[output].count(&self.plan.schedule);
         Rows::Strided { values: &self.scratch.rows, stride: self.values[input].stride, count }
     }
 
     /// The gradients of an operation's results.
     fn gradient_of(&self, output: usize) -> Rows<'_> {
         let value = &self.values[output];
-        let (work, stride) = (&self.plan.work, value.stride);
-        Rows::Strided { values: &value.gradient[value.lead(work)..], stride, count: value.count(work) }
+        let (schedule, stride) = (&self.plan.schedule, value.stride);
+        Rows::Strided {
+            values: &value.gradient[value.lead(schedule)..],
+            stride,
+            count: value.count(schedule),
+        }
     }
 }
 
@@ -548,15 +552,15 @@ fn merge_orders(jobs: &[Job<'_>], layout: Layout, order: &mut List<[u32; 2]>) {
     const NONE: [u32; 2] = [u32::MAX; 2];
     let all: usize = jobs.iter().map(|job| job.part.rows.len()).sum();
     for (p, job) in jobs.iter().enumerate() {
-        let (work, first) = (&job.part.plan.work, job.part.rows.start);
+        let (schedule, first) = (&job.part.plan.schedule, job.part.rows.start);
         let mut n = 0;
         match layout {
-            Layout::Last | Layout::Source => order.extend((0..work.batch).map(|n| [p as u32, n as u32])),
+            Layout::Last | Layout::Source => order.extend((0..schedule.batch).map(|n| [p as u32, n as u32])),
             // One slot for each (time, row); the filled ones, in their order, are the answer.
             Layout::Compact { .. } | Layout::Positions => {
-                order.resize(all * work.steps, NONE);
-                each_place(work, layout, |place| {
-                    order[place % work.steps * all + first + place / work.steps] = [p as u32, n];
+                order.resize(all * schedule.steps, NONE);
+                each_place(schedule, layout, |place| {
+                    order[place % schedule.steps * all + first + place / schedule.steps] = [p as u32, n];
                     n += 1;
                 });
             }
@@ -608,7 +612,7 @@ fn list_ids(
     ids.clear();
     let part = |job: &Job<'_>, ids: &mut List<u32>| {
         let Part { kept, plan, values, .. } = &*job.part;
-        each_place(&plan.work, values[output].layout, |place| ids.push(kept.ids[place] as u32));
+        each_place(&plan.schedule, values[output].layout, |place| ids.push(kept.ids[place] as u32));
     };
     jobs.iter().for_each(|job| part(job, ids));
     read.clear();
@@ -616,7 +620,7 @@ fn list_ids(
         ([_], None) => read.extend(ids.iter().copied()),
         ([_], Some(own)) => read.extend(own.iter().map(|&n| ids[n])),
         (many, _) => {
-            let count = |job: &Job<'_>| job.part.values[output].count(&job.part.plan.work);
+            let count = |job: &Job<'_>| job.part.values[output].count(&job.part.plan.schedule);
             let start = |p: usize| many[..p].iter().map(count).sum::<usize>();
             let starts: Few<usize> = (0..many.len()).map(start).collect();
             read.extend(order.iter().map(|&[p, n]| ids[starts[p as usize] + n as usize]));

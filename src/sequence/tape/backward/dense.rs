@@ -10,7 +10,7 @@ impl DenseOp {
         let &BackwardPass { network, plan, .. } = pass;
         let layer = looked_at(dense_of(&network.layers[self.layer]));
         let output = &mut workspace.values[self.output];
-        let (stride, layout, count) = (output.stride, output.layout, output.count(&plan.work));
+        let (stride, layout, count) = (output.stride, output.layout, output.count(&plan.schedule));
         let mut dz = taken(&mut output.gradient);
         if !(self.last && plan.mode.logits) {
             sums_backward(plan, layer, output, &mut dz, count);

@@ -184,7 +184,7 @@ impl Part {
         dx: Option<&mut [f32]>,
     ) {
         let Self { rows, ops, values, plan, kept, scratch, initial } = self;
-        let (first_row, schedule) = (rows.start, &plan.work);
+        let (first_row, schedule) = (rows.start, &plan.schedule);
         let source = kept.source(network, schedule.steps);
         let pass = BackwardPass { network, plan, source, first_row, back, final_state };
         match &mut ops[at] {
@@ -272,7 +272,7 @@ fn activation_backward(
 fn hand_all_down(pass: &BackwardPass<'_>, workspace: &mut Workspace<'_>, [input, output]: [usize; 2]) {
     let value = &mut workspace.values[output];
     let from = taken(&mut value.gradient);
-    let (layout, count) = (value.layout, value.count(&pass.plan.work));
+    let (layout, count) = (value.layout, value.count(&pass.plan.schedule));
     let rows = Rows::Strided { values: &from, stride: value.stride, count };
     hand_down(pass, workspace, input, layout, rows);
     workspace.values[output].gradient = from;
@@ -286,7 +286,7 @@ fn hand_down(
     layout: Layout,
     rows: Rows<'_>,
 ) {
-    let schedule = &pass.plan.work;
+    let schedule = &pass.plan.schedule;
     let value = &mut workspace.values[input];
     let features = value.features;
     match value.layout {

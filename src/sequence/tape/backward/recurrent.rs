@@ -41,7 +41,7 @@ impl RnnOp {
         let rnn = looked_at(rnn_of(&network.layers[self.layer], self.half));
         let mut gates = self.gated.take();
         let output = &mut workspace.values[self.output];
-        let (stride, lead) = (output.stride, output.lead(&plan.work));
+        let (stride, lead) = (output.stride, output.lead(&plan.schedule));
         let mut gradient = taken(&mut output.gradient);
         let recurrence = Recurrence { op: self, pass, rnn, scratch: &mut workspace.scratch.rows };
         recurrence.run(gates.as_deref_mut(), output, &mut gradient, workspace.initial);
@@ -50,7 +50,7 @@ impl RnnOp {
         let input = &workspace.values[self.input];
         self.mask_input(plan, source, input, &mut workspace.scratch.masked);
         if pass.wants(input, workspace) {
-            let (gates, count) = (gates.as_deref(), plan.work.total());
+            let (gates, count) = (gates.as_deref(), plan.schedule.total());
             let rows = match gates {
                 None => Rows::Strided { values: &gradient[lead..], stride, count },
                 Some(gates) => gates.of_input(rnn, 0, count),
@@ -63,7 +63,7 @@ impl RnnOp {
 
     /// Prepares [`states_before`](Self::states_before).
     fn mask_states(&self, plan: &Plan, output: &Value, scratch: &mut Scratch) {
-        let schedule = &plan.work;
+        let schedule = &plan.schedule;
         let (units, stride) = (output.features, output.stride);
         // One slot up; where rows end early the slots differ in length.
         if !schedule.is_full() {
@@ -97,14 +97,14 @@ impl RnnOp {
         if !self.drops[1] {
             return plain_states(plan, output, &scratch.previous);
         }
-        let (stride, count) = (row_stride(output.features), plan.work.total());
+        let (stride, count) = (row_stride(output.features), plan.schedule.total());
         let block = if self.by_gate() { gate * count * stride } else { 0 };
         Rows::Strided { values: &scratch.masked_states[block..], stride, count }
     }
 
     /// Hands the gradient of the input down.
     fn input_backward(&self, pass: &BackwardPass<'_>, sums: SumGradients<'_>, workspace: &mut Workspace<'_>) {
-        let schedule = &pass.plan.work;
+        let schedule = &pass.plan.schedule;
         let Workspace { values, scratch, .. } = workspace;
         let input = &mut values[self.input];
         if matches!(input.layout, Layout::Compact { .. }) {
@@ -139,8 +139,8 @@ impl RnnOp {
         multiply(sums.rows, pass.kernel(), Init::Bias(&plan.zeros), to, stride);
         if self.drops[0] && !self.by_gate() {
             let mut n = 0;
-            each_place(&plan.work, self.layout(), |place| {
-                let mask = &self.input_mask[place / plan.work.steps * features..][..features];
+            each_place(&plan.schedule, self.layout(), |place| {
+                let mask = &self.input_mask[place / plan.schedule.steps * features..][..features];
                 to[n..].iter_mut().zip(mask).for_each(|(to, mask)| *to *= mask);
                 n += stride;
             });
@@ -160,7 +160,7 @@ impl<'a> Recurrence<'a> {
         initial: &mut List<f32>,
     ) {
         let plan = self.pass.plan;
-        let (schedule, units, stride) = (&plan.work, value.features, value.stride);
+        let (schedule, units, stride) = (&plan.schedule, value.features, value.stride);
         let function = self.rnn.function();
         self.begin(value);
         if let Some(gates) = gates.as_deref_mut() {
@@ -201,7 +201,7 @@ impl<'a> Recurrence<'a> {
     /// and room for the squares.
     fn begin(&mut self, value: &mut Value) {
         let &BackwardPass { plan, final_state, .. } = self.pass;
-        let (schedule, stride) = (&plan.work, value.stride);
+        let (schedule, stride) = (&plan.schedule, value.stride);
         if final_state.states.is_some() {
             for (rank, &row) in schedule.order.iter().enumerate() {
                 let to = &mut value.ends[rank * stride..][..stride];
@@ -264,7 +264,7 @@ impl<'a> Recurrence<'a> {
         [count, columns, stride]: [usize; 3],
     ) {
         let Self { op, pass, .. } = self;
-        let (plan, schedule) = (pass.plan, &pass.plan.work);
+        let (plan, schedule) = (pass.plan, &pass.plan.schedule);
         let batch = schedule.batch;
         if schedule.is_full() {
             let squares = &mut op.squares[2 * schedule.time(0, step, op.reversed) * batch..];
@@ -281,7 +281,7 @@ impl<'a> Recurrence<'a> {
 
     /// Writes the gradients of array `array` of the layer's initial states from those by rank.
     fn put_initial(&self, initial: &mut List<f32>, from: &[f32], array: usize) {
-        let (schedule, units) = (&self.pass.plan.work, self.rnn.units());
+        let (schedule, units) = (&self.pass.plan.schedule, self.rnn.units());
         let (batch, base) = (schedule.batch, self.op.state_base + array * units);
         let stride = row_stride(units);
         if initial.len() < (base + units) * batch {
@@ -331,8 +331,8 @@ impl Value {
 
 /// The states before each step: those of a slot are the rows of the slot before it.
 fn plain_states<'a>(plan: &Plan, output: &'a Value, previous: &'a [usize]) -> Rows<'a> {
-    if plan.work.is_full() {
-        Rows::Strided { values: &output.rows, stride: output.stride, count: plan.work.total() }
+    if plan.schedule.is_full() {
+        Rows::Strided { values: &output.rows, stride: output.stride, count: plan.schedule.total() }
     } else {
         Rows::Scattered { values: &output.rows, offsets: previous }
     }

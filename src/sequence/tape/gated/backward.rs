@@ -15,7 +15,7 @@ impl Recurrence<'_> {
     /// depends on them.
     pub(in super::super) fn begin_gates(&self, gates: &mut Gates) {
         let stride = row_stride(self.rnn.units());
-        for (to, &row) in gates.carried.chunks_exact_mut(stride).zip(self.pass.plan.work.order.iter()) {
+        for (to, &row) in gates.carried.chunks_exact_mut(stride).zip(self.pass.plan.schedule.order.iter()) {
             let given = if self.rnn.states() > 1 { self.final_gradient(1, row) } else { None };
             match given {
                 Some(from) => put_row(to, from),
@@ -65,7 +65,7 @@ impl Recurrence<'_> {
         h: &[f32],
     ) {
         let (plan, rnn) = (self.pass.plan, self.rnn);
-        let count = plan.work.counts[step];
+        let count = plan.schedule.counts[step];
         let stride = row_stride(rnn.units());
         let (rows, before) = (count * stride, plan.slot_before(step) * stride);
         let step = StepBackward {
@@ -233,7 +233,7 @@ impl RnnOp {
         to: &mut [f32],
         of_gate: &mut [f32],
     ) {
-        let schedule = &pass.plan.work;
+        let schedule = &pass.plan.schedule;
         let (total, features, stride) = (schedule.total(), input.features, input.stride);
         to[..total * stride].fill(0.0);
         for (gate, matrices) in pass.by_gate().iter().enumerate() {

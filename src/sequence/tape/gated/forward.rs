@@ -29,7 +29,7 @@ impl RnnOp {
         mut by_gate: Option<ByGate<'_>>,
     ) {
         let RnnPlan { rnn, plan } = of;
-        let counts = &plan.work.counts;
+        let counts = &plan.schedule.counts;
         let mut sums = match &by_gate {
             Some(by_gate) if self.drops[0] => {
                 sums_by_gate(rnn, by_gate.matrices, input, gates);
@@ -60,7 +60,7 @@ impl RnnOp {
         let ByGate { matrices, masked } = by_gate;
         move |product, rows: Rows<'_>, sums: &mut [f32], sums_stride| {
             let (units, stride, count) = (rnn.units(), row_stride(rnn.units()), rows.count());
-            let (masked, sum) = masked.split_at_mut(plan.work.batch * stride);
+            let (masked, sum) = masked.split_at_mut(plan.schedule.batch * stride);
             let mut of_gate = |gate: usize, sum: &mut [f32]| {
                 for (rank, to) in masked.chunks_exact_mut(stride).take(count).enumerate() {
                     let mask = self.mask_of(plan, gate, rank, units);
@@ -147,7 +147,7 @@ impl Gates {
         };
         let candidate = self.candidate.get_mut(first * stride..).unwrap_or_default();
         let step = GatedStep {
-            count: plan.work.counts[step],
+            count: plan.schedule.counts[step],
             gates: &mut self.gates[first * gate_stride(rnn)..],
             h: &states[before..],
             h_next: after,

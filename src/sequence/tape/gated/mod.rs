@@ -181,16 +181,16 @@ pub(super) fn fill_recurrent_back(
     rnn: &PackedRnn,
     (values, all): (&[f32], usize),
 ) {
-    let terms = matrix.terms();
+    let depth = matrix.depth();
     if parts_candidate(rnn) {
         let units = rnn.units();
-        matrix.fill_transposed_part(values, all, terms - units, 0..units);
-        matrix.fill_transposed_part(values, all, 0, units..terms);
+        matrix.fill_transposed_part(values, all, depth - units, 0..units);
+        matrix.fill_transposed_part(values, all, 0, units..depth);
     } else {
-        matrix.fill_transposed_part(values, all, 0, 0..terms);
+        matrix.fill_transposed_part(values, all, 0, 0..depth);
     }
     if let Some(candidate) = candidate {
-        candidate.fill_transposed_part(values, all, terms, 0..candidate.terms());
+        candidate.fill_transposed_part(values, all, depth, 0..candidate.depth());
     }
 }
 
@@ -215,6 +215,6 @@ impl RnnOp {
     /// The recurrent mask of a rank.
     pub(super) fn mask_of(&self, plan: &Plan, gate: usize, rank: usize, units: usize) -> &[f32] {
         let gate = if self.by_gate() { gate } else { 0 };
-        &self.recurrent_mask[(gate * plan.work.batch + plan.work.order[rank]) * units..][..units]
+        &self.recurrent_mask[(gate * plan.schedule.batch + plan.schedule.order[rank]) * units..][..units]
     }
 }
