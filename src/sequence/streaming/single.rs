@@ -221,9 +221,9 @@ impl<F: FnMut(Action)> Listing<F> {
         // One call has read all of the state before it writes the first of the next.
         let in_place = calls_of_lone_row(matrix)? == 1;
         let next = if in_place { h } else { sums };
-        let (finish, after) = ending(*function);
+        let (epilogue, after) = ending(*function);
         let step = Block { a: h, init: sums, c: next, c_stride: columns, ..matrix.block() };
-        self.product(matrix, step, finish)?;
+        self.product(matrix, step, epilogue)?;
         if let Some(function) = after {
             self.push(Action::Apply(matrix.kernels().apply_state, function, next, columns));
         }
