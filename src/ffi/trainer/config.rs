@@ -205,16 +205,16 @@ pub(super) unsafe fn read_config(config: *const elman_trainer_config) -> Result<
         nesterov, from_logits, lazy_embeddings, seed, schedule, decay_rate, decay_steps, warmup_steps, warmup_target,
         alpha, staircase, amsgrad, centered, truncate_every, truncate_back,
     });
-    let optimizer = given.optimizer()?;
+    let (optimizer, loss, clipping) = (given.optimizer()?, given.loss()?, given.clipping()?);
     Ok(TrainerConfig {
         schedule: given.schedule(&optimizer)?,
-        clipping: given.clipping()?,
+        clipping,
         l1: given.l1,
         l2: given.l2,
         lazy_embeddings: flag("lazy_embeddings", given.lazy_embeddings)?,
         seed: given.seed,
         truncation: given.truncation(),
-        ..TrainerConfig::new(optimizer, given.loss()?)
+        ..TrainerConfig::new(optimizer, loss)
     })
 }
 
@@ -258,7 +258,7 @@ impl elman_trainer_config {
         })
     }
 
-    /// The optimizer has the default rate.
+    /// Where the learning rate stands for a default, it is that of `optimizer`.
     fn schedule(&self, optimizer: &Optimizer) -> Result<Schedule, Failure> {
         let &Self { learning_rate, decay_steps, decay_rate, alpha, .. } = self;
         let rate_or =
