@@ -42,6 +42,11 @@ unsafe impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn halves(self, a: __m256) -> [__m256; 2] {
+        [a; 2]
+    }
+
+    #[inline(always)]
     fn splat(self, value: f32) -> __m256 {
         // SAFETY: the token proves AVX2 and FMA.
         unsafe { _mm256_set1_ps(value) }

@@ -52,6 +52,12 @@ unsafe impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn halves(self, a: __m512) -> [__m256; 2] {
+        // SAFETY: the token proves AVX-512 F and DQ.
+        unsafe { [_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a)] }
+    }
+
+    #[inline(always)]
     fn splat(self, value: f32) -> __m512 {
         // SAFETY: the token proves AVX-512F.
         unsafe { _mm512_set1_ps(value) }

@@ -78,6 +78,8 @@ pub(crate) unsafe trait Simd: Copy {
 
     /// The token of the narrower vectors.
     fn half(self) -> Self::Half;
+    /// The first lanes of a vector and the last ones; where the narrower vectors are no narrower, twice the vector itself.
+    fn halves(self, a: Self::V) -> [<Self::Half as Simd>::V; 2];
     /// `value` in every lane.
     fn splat(self, value: f32) -> Self::V;
     /// Reads `LANES` floats, aligned or not.
@@ -183,6 +185,15 @@ mod tests {
                 assert!(same, "{what}: {got:e} is not {expected:e}");
             }
         };
+        let each: Vec<f32> = (0..16).map(|lane| lane as f32).collect();
+        // SAFETY: no vector is wider than 16 lanes.
+        let halves = s.halves(unsafe { s.load(each.as_ptr()) });
+        for (half, first) in halves.into_iter().zip([0, S::LANES - S::Half::LANES]) {
+            let mut lanes = [0.0; 16];
+            // SAFETY: as above.
+            unsafe { s.half().store(lanes.as_mut_ptr(), half) };
+            assert_eq!(lanes[..S::Half::LANES], each[first..][..S::Half::LANES]);
+        }
         for a in numbers() {
             let va = s.splat(a);
             same("abs", s.abs(va), a.abs());

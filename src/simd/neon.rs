@@ -59,6 +59,11 @@ unsafe impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn halves(self, a: float32x4_t) -> [float32x4_t; 2] {
+        [a; 2]
+    }
+
+    #[inline(always)]
     fn splat(self, value: f32) -> float32x4_t {
         // SAFETY: the token proves NEON.
         unsafe { vdupq_n_f32(value) }

@@ -32,6 +32,11 @@ unsafe impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn halves(self, a: f32x4) -> [f32x4; 2] {
+        [a; 2]
+    }
+
+    #[inline(always)]
     fn splat(self, value: f32) -> f32x4 {
         f32x4::splat(value)
     }

@@ -7,6 +7,14 @@
 //! and downwards on odd ones, so that a step begins on the weights that the last one left in the cache. Neither changes a
 //! sum.
 //!
+//! Each kind of pass has a loop over steps of its own. In one loop for all, the constants of every kind were made ready
+//! before the first step, which was 17 to 21 ns of a call for one step of 8 to 20 units.
+//!
+//! # Half blocks
+//! The gates of a half block lie side by side, two in each whole vector, and are summed so: half as many multiply-adds, and
+//! one sigmoid for the two gates that have it. A half block that is alone stays with half vectors: the first whole vector
+//! after narrow ones takes ten nanoseconds more.
+//!
 //! # Bits
 //! The sums are those of the product of many rows: cut into the same segments, which are summed in the same order, from the
 //! same start; and the cell's operations are those of the kernels for many rows.
@@ -17,10 +25,15 @@ use crate::kernels::activation::{sigmoid, tanh};
 use crate::kernels::tile::unroll;
 use crate::simd::Simd;
 
-/// Repeats the body for each gate, and for each full block of a pass.
+/// Repeats the body for each gate, for each pair of gates, and for each full block of a pass.
 macro_rules! each_gate {
     ($g:ident < $gates:expr, $body:block) => {
         unroll!(@ $g, $gates, $body, 0 1 2 3)
+    };
+}
+macro_rules! each_pair {
+    ($p:ident < $gates:expr, $body:block) => {
+        unroll!(@ $p, $gates.div_ceil(2), $body, 0 1)
     };
 }
 macro_rules! each_full_block {
@@ -71,6 +84,9 @@ pub(crate) struct Input {
     pub(crate) bias: *const f32,
 }
 
+/// Lanes of the vectors that have halves: a half block that is alone is padded to whole ones.
+const WIDEST: usize = 2 * HALF;
+
 /// Floats of weights that stay in the first-level cache beside what else a step reads: 40 KiB of 48, and with 32 KiB no
 /// worse than passes block by block.
 const IN_FIRST_CACHE: usize = 10 << 10;
@@ -84,6 +100,12 @@ pub(crate) trait Cell {
     /// # Safety
     /// `c` (where the cell has one), `h` and `h_next` must be valid for one vector.
     unsafe fn epilogue<S: Simd>(s: S, input: &[S::V; 4], state: &[S::V; 4], at: At);
+
+    /// The same of a half block, two of whose gates are in each vector.
+    ///
+    /// # Safety
+    /// As `epilogue`, for one half vector.
+    unsafe fn half_epilogue<S: Simd>(s: S, input: &[S::V; 2], state: &[S::V; 2], at: At);
 }
 
 /// Where a block's states are.
@@ -107,6 +129,27 @@ impl Cell for Lstm {
         let g = tanh(s, s.add(input[2], state[2]));
         let o = sigmoid(s, s.add(input[3], state[3]));
         // SAFETY: the caller's promise.
+        unsafe { Self::states(s, [i, f, g, o], at) };
+    }
+
+    #[inline(always)]
+    unsafe fn half_epilogue<S: Simd>(s: S, input: &[S::V; 2], state: &[S::V; 2], at: At) {
+        let half = s.half();
+        let [i, f] = s.halves(sigmoid(s, s.add(input[0], state[0])));
+        let [g, o] = s.halves(s.add(input[1], state[1]));
+        // SAFETY: the caller's promise.
+        unsafe { Self::states(half, [i, f, tanh(half, g), sigmoid(half, o)], at) };
+    }
+}
+
+impl Lstm {
+    /// The new states from the gates.
+    ///
+    /// # Safety
+    /// As [`Cell::epilogue`].
+    #[inline(always)]
+    unsafe fn states<S: Simd>(s: S, [i, f, g, o]: [S::V; 4], at: At) {
+        // SAFETY: the caller's promise.
         unsafe {
             let c = kept(s, s.fma(f, s.load(at.c), s.mul(i, g)));
             s.store(at.c, c);
@@ -127,6 +170,28 @@ impl Cell for Gru {
         let r = sigmoid(s, s.add(input[1], state[1]));
         let n = tanh(s, s.fma(r, state[2], input[2]));
         // SAFETY: the caller's promise.
+        unsafe { Self::state(s, z, n, at) };
+    }
+
+    #[inline(always)]
+    unsafe fn half_epilogue<S: Simd>(s: S, input: &[S::V; 2], state: &[S::V; 2], at: At) {
+        let half = s.half();
+        let [z, r] = s.halves(sigmoid(s, s.add(input[0], state[0])));
+        let ([state, _], [input, _]) = (s.halves(state[1]), s.halves(input[1]));
+        let n = tanh(half, half.fma(r, state, input));
+        // SAFETY: the caller's promise.
+        unsafe { Self::state(half, z, n, at) };
+    }
+}
+
+impl Gru {
+    /// The new state from its gate and its candidate.
+    ///
+    /// # Safety
+    /// As [`Cell::epilogue`].
+    #[inline(always)]
+    unsafe fn state<S: Simd>(s: S, z: S::V, n: S::V, at: At) {
+        // SAFETY: the caller's promise.
         unsafe {
             let h = s.load(at.h);
             s.store(at.h_next, kept(s, between(s, z, h, n)));
@@ -138,7 +203,7 @@ impl Cell for Gru {
 ///
 /// # Safety
 /// Every pointer of `steps` must be valid for what its field says: `panels` for the padded columns of all blocks times
-/// `units` terms, `start` and `gates` at each step for `gate_columns` floats, or the fields of `input` where `gates` is null
+/// `units` terms, `start` and `gates` at each step for the padded columns, or the fields of `input` where `gates` is null
 /// and there is one step, states for `units` floats rounded up to
 /// whole blocks. What is written overlaps nothing else, but that a step's new state is the next one's. With `in_place` there
 /// is one step, and `h` is valid for writing.
@@ -154,41 +219,64 @@ pub(crate) unsafe fn steps<S: Simd, C: Cell>(s: S, steps: &Steps) {
     // With few registers three blocks' sums leave none for a weight, which is then an operand in memory.
     let most = const { most_blocks(S::ACCUMULATORS, C::GATES) };
     let one_pass = full <= most && units * units * C::GATES <= IN_FIRST_CACHE;
+    // SAFETY: the caller's promise; blocks below `full` are full ones, and a tail follows them.
+    unsafe {
+        if !one_pass {
+            return in_passes::<S, C>(s, steps, [full, usize::from(tail)]);
+        }
+        match (full, tail) {
+            (0, _) => in_one_pass::<S::Half, C, 1, false, WIDEST>(s.half(), steps),
+            (1, false) => in_one_pass::<S, C, 1, false, 1>(s, steps),
+            (1, true) => in_one_pass::<S, C, 1, true, 1>(s, steps),
+            (2, false) => in_one_pass::<S, C, 2, false, 1>(s, steps),
+            (2, true) => in_one_pass::<S, C, 2, true, 1>(s, steps),
+            (_, false) => in_one_pass::<S, C, 3, false, 1>(s, steps),
+            (_, true) => in_one_pass::<S, C, 3, true, 1>(s, steps),
+        }
+    }
+}
+
+/// All steps, each in one pass of `BLOCKS` full blocks and, with `TAIL`, of a half block; `PADDED` as for [`sums_of`].
+///
+/// # Safety
+/// As [`steps`]; there are no other blocks.
+#[inline(always)]
+unsafe fn in_one_pass<S: Simd, C: Cell, const BLOCKS: usize, const TAIL: bool, const PADDED: usize>(
+    s: S,
+    steps: &Steps,
+) {
     let mut at = *steps;
-    if steps.in_place && one_pass {
+    if steps.in_place {
         // All of the state is read before the first of the next is written.
         at.h_next = steps.h.cast_mut();
     }
-    for step in 0..steps.steps {
-        // SAFETY: the caller's promise for this step; blocks below `full` are full ones, and a tail follows them.
-        unsafe {
-            if one_pass {
-                match (full, tail) {
-                    (0, _) => pass::<S, C, 0, true>(s, &at, 0),
-                    (1, false) => pass::<S, C, 1, false>(s, &at, 0),
-                    (1, true) => pass::<S, C, 1, true>(s, &at, 0),
-                    (2, false) => pass::<S, C, 2, false>(s, &at, 0),
-                    (2, true) => pass::<S, C, 2, true>(s, &at, 0),
-                    (_, false) => pass::<S, C, 3, false>(s, &at, 0),
-                    (_, true) => pass::<S, C, 3, true>(s, &at, 0),
-                }
-            } else {
-                passes::<S, C>(s, &at, [full, usize::from(tail)], (step % 2 == 1) != at.odd);
-            }
-            at.h = at.h_next;
-            at.h_next = at.h_next.wrapping_add(at.stride);
-            // Where it is null there is one step.
-            at.gates = at.gates.wrapping_add(at.gates_stride);
-        }
+    for _ in 0..steps.steps {
+        // SAFETY: the caller's promise for this step.
+        unsafe { pass::<S, C, BLOCKS, TAIL, PADDED>(s, &at, 0) };
+        at.go_on();
     }
-    if steps.in_place && !one_pass {
+}
+
+/// All steps, each in several passes.
+///
+/// # Safety
+/// As [`steps`]; there are `full` full blocks and `tail` half ones.
+#[inline(always)]
+unsafe fn in_passes<S: Simd, C: Cell>(s: S, steps: &Steps, [full, tail]: [usize; 2]) {
+    let mut at = *steps;
+    for step in 0..steps.steps {
+        // SAFETY: the caller's promise for this step.
+        unsafe { passes::<S, C>(s, &at, [full, tail], (step % 2 == 1) != at.odd) };
+        at.go_on();
+    }
+    if steps.in_place {
         let (from, to) = (steps.h_next.cast_const(), steps.h.cast_mut());
         // SAFETY: the caller's promise: both have room for all blocks.
         unsafe {
             for block in 0..full {
                 s.store(to.add(block * S::LANES), s.load(from.add(block * S::LANES)));
             }
-            if tail {
+            if tail > 0 {
                 let (half, at) = (s.half(), full * S::LANES);
                 half.store(to.add(at), half.load(from.add(at)));
             }
@@ -229,19 +317,26 @@ unsafe fn passes<S: Simd, C: Cell>(s: S, at: &Steps, [full, tail]: [usize; 2], d
         // SAFETY: the caller's promise.
         unsafe {
             match blocks {
-                0 => pass::<S, C, 0, true>(s, at, full),
-                2 if together >= 2 => pass::<S, C, 2, false>(s, at, first),
-                3 if together >= 3 => pass::<S, C, 3, false>(s, at, first),
-                _ => pass::<S, C, 1, false>(s, at, first),
+                0 => pass::<S, C, 0, true, 1>(s, at, full),
+                2 if together >= 2 => pass::<S, C, 2, false, 1>(s, at, first),
+                3 if together >= 3 => pass::<S, C, 3, false, 1>(s, at, first),
+                _ => pass::<S, C, 1, false, 1>(s, at, first),
             }
         }
     }
 }
 
-/// The sums of a pass: of full blocks, and of the half block behind them.
+/// The sums of a pass: of full blocks, and of the half block behind them, two gates in a vector.
 struct Sums<S: Simd> {
     full: [[S::V; 4]; 3],
-    tail: [<S::Half as Simd>::V; 4],
+    tail: [S::V; 2],
+}
+
+impl<S: Simd> Sums<S> {
+    #[inline(always)]
+    fn zero(s: S) -> Self {
+        Self { full: [[s.splat(0.0); 4]; 3], tail: [s.splat(0.0); 2] }
+    }
 }
 
 /// A product of one row with the columns of a pass.
@@ -255,19 +350,19 @@ struct Product {
     start: *const f32,
 }
 
-/// The sums of `BLOCKS` full blocks from block `first` on, and, with `TAIL`, of the half block behind them.
+/// The sums of `BLOCKS` full blocks from block `first` on, and, with `TAIL`, of the half block behind them. A term's columns
+/// of a full block are padded to a multiple of `PADDED`.
 ///
 /// # Safety
 /// `a` must be valid for `depth` floats, `panels` and `start` for the columns of these blocks.
 #[inline(always)]
-unsafe fn sums_of<S: Simd, C: Cell, const BLOCKS: usize, const TAIL: bool>(
+unsafe fn sums_of<S: Simd, C: Cell, const BLOCKS: usize, const TAIL: bool, const PADDED: usize>(
     s: S,
     product: &Product,
     first: usize,
 ) -> Sums<S> {
-    let half = s.half();
     let &Product { a, depth, segments, .. } = product;
-    let width = C::GATES * S::LANES;
+    let width = const { (C::GATES * S::LANES).next_multiple_of(PADDED) };
     // A half block's panel is padded to whole vectors.
     let tail_width = const { (C::GATES * HALF).next_multiple_of(S::LANES) };
     let column = first * width;
@@ -277,12 +372,12 @@ unsafe fn sums_of<S: Simd, C: Cell, const BLOCKS: usize, const TAIL: bool>(
         let panels = product.panels.add(column * depth);
         let tail_panel = panels.add(BLOCKS * width * depth);
         let start = product.start.add(column);
-        let mut sums = Sums::<S> { full: [[s.splat(0.0); 4]; 3], tail: [half.splat(0.0); 4] };
+        let mut sums = Sums::zero(s);
         each_full_block!(b < BLOCKS, {
             each_gate!(g < C::GATES, { sums.full[b][g] = s.load(start.add(b * width + g * S::LANES)) });
         });
         if TAIL {
-            each_gate!(g < C::GATES, { sums.tail[g] = half.load(start.add(BLOCKS * width + g * HALF)) });
+            each_pair!(p < C::GATES, { sums.tail[p] = s.load(start.add(BLOCKS * width + p * S::LANES)) });
         }
         // No vector of four lanes leaves a half block.
         macro_rules! add_lanes {
@@ -305,18 +400,17 @@ unsafe fn sums_of<S: Simd, C: Cell, const BLOCKS: usize, const TAIL: bool>(
                     first += 4;
                 }
                 for k in first..$to {
-                    let value = *a.add(k);
-                    let (wide, narrow) = (s.splat(value), half.splat(value));
+                    let value = s.splat(*a.add(k));
                     each_full_block!(b < BLOCKS, {
                         let panel = panels.add((b * depth + k) * width);
                         each_gate!(g < C::GATES, {
-                            $sums.full[b][g] = s.fma(wide, s.load(panel.add(g * S::LANES)), $sums.full[b][g]);
+                            $sums.full[b][g] = s.fma(value, s.load(panel.add(g * S::LANES)), $sums.full[b][g]);
                         });
                     });
                     if TAIL {
                         let panel = tail_panel.add(k * tail_width);
-                        each_gate!(g < C::GATES, {
-                            $sums.tail[g] = half.fma(narrow, half.load(panel.add(g * HALF)), $sums.tail[g]);
+                        each_pair!(p < C::GATES, {
+                            $sums.tail[p] = s.fma(value, s.load(panel.add(p * S::LANES)), $sums.tail[p]);
                         });
                     }
                 }
@@ -325,25 +419,29 @@ unsafe fn sums_of<S: Simd, C: Cell, const BLOCKS: usize, const TAIL: bool>(
         let middle = if segments == 2 { depth / 2 } else { depth };
         add_terms!(sums, 0, middle);
         if middle < depth {
-            let mut others = Sums::<S> { full: [[s.splat(0.0); 4]; 3], tail: [half.splat(0.0); 4] };
+            let mut others = Sums::zero(s);
             add_terms!(others, middle, depth);
             each_full_block!(b < BLOCKS, {
                 each_gate!(g < C::GATES, { sums.full[b][g] = s.add(sums.full[b][g], others.full[b][g]) });
             });
-            each_gate!(g < C::GATES, { sums.tail[g] = half.add(sums.tail[g], others.tail[g]) });
+            each_pair!(p < C::GATES, { sums.tail[p] = s.add(sums.tail[p], others.tail[p]) });
         }
         sums
     }
 }
 
-/// One step of `BLOCKS` full blocks from block `first` on, and, with `TAIL`, of the half block behind them.
+/// One step of `BLOCKS` full blocks from block `first` on, and, with `TAIL`, of the half block behind them; `PADDED` as for
+/// [`sums_of`].
 ///
 /// # Safety
 /// As [`steps`]; the blocks are there.
 #[inline(always)]
-unsafe fn pass<S: Simd, C: Cell, const BLOCKS: usize, const TAIL: bool>(s: S, at: &Steps, first: usize) {
-    let half = s.half();
-    let width = C::GATES * S::LANES;
+unsafe fn pass<S: Simd, C: Cell, const BLOCKS: usize, const TAIL: bool, const PADDED: usize>(
+    s: S,
+    at: &Steps,
+    first: usize,
+) {
+    let width = const { (C::GATES * S::LANES).next_multiple_of(PADDED) };
     let unit = first * S::LANES;
     let &Steps { input, units, .. } = at;
     // SAFETY: the caller's promise.
@@ -351,31 +449,40 @@ unsafe fn pass<S: Simd, C: Cell, const BLOCKS: usize, const TAIL: bool>(s: S, at
         let of_input = if at.gates.is_null() {
             let Input { x, features, panels, segments, bias } = input;
             let product = Product { a: x, depth: features, segments, panels, start: bias };
-            sums_of::<S, C, BLOCKS, TAIL>(s, &product, first)
+            sums_of::<S, C, BLOCKS, TAIL, PADDED>(s, &product, first)
         } else {
             let gates = at.gates.add(first * width);
-            let mut sums = Sums::<S> { full: [[s.splat(0.0); 4]; 3], tail: [half.splat(0.0); 4] };
+            let mut sums = Sums::zero(s);
             each_full_block!(b < BLOCKS, {
                 each_gate!(g < C::GATES, { sums.full[b][g] = s.load(gates.add(b * width + g * S::LANES)) });
             });
             if TAIL {
-                each_gate!(g < C::GATES, { sums.tail[g] = half.load(gates.add(BLOCKS * width + g * HALF)) });
+                each_pair!(p < C::GATES, { sums.tail[p] = s.load(gates.add(BLOCKS * width + p * S::LANES)) });
             }
             sums
         };
         let Steps { h, panels, segments, start, .. } = *at;
         let product = Product { a: h, depth: units, segments, panels, start };
-        let of_state = sums_of::<S, C, BLOCKS, TAIL>(s, &product, first);
+        let of_state = sums_of::<S, C, BLOCKS, TAIL, PADDED>(s, &product, first);
         each_full_block!(b < BLOCKS, {
             C::epilogue(s, &of_input.full[b], &of_state.full[b], at.states(unit + b * S::LANES));
         });
         if TAIL {
-            C::epilogue(half, &of_input.tail, &of_state.tail, at.states(unit + BLOCKS * S::LANES));
+            C::half_epilogue(s, &of_input.tail, &of_state.tail, at.states(unit + BLOCKS * S::LANES));
         }
     }
 }
 
 impl Steps {
+    /// From a step to the next.
+    #[inline(always)]
+    fn go_on(&mut self) {
+        self.h = self.h_next;
+        self.h_next = self.h_next.wrapping_add(self.stride);
+        // Where it is null there is one step.
+        self.gates = self.gates.wrapping_add(self.gates_stride);
+    }
+
     /// Where the states of `unit` and those behind it are.
     #[inline(always)]
     fn states(&self, unit: usize) -> At {
