@@ -135,6 +135,9 @@ pub(crate) struct KernelSet {
     pub(crate) outer_rows: [usize; MAX_WIDTH],
     #[cfg(feature = "training")]
     pub(crate) pack_row: PackRowFn,
+    /// `kernels::gradient::prefetch`; the CPU must have the instruction set.
+    #[cfg(feature = "training")]
+    pub(crate) prefetch: unsafe fn(*const f32, usize),
     #[cfg(feature = "training")]
     pub(crate) through: ThroughFn,
 }

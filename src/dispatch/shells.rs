@@ -157,6 +157,17 @@ macro_rules! shells {
             }
 
             #[cfg(feature = "training")]
+            #[allow(unused_unsafe, reason = "the portable token needs no promise")]
+            /// # Safety
+            /// The CPU must have the features of the shell.
+            $(#[$features])?
+            unsafe fn prefetch(at: *const f32, floats: usize) {
+                // SAFETY: the features, which the token stands for: the caller's promise.
+                let token = unsafe { $token };
+                gradient::prefetch(token, at, floats);
+            }
+
+            #[cfg(feature = "training")]
             /// # Safety
             /// The CPU must have the features of the shell; otherwise as `gradient::through`.
             $(#[$features])?
@@ -243,6 +254,8 @@ macro_rules! shells {
                 outer_rows: outer_rows(),
                 #[cfg(feature = "training")]
                 pack_row,
+                #[cfg(feature = "training")]
+                prefetch,
                 #[cfg(feature = "training")]
                 through,
             };

@@ -4,6 +4,8 @@
 //! steps.
 //!
 //! # Tried
+//! - Whole panels for a matrix of a megabyte, which the second-level cache holds: 256 units took 3 % longer forward.
+//! - Equal blocks that stay in the first-level cache for large matrices: no gain, where whole panels gain 2 to 5 %.
 //! - With 2 to 8 rows fetching all of the next panel ahead, as many rows together do, without gain: 8 rows of
 //!   1024 units take 166 us a step, 113 of which go into reading what the second-level cache does not hold,
 //!   as with 4 rows. The memory's own prefetcher is at its limit.
@@ -297,7 +299,7 @@ unsafe fn panels_to<const COMPACT: bool>(
     // A lone row takes several panels at once, to have enough independent sums.
     let together = if rows == 1 { matrix.abreast() } else { 1 };
     // Blocks of terms pay when several tiles pass over them, and may be cut where there is one segment only.
-    let most = if block.segments == 1 && rows > 8 { kernels.depth_in_cache } else { block.depth };
+    let most = if block.segments == 1 && rows > 8 { matrix.block_depth(rows) } else { block.depth };
     let full = share.end.min(matrix.padded_columns() / matrix.width()).saturating_sub(share.start);
     let whole = if together > 1 { full / together } else { 0 };
     let groups = whole + share.len() - whole * together;

@@ -70,6 +70,7 @@ pub(crate) fn sizes() -> Vec<[usize; 3]> {
             sizes.extend([1, 9].map(|depth| [rows, depth, columns]));
         }
     }
-    sizes.extend([[1, 530, 530], [12, 530, 530]]);
+    // Of many rows: whole panels of a large matrix, and equal parts of long ones.
+    sizes.extend([[1, 530, 530], [12, 530, 530], [40, 530, 530], [35, 1450, 190]]);
     sizes
 }

@@ -116,6 +116,14 @@ pub(crate) unsafe fn pack_row<S: Simd>(s: S, row: &PackRow) {
     }
 }
 
+/// Asks for the cache lines of `floats` floats from `at` on in the second-level cache; any address will do.
+#[inline(always)]
+pub(crate) fn prefetch<S: Simd>(s: S, at: *const f32, floats: usize) {
+    for line in (0..floats).step_by(LINE) {
+        s.prefetch(at.wrapping_add(line));
+    }
+}
+
 /// As many rows as the registers hold, and at most eight.
 pub(crate) const fn most_rows(accumulators: usize, vectors: usize) -> usize {
     let rows = accumulators / vectors;
