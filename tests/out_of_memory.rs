@@ -2,6 +2,8 @@
 //! each failure is said, nothing has been written, and the same object then does the same as one that never
 //! failed, bit by bit.
 //!
+//! With `ELMAN_EVERY=10`, for an emulator, it is every tenth allocation that fails.
+//!
 //! What is too small to fail here would end the process, as in any Rust program: see
 //! [`LARGE`](common::failing::LARGE).
 
@@ -30,6 +32,11 @@ const FEATURES: usize = 10;
 const UNITS: usize = 24;
 const VOCABULARY: usize = 600;
 
+/// Of how many allocations one is to fail.
+fn every() -> usize {
+    std::env::var("ELMAN_EVERY").map_or(1, |every| every.parse().expect("ELMAN_EVERY is a number above 0"))
+}
+
 /// `run` on what `fresh` makes, with each of its allocations failing, alone and with all behind it. `len`
 /// floats of output.
 fn survives<T>(
@@ -43,7 +50,7 @@ fn survives<T>(
     let same = |a: &[f32]| a.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits());
     let mut refused = 0;
     for for_good in [false, true] {
-        for n in 0.. {
+        for n in (0..).step_by(every()) {
             assert!(n < 2000, "{what} does not end");
             let mut object = fresh();
             let mut output = vec![SENTINEL; len];
