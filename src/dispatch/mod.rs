@@ -145,7 +145,7 @@ pub(crate) struct KernelSet {
 impl KernelSet {
     /// The kernels for a matrix of `columns` columns: of narrower vectors, with the same bits, where these would be half empty.
     /// A small network then never uses the widest vectors, the first of which takes ten nanoseconds more after narrow ones: a
-    /// step of 1-8-1 took 37 ns, now 34.
+    /// step of 1-8-1 took 37 ns, now 33.
     pub(crate) fn for_columns(&'static self, columns: usize) -> &'static Self {
         match self.isa {
             Isa::Avx512 if 2 * columns <= self.lanes => shells::kernel_set(Isa::Avx2).unwrap_or(self),
