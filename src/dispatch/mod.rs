@@ -99,8 +99,8 @@ pub(crate) struct KernelSet {
     width: usize,
     /// Full panels that one lone row takes at once: eight vectors of sums keep two ports of latency four busy.
     pub(crate) abreast: usize,
-    /// Terms after which a sweep over many rows turns to the next rows, so that this much of a panel (32 KiB) stays
-    /// in the first cache.
+    /// Terms of a panel that stay in the first cache (32 KiB) while many rows pass over them; see
+    /// `PackedMatrix::block_depth`.
     pub(crate) depth_in_cache: usize,
     /// For several rows and for one, by vectors in the panel, less one; see [`KernelSet::steps_of`].
     steps: [[Option<StepsFn>; MAX_WIDTH]; 2],

@@ -3,7 +3,7 @@
 //! A matrix `B [depth, columns]` is packed once into panels of `KernelSet::panel` columns: for each term the
 //! panel's columns side by side, padded to whole vectors, so that a tile reads it in one forward sweep and
 //! there are no scalar tails. `c = init + a·B` then goes over the panels; within a panel, blocks of terms
-//! that stay in the first cache while all rows pass over them; within a block, tiles.
+//! that stay in a cache while all rows pass over them (`PackedMatrix::block_depth`); within a block, tiles.
 //!
 //! The order of panels, the blocks of terms and the tiles change no bit: partial sums go to memory and come
 //! back as they are. Only [`segments`] change the order of the terms, and they depend on the layer's shape

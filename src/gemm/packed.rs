@@ -248,7 +248,7 @@ impl PackedMatrix {
     /// blocks are better, which stay in the second: whole panels up to an eighth of it, equal parts of larger ones, for a short
     /// last part would fetch little of the next panel (64 rows of 1024 units, forward and back: 0.95 to 0.98 of the time).
     pub(super) fn block_depth(&self, rows: usize) -> usize {
-        const LARGE: usize = if cfg!(miri) { 4 << 10 } else { 256 << 10 };
+        const LARGE: usize = 256 << 10;
         if self.stays() || rows < 32 {
             return self.kernels.depth_in_cache;
         }

@@ -92,7 +92,8 @@ pub(super) fn lone_steps(
     let steps = lone::Steps { steps, odd, gates, gates_stride, h_next, stride, ..one };
     // SAFETY: the matrix has a panel for each block. There is a state before the first step and one for each,
     // of `stride` floats, which are whole cache lines and so whole blocks, and the caller's sums of the
-    // input; `start` as many columns as the matrix. They are borrowed apart; what a step writes lies behind
+    // input, of `gates_stride` floats, which are whole cache lines too and so the padded columns; `start` has as
+    // many as the matrix padded. They are borrowed apart; what a step writes lies behind
     // what it reads. The kernels are this process's.
     unsafe { kernel(&steps) };
 }
