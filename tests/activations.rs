@@ -7,7 +7,7 @@ mod common;
 
 use std::ops::{Range, RangeInclusive};
 
-use common::arms::{self, report};
+use common::backends::{self, report};
 use common::reference::Exact;
 use elman::{Activation, Isa};
 
@@ -38,7 +38,7 @@ const SIGN: u32 = 1 << 31;
 
 fn apply(activation: Activation, x: &[f32]) -> Vec<f32> {
     let mut y = x.to_vec();
-    elman::activate(activation, &mut y).expect("an arm can be chosen");
+    elman::activate(activation, &mut y).expect("a backend can be chosen");
     y
 }
 
@@ -110,7 +110,7 @@ impl Subject {
     }
 
     fn judge(self, what: &str, worst: Worst) {
-        let isa = elman::isa().expect("an arm can be chosen").name();
+        let isa = elman::isa().expect("a backend can be chosen").name();
         let Worst { ulp, at, backward } = worst;
         report(&format!(
             "activations: {isa}: {:?}, {what}: at most {ulp:.3} ULP, at {at:e}; steps back by at most {backward} ULP",
@@ -360,23 +360,23 @@ fn others_everywhere() {
     }
 }
 
-/// The exhaustive tests on the other arms, one after another.
+/// The exhaustive tests on the other backends, one after another.
 #[test]
-#[ignore = "all 2^32 inputs on every arm: many minutes"]
-fn everywhere_on_every_arm() {
-    if arms::is_forced() {
+#[ignore = "all 2^32 inputs on every backend: many minutes"]
+fn everywhere_on_every_backend() {
+    if backends::is_forced() {
         return;
     }
-    let this = elman::isa().expect("an arm can be chosen");
+    let this = elman::isa().expect("a backend can be chosen");
     for isa in Isa::ALL {
-        if isa != this && arms::is_there("activations everywhere", isa) {
-            let written = arms::child(isa, &["--ignored", "everywhere", "--test-threads=1"]);
+        if isa != this && backends::is_there("activations everywhere", isa) {
+            let written = backends::child(isa, &["--ignored", "everywhere", "--test-threads=1"]);
             written.lines().filter(|line| line.starts_with("activations: ")).for_each(report);
         }
     }
 }
 
 #[test]
-fn every_arm() {
-    arms::run_others("activations");
+fn every_backend() {
+    backends::run_others("activations");
 }

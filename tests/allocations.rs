@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::arms;
+use common::backends;
 use common::counting::{Counting, asked, held};
 use common::network::{CELLS, GATED, Network, Recurrent, Rnn, Spec};
 use common::numbers::values;
@@ -79,6 +79,6 @@ fn says_all(layers: Vec<Spec>) {
 }
 
 #[test]
-fn every_arm() {
-    arms::run_others("allocations");
+fn every_backend() {
+    backends::run_others("allocations");
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::arms::{self, report};
+use common::backends::{self, report};
 use common::cells::Cell;
 use common::network::{ACTIVATIONS, CELLS, Network, Recurrent, Rnn, Spec};
 use common::numbers::{Choices, assert_same_bits, to_bits, values};
@@ -475,7 +475,7 @@ fn print_digests() {
         if activation == Activation::Softmax {
             x.retain(|x| x.abs() < 1e4);
         }
-        elman::activate(activation, &mut x).expect("an arm can be chosen");
+        elman::activate(activation, &mut x).expect("a backend can be chosen");
         add(format!("{activation:?}"), &x);
     }
     // The parent reads this child's captured output, so it goes where the harness does not catch it.
@@ -484,22 +484,22 @@ fn print_digests() {
 
 #[test]
 fn avx2_and_avx512() {
-    if arms::is_forced() {
+    if backends::is_forced() {
         return;
     }
     let both = [Isa::Avx2, Isa::Avx512];
-    if !both.map(|isa| arms::is_there("bits of avx2 and avx512", isa)).into_iter().all(|there| there) {
+    if !both.map(|isa| backends::is_there("bits of avx2 and avx512", isa)).into_iter().all(|there| there) {
         return;
     }
     let digests = both.map(|isa| {
-        let output = arms::child(isa, &["--ignored", "--exact", "print_digests"]);
+        let output = backends::child(isa, &["--ignored", "--exact", "print_digests"]);
         output.lines().filter(|line| line.starts_with("digest ")).map(str::to_owned).collect::<Vec<_>>()
     });
     assert_eq!(digests[0].len(), 460, "every shape has a digest");
     let different: Vec<_> =
         digests[0].iter().zip(&digests[1]).filter(|(avx2, avx512)| avx2 != avx512).collect();
     assert!(different.is_empty(), "{} of 460 differ: {:#?}", different.len(), different);
-    report("bits: arms avx2 and avx512 agree in 460 digests");
+    report("bits: backends avx2 and avx512 agree in 460 digests");
 }
 
 /// ONNX's rule reaches the same bits through lengths: each row alone at its own length, backwards too.
@@ -533,6 +533,6 @@ fn onnx_padding_and_each_row_alone() {
 }
 
 #[test]
-fn every_arm() {
-    arms::run_others("bits");
+fn every_backend() {
+    backends::run_others("bits");
 }

@@ -1,6 +1,6 @@
-//! Digests of results on hundreds of shapes, made once and committed (`tests/vectors/digests`): AVX2, AVX-512 and NEON
-//! must have these very bits, on whatever machine this runs. The portable arm is bit-stable within itself only, where
-//! the target has no fused multiply-add; it is left out.
+//! Digests of results on hundreds of shapes, made once and committed (`tests/vectors/digests`): AVX2, AVX-512
+//! and NEON must have these very bits, on whatever machine this runs. The portable backend is bit-stable within
+//! itself only, where the target has no fused multiply-add; it is left out.
 //!
 //! `ELMAN_BLESS=1 cargo test --test digests` writes them anew: a change of what a result means, which needs a reason.
 
@@ -8,7 +8,7 @@ mod common;
 
 use std::path::Path;
 
-use common::arms::{self, report};
+use common::backends::{self, report};
 use common::network::{ACTIVATIONS, CELLS, Network, Recurrent, Rnn, Spec, parameters};
 use common::numbers::{Choices, values};
 use common::reference::{Call, Input};
@@ -35,7 +35,7 @@ fn digest(results: &[f32]) -> u64 {
 /// Compares digests, each with what it is of, with the committed ones of `file`, or writes them.
 fn compare(file: &str, digests: &[(String, u64)]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/digests").join(file);
-    if blesses() && !arms::is_forced() {
+    if blesses() && !backends::is_forced() {
         let lines: String = digests.iter().map(|(_, digest)| format!("{digest:016x}\n")).collect();
         std::fs::write(&path, lines).expect("the file can be written");
         report(&format!("digests: {file} written, {} digests", digests.len()));
@@ -50,7 +50,7 @@ fn compare(file: &str, digests: &[(String, u64)]) {
             .then(|| format!("line {}: {got} for {}: {what}", number + 1, committed[number]))
     };
     let different: Vec<String> = digests.iter().enumerate().filter_map(of).collect();
-    let isa = elman::isa().expect("an arm can be chosen").name();
+    let isa = elman::isa().expect("a backend can be chosen").name();
     let some = different.iter().take(10).cloned().collect::<Vec<_>>().join("\n");
     assert!(
         different.is_empty(),
@@ -58,14 +58,14 @@ fn compare(file: &str, digests: &[(String, u64)]) {
         different.len(),
         digests.len()
     );
-    report(&format!("digests: arm {isa}: {} of {} are those of {file}", digests.len(), digests.len()));
+    report(&format!("digests: backend {isa}: {} of {} are those of {file}", digests.len(), digests.len()));
 }
 
-/// Whether this arm promises the committed bits; says so where not.
+/// Whether this backend promises the committed bits; says so where not.
 fn promises(file: &str) -> bool {
-    let promises = elman::isa().expect("an arm can be chosen") != Isa::Portable;
+    let promises = elman::isa().expect("a backend can be chosen") != Isa::Portable;
     if !promises {
-        report(&format!("digests: arm portable: SKIPPED for {file}, its bits are its own"));
+        report(&format!("digests: backend portable: SKIPPED for {file}, its bits are its own"));
     }
     promises
 }
@@ -120,7 +120,7 @@ fn forward() {
         // Whose sign counts.
         x.extend([-0.0, 0.0, 1.0, -0.0]);
         x.retain(|x| !x.is_nan() && (activation != Activation::Softmax || x.abs() < 1e4));
-        elman::activate(activation, &mut x).expect("an arm can be chosen");
+        elman::activate(activation, &mut x).expect("a backend can be chosen");
         digests.push((format!("{activation:?}"), digest(&x)));
     }
     compare("forward.txt", &digests);
@@ -219,10 +219,10 @@ fn training() {
 }
 
 #[test]
-fn every_arm() {
+fn every_backend() {
     if blesses() {
-        report("digests: written on one arm; the others are compared in the next run");
+        report("digests: written on one backend; the others are compared in the next run");
         return;
     }
-    arms::run_others("digests");
+    backends::run_others("digests");
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::arms::report;
+use common::backends::report;
 use common::programs::{is_here, library_dir, root, run};
 
 const STEPS: &str = "60";

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use common::arms::report;
+use common::backends::report;
 use common::programs::{STRICT, WARNINGS, is_here, library_dir, root, run, shared_library, text};
 
 /// Tells what ran and what did not. The test harness hides what passing tests print, and skips are not to be hidden.

@@ -9,7 +9,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::arms::report;
+use common::backends::report;
 use common::programs::{STRICT, WARNINGS, compilers, is_here, library_dir, root, run, shared_library};
 
 /// A program of `tests/ffi` with the first compiler that is here.
@@ -44,7 +44,7 @@ fn valgrind_finds_what_is_planted_and_nothing_else() {
     let valgrind = |program: &Path| {
         let mut command = Command::new("valgrind");
         command.args(["--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"]);
-        command.arg(program).env("ELMAN_ISA", "avx2").env_remove("ELMAN_REQUIRE_ARMS");
+        command.arg(program).env("ELMAN_ISA", "avx2").env_remove("ELMAN_REQUIRE_ISA");
         command
     };
     let Some(planted) = compile(directory.path(), "planted") else { return };

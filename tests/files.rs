@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::arms::report;
+use common::backends::report;
 use common::numbers::{assert_same_bits, values};
 use common::programs::{WARNINGS, compilers, library_dir, root, run, shared_library, text, this_executable};
 use elman::{

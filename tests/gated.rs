@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::arms;
+use common::backends;
 use common::vectors::{Case, each_case};
 
 fn check(file: &str) -> usize {
@@ -34,6 +34,6 @@ fn onnx_runtime() {
 }
 
 #[test]
-fn every_arm() {
-    arms::run_others("gated");
+fn every_backend() {
+    backends::run_others("gated");
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::arms;
+use common::backends;
 use common::network::{Array, CELLS, Network, Recurrent, Rnn, Spec};
 use common::numbers::{assert_same_bits, distance, to_bits, tokens, values};
 use common::questions::{Question, config, onnx_question, question};
@@ -397,6 +397,6 @@ fn wrong_calls_are_refused() {
 }
 
 #[test]
-fn every_arm() {
-    arms::run_others("gradients");
+fn every_backend() {
+    backends::run_others("gradients");
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::arms::report;
+use common::backends::report;
 use common::programs::{WARNINGS, compilers, library_dir, root, run, shared_library, text};
 
 /// The program, with the first compiler that is here.

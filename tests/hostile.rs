@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use common::arms::report;
+use common::backends::report;
 use common::counting::{Counting, most_held};
 use elman::{Error, Origin, Sequential};
 use parsers::{Frame, PARSERS, Parser};

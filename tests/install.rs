@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::arms::report;
+use common::backends::report;
 use common::programs::{
     WARNINGS, is_here, library_dir, root, run, shared_library, shipped_libraries, soname,
 };

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::arms;
+use common::backends;
 use common::vectors::{Case, each_case};
 
 #[test]
@@ -12,6 +12,6 @@ fn forward() {
 }
 
 #[test]
-fn every_arm() {
-    arms::run_others("keras");
+fn every_backend() {
+    backends::run_others("keras");
 }

@@ -79,7 +79,7 @@ fn weights_of_a_large_layer_lie_in_huge_pages() {
     match bytes_in_huge_pages() {
         // Packed, the kernel and the recurrent kernel have 4 MiB each.
         Some(bytes) => assert!(bytes >= 8 << 20, "{bytes} bytes in huge pages"),
-        None => common::arms::report("large: huge pages SKIPPED: this system knows none"),
+        None => common::backends::report("large: huge pages SKIPPED: this system knows none"),
     }
     drop(model);
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::arms;
+use common::backends;
 use elman::{
     Bidirectional, Dense, Dropout, Error, Gru, LastStep, Layer, Lstm, MergeMode, Padding, RunOptions,
     Sequential, SimpleRnn, Unroll,
@@ -194,6 +194,6 @@ fn it_is_saved_and_loaded() {
 }
 
 #[test]
-fn every_arm() {
-    arms::run_others("last_step");
+fn every_backend() {
+    backends::run_others("last_step");
 }

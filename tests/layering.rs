@@ -35,8 +35,8 @@ const MAY_NAME: [(&str, &[&str]); 20] = [
     ("formats", &["training", "sequential", "layers"]),
     ("training", &["tape", "sequential", "sequence", "layers"]),
     ("tape", &["sequential", "sequence", "layers"]),
-    // Building a model is where a forced arm that is not there is refused, so these ask dispatch for its kernels.
-    // A stream is made of a model, whose snapshot it keeps.
+    // Building a model is where a forced backend that is not there is refused, so these ask dispatch for its
+    // kernels. A stream is made of a model, whose snapshot it keeps.
     ("stream", &["sequential", "sequence", "layers", "dispatch"]),
     ("sequential", &["sequence", "layers", "dispatch", "process"]),
     ("cell", &["sequence", "layers", "dispatch", "process"]),
@@ -63,7 +63,7 @@ const ONE_ROOM: [(&[&str], &[&str], &str); 6] = [
         &["simd/", "dispatch/", "ffi/raw.rs"],
         "intrinsics live in simd, detection in dispatch",
     ),
-    (&["wide::"], &["simd/portable.rs"], "wide is the portable arm"),
+    (&["wide::"], &["simd/portable.rs"], "wide is the portable backend"),
     (&["rayon::"], &["sequence/parallel/pool.rs"], "threads are sequence/parallel's"),
     (&["extern \"C\""], &["ffi/", "process/"], "the C ABI is ffi's, and process has a handler that C calls"),
     (&["std::fs"], &["formats/", "bin/"], "files are formats', and the tool's"),

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::arms;
+use common::backends;
 use common::network::{Network, Rnn, Spec};
 use common::numbers::{Choices, assert_same_bits, distance, values};
 use common::reference::{self, Call, Input};
@@ -246,6 +246,6 @@ fn gradients_are_those_of_rows_alone() {
 }
 
 #[test]
-fn every_arm() {
-    arms::run_others("onnx");
+fn every_backend() {
+    backends::run_others("onnx");
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::arms;
+use common::backends;
 use common::cells::Cell;
 use common::network::{BOUNDED, CELLS, GATED, Network, Recurrent, Rnn, Spec};
 use common::numbers::{assert_same_bits, distance, values};
@@ -28,7 +28,7 @@ const LARGE: f64 = 1e20;
 /// common cancels in the layer above and what they were rounded by does not. The oracle tells which they are: an answer may
 /// be as far away as the exact one goes when each weight moves by 2^-20 of itself, which is what 16 roundings may do to
 /// each term, and so a sum of some hundreds of terms to itself. Of 100,000 questions, on AVX-512 and on the portable
-/// arm, each answer further away than 5e-7 was nearer than that.
+/// backend, each answer further away than 5e-7 was nearer than that.
 fn agree(question: &Question, padding: Padding, spoil: impl Fn(&mut [f32])) -> Result<(), TestCaseError> {
     let mut data = question.data();
     spoil(&mut data.x);
@@ -58,7 +58,7 @@ fn agree(question: &Question, padding: Padding, spoil: impl Fn(&mut [f32])) -> R
             apart <= room && room.is_finite(),
             "{what} on {}, {padding:?}: {apart:e} of the largest value, with room for {room:e}; the furthest, got and \
              exact: {:?}",
-            elman::isa().expect("an arm was chosen").name(),
+            elman::isa().expect("a backend was chosen").name(),
             pairs.max_by(furthest)
         );
     }
@@ -259,6 +259,6 @@ fn a_dense_layer_keeps_tiny_values() {
 }
 
 #[test]
-fn every_arm() {
-    arms::run_others("properties");
+fn every_backend() {
+    backends::run_others("properties");
 }

@@ -1,5 +1,5 @@
 //! What `Stream::run` and `elman_stream_run` promise a host's audio thread: no allocation, no lock that waits, no system
-//! call. An allocator that counts and a trace of system calls look on, on every arm and with every option.
+//! call. An allocator that counts and a trace of system calls look on, on every backend and with every option.
 
 mod common;
 
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::ptr::null_mut;
 
-use common::arms::{self, report};
+use common::backends::{self, report};
 use common::c::{fails, ok};
 use common::counting::{Counting, asked};
 use common::network::{ACTIVATIONS, BOUNDED, GATED, Network, Rnn, Spec};
@@ -140,7 +140,7 @@ fn a_running_stream_allocates_nothing() {
             }
         }
     }
-    report(&format!("realtime: {runs} shapes on {}, no allocation", elman::isa().expect("an arm").name()));
+    report(&format!("realtime: {runs} shapes on {}, no allocation", elman::isa().expect("a backend").name()));
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -400,6 +400,6 @@ fn no_system_call_of_a_c_program() {
 }
 
 #[test]
-fn every_arm() {
-    arms::run_others("realtime");
+fn every_backend() {
+    backends::run_others("realtime");
 }

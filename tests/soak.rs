@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::arms::report;
+use common::backends::report;
 use elman::{
     Dense, Examples, Gru, Loss, Lstm, Optimizer, RunOptions, Sequential, SimpleRnn, Stream, Trainer,
     TrainerConfig,
@@ -129,7 +129,7 @@ struct Load(Vec<Child>);
 
 impl Load {
     fn new() -> Self {
-        let busy = || Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("a shell");
+        let busy = || Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("a wrapper");
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Self((0..cores).map(|_| busy()).collect())
     }

@@ -5,7 +5,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::arms::{self, report};
+use common::backends::{self, report};
 use common::network::{CELLS, GATED, Network, Recurrent, Rnn, Spec};
 use common::numbers::{Choices, assert_same_bits, tokens, values};
 use common::reference::{Call, Input};
@@ -531,6 +531,6 @@ fn padding_is_not_paid_for() {
 }
 
 #[test]
-fn every_arm() {
-    arms::run_others("streams");
+fn every_backend() {
+    backends::run_others("streams");
 }

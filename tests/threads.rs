@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::Barrier;
 
-use common::arms;
+use common::backends;
 use common::cells::Cell;
 use common::network::{CELLS, Network, Recurrent, Rnn, Spec};
 use common::numbers::{Choices, assert_same_bits, tokens, values};
@@ -200,8 +200,8 @@ fn models_and_cells_are_send_and_sync() {
 }
 
 #[test]
-fn every_arm() {
-    arms::run_others("threads");
+fn every_backend() {
+    backends::run_others("threads");
 }
 
 /// Two threads that write one number without order: what a race looks like to the tool that must find it.

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::arms;
+use common::backends;
 use common::counting::{Counting, asked, held};
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use common::host::flushing;
@@ -226,6 +226,6 @@ fn a_host_that_flushes_subnormals_gets_the_same_gradients() {
 }
 
 #[test]
-fn every_arm() {
-    arms::run_others("training_memory");
+fn every_backend() {
+    backends::run_others("training_memory");
 }

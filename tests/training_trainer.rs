@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::arms;
+use common::backends;
 use common::network::{CELLS, GATED, Network, Recurrent, Rnn, Spec, parameters};
 use common::numbers::{assert_same_bits, tokens, values};
 use elman::{
@@ -331,8 +331,8 @@ fn wrong_calls_are_refused() {
 }
 
 #[test]
-fn every_arm() {
-    arms::run_others("training_trainer");
+fn every_backend() {
+    backends::run_others("training_trainer");
 }
 
 /// As the README says: no line of output that nobody asked for.

@@ -5,7 +5,7 @@ mod common;
 use std::ops::Range;
 use std::path::Path;
 
-use common::arms;
+use common::backends;
 use common::network::{Network, Rnn, Spec, parameters};
 use common::numbers::{assert_same_bits, tokens, values};
 use elman::{
@@ -401,6 +401,6 @@ fn what_cannot_be_walked_is_refused() {
 }
 
 #[test]
-fn every_arm() {
-    arms::run_others("training_truncation");
+fn every_backend() {
+    backends::run_others("training_truncation");
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::arms;
+use common::backends;
 use common::cells::Cell;
 use common::network::{GATED, Network, Recurrent, Rnn, Spec};
 use common::numbers::{assert_same_bits, values};
@@ -417,10 +417,10 @@ fn a_gated_cells_errors() {
     }
 }
 
-/// What a process can do whose `ELMAN_ISA` names no arm of this machine.
+/// What a process can do whose `ELMAN_ISA` names no backend of this machine.
 #[test]
 #[ignore = "run by an_arm_that_is_not_there, with ELMAN_ISA=avx9"]
-fn with_a_wrong_arm() {
+fn with_a_wrong_backend() {
     if std::env::var_os("ELMAN_ISA").is_none_or(|name| name != "avx9") {
         // `--ignored` alone starts this too.
         return;
@@ -429,7 +429,7 @@ fn with_a_wrong_arm() {
         Err(Error::Unsupported(message)) => {
             assert_says(&message, &["ELMAN_ISA", "avx9", "portable", "avx512"])
         }
-        other => panic!("{other:?} where the arm is unknown"),
+        other => panic!("{other:?} where the backend is unknown"),
     };
     refused(elman::isa().map(|_: Isa| ()));
     refused(Sequential::new(3).add(SimpleRnn::new(4)).build(1).map(|_| ()));
@@ -440,10 +440,10 @@ fn with_a_wrong_arm() {
 
 #[test]
 fn an_arm_that_is_not_there() {
-    arms::child_with("avx9", &["--ignored", "--exact", "with_a_wrong_arm"]);
+    backends::child_with("avx9", &["--ignored", "--exact", "with_a_wrong_backend"]);
 }
 
 #[test]
-fn every_arm() {
-    arms::run_others("weights");
+fn every_backend() {
+    backends::run_others("weights");
 }

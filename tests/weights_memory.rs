@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::arms;
+use common::backends;
 use common::counting::{Counting, held};
 use common::network::{Network, Recurrent, Rnn, Spec};
 use common::numbers::{assert_same_bits, tokens, values};
@@ -188,6 +188,6 @@ fn keep_what_they_were_made_with(network: &Network) {
 }
 
 #[test]
-fn every_arm() {
-    arms::run_others("weights_memory");
+fn every_backend() {
+    backends::run_others("weights_memory");
 }

@@ -1,9 +1,10 @@
 //! Which instruction set runs: detected once, or forced by `ELMAN_ISA`, and one static table of kernels for each.
 //!
-//! `ELMAN_ISA=portable|neon|avx2|avx512` forces an arm; a name that is unknown, or that this CPU does not have, is an error
-//! wherever a model is built or loaded, never a quiet fallback. The environment is read once a process.
+//! `ELMAN_ISA=portable|neon|avx2|avx512` forces a backend; a name that is unknown, or that this CPU does not
+//! have, is an error wherever a model is built or loaded, never a quiet fallback. The environment is read once
+//! a process.
 
-mod shells;
+mod wrappers;
 
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -12,7 +13,7 @@ pub(crate) use crate::kernels::activation::Function;
 pub(crate) use crate::kernels::cells::gru::RESET_GATES;
 pub(crate) use crate::kernels::cells::{gate_column, gate_columns, gru, lone, lstm};
 #[cfg(feature = "training")]
-pub(crate) use crate::kernels::gradient::{LIFT, Outer, PackRow, SQUARE_LANES, even_split};
+pub(crate) use crate::kernels::gradient::{LIFT, PackRow, SQUARE_LANES, WeightGradient, even_split};
 use crate::kernels::peak::CHAINS;
 pub(crate) use crate::kernels::tile::{Block, Epilogue};
 pub(crate) use crate::simd::FloatMode;
@@ -40,7 +41,7 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// Every arm, the plainest first.
+    /// Every backend, the plainest first.
     pub const ALL: [Isa; 4] = [Isa::Portable, Isa::Neon, Isa::Avx2, Isa::Avx512];
 
     /// The name that `ELMAN_ISA` takes.
@@ -55,7 +56,7 @@ impl Isa {
 
     /// Whether this machine can run it.
     pub fn is_available(self) -> bool {
-        shells::kernel_set(self).is_some()
+        wrappers::kernel_set(self).is_some()
     }
 }
 
@@ -81,14 +82,16 @@ pub(crate) type GruFn = unsafe fn(&gru::Step);
 /// `kernels::cells::gru`.
 pub(crate) type GruBackFn = unsafe fn(&gru::Back);
 #[cfg(feature = "training")]
-/// Carries out an [`Outer`]; the safety contract is `kernels::gradient::outer`'s.
-pub(crate) type OuterFn = unsafe fn(&Outer);
+/// Carries out a [`WeightGradient`]; the safety contract is `kernels::gradient::weight_gradient`'s.
+pub(crate) type WeightGradientFn = unsafe fn(&WeightGradient);
 #[cfg(feature = "training")]
 /// Carries out a [`PackRow`]; the safety contract is `kernels::gradient::pack_row`'s.
 pub(crate) type PackRowFn = unsafe fn(&PackRow);
 #[cfg(feature = "training")]
-/// (function, gradients, results, rows, columns, stride, squares); the safety contract is `kernels::gradient::through`'s.
-pub(crate) type ThroughFn = unsafe fn(Function, *mut f32, *const f32, usize, usize, usize, *mut f32);
+/// (function, gradients, results, rows, columns, stride, squares); the safety contract is
+/// `kernels::gradient::activation_backward`'s.
+pub(crate) type ActivationBackwardFn =
+    unsafe fn(Function, *mut f32, *const f32, usize, usize, usize, *mut f32);
 
 /// Everything that depends on the instruction set, in one table.
 pub(crate) struct KernelSet {
@@ -98,7 +101,7 @@ pub(crate) struct KernelSet {
     /// Vectors in a full panel.
     width: usize,
     /// Full panels that one lone row takes at once: eight vectors of sums keep two ports of latency four busy.
-    pub(crate) abreast: usize,
+    pub(crate) panels_per_call: usize,
     /// Terms of a panel that stay in the first cache (32 KiB) while many rows pass over them; see
     /// `PackedMatrix::block_depth`.
     pub(crate) depth_in_cache: usize,
@@ -106,8 +109,8 @@ pub(crate) struct KernelSet {
     steps: [[Option<StepsFn>; MAX_WIDTH]; 2],
     /// The same for a panel that is a block of gates, by their number less one; see [`KernelSet::block_steps_of`].
     block_steps: [[Option<StepsFn>; MAX_WIDTH]; 2],
-    /// Over `abreast` full panels, for lone rows.
-    pub(crate) steps_abreast: StepsFn,
+    /// Over `panels_per_call` full panels, for lone rows.
+    pub(crate) steps_together: StepsFn,
     pub(crate) apply: ApplyFn,
     pub(crate) apply_state: ApplyFn,
     /// Of an LSTM, and of a GRU with reset after, for matrices whose panels are their blocks.
@@ -129,17 +132,17 @@ pub(crate) struct KernelSet {
     #[cfg(feature = "training")]
     pub(crate) gru_back_reset: GruBackFn,
     #[cfg(feature = "training")]
-    pub(crate) outer: OuterFn,
-    /// By vectors in the panel, less one: the most rows of a tile of `outer`.
+    pub(crate) weight_gradient: WeightGradientFn,
+    /// By vectors in the panel, less one: the most rows of a tile of `weight_gradient`.
     #[cfg(feature = "training")]
-    pub(crate) outer_rows: [usize; MAX_WIDTH],
+    pub(crate) weight_gradient_rows: [usize; MAX_WIDTH],
     #[cfg(feature = "training")]
     pub(crate) pack_row: PackRowFn,
     /// `kernels::gradient::prefetch`; the CPU must have the instruction set.
     #[cfg(feature = "training")]
     pub(crate) prefetch: unsafe fn(*const f32, usize),
     #[cfg(feature = "training")]
-    pub(crate) through: ThroughFn,
+    pub(crate) activation_backward: ActivationBackwardFn,
 }
 
 impl KernelSet {
@@ -148,7 +151,7 @@ impl KernelSet {
     /// step of 1-8-1 took 37 ns, now 33.
     pub(crate) fn for_columns(&'static self, columns: usize) -> &'static Self {
         match self.isa {
-            Isa::Avx512 if 2 * columns <= self.lanes => shells::kernel_set(Isa::Avx2).unwrap_or(self),
+            Isa::Avx512 if 2 * columns <= self.lanes => wrappers::kernel_set(Isa::Avx2).unwrap_or(self),
             _ => self,
         }
     }
@@ -213,13 +216,13 @@ pub(crate) fn kernels() -> Result<&'static KernelSet> {
 /// The kernels of every instruction set that this CPU has.
 #[cfg(test)]
 pub(crate) fn available_kernels() -> impl Iterator<Item = &'static KernelSet> {
-    Isa::ALL.into_iter().filter_map(shells::kernel_set)
+    Isa::ALL.into_iter().filter_map(wrappers::kernel_set)
 }
 
 /// The instruction set of this process.
 ///
 /// # Errors
-/// [`Error::Unsupported`] when `ELMAN_ISA` names an arm that is unknown or that this CPU does not have.
+/// [`Error::Unsupported`] when `ELMAN_ISA` names a backend that is unknown or that this CPU does not have.
 pub fn isa() -> Result<Isa> {
     kernels().map(|kernels| kernels.isa)
 }
@@ -249,7 +252,7 @@ fn choose(forced: Option<&std::ffi::OsStr>) -> std::result::Result<&'static Kern
         return Isa::ALL
             .into_iter()
             .rev()
-            .find_map(shells::kernel_set)
+            .find_map(wrappers::kernel_set)
             .ok_or_else(|| "no kernels".to_owned());
     };
     let name = forced.to_string_lossy();
@@ -257,7 +260,7 @@ fn choose(forced: Option<&std::ffi::OsStr>) -> std::result::Result<&'static Kern
         .into_iter()
         .find(|isa| isa.name() == name)
         .ok_or_else(|| format!("ELMAN_ISA is {name:?}; it must be portable, neon, avx2 or avx512"))?;
-    shells::kernel_set(isa).ok_or_else(|| format!("ELMAN_ISA is {name:?}, which this CPU does not have"))
+    wrappers::kernel_set(isa).ok_or_else(|| format!("ELMAN_ISA is {name:?}, which this CPU does not have"))
 }
 
 #[cfg(test)]
@@ -281,11 +284,11 @@ mod tests {
     #[test]
     fn the_widest_available_arm_is_the_default() {
         let best = Isa::ALL.into_iter().rfind(|isa| isa.is_available()).expect("portable is always there");
-        assert_eq!(choose(None).expect("some arm").isa, best);
+        assert_eq!(choose(None).expect("some backend").isa, best);
     }
 
     #[test]
-    fn a_lone_row_s_steps_are_the_formulas_on_every_arm() {
+    fn a_lone_row_s_steps_are_the_formulas_on_every_backend() {
         for kernels in available_kernels() {
             for (&steps, gates) in kernels.lone.iter().zip([4, 3]) {
                 lone::tests::check(kernels.lanes, gates, steps);

@@ -273,11 +273,11 @@ impl PackedMatrix {
     }
 
     /// Full panels that a lone row takes at once.
-    pub(super) fn abreast(&self) -> usize {
-        if self.blocks { 1 } else { self.kernels.abreast }
+    pub(super) fn panels_per_call(&self) -> usize {
+        if self.blocks { 1 } else { self.kernels.panels_per_call }
     }
 
-    /// The columns of the panels that fall to one of several members: the first, and how many.
+    /// The columns of the panels that fall to one of several threads: the first, and how many.
     pub(crate) fn share(&self, share: (usize, usize)) -> (usize, usize) {
         let Range { start, end } = self.panels_of(share);
         let column = |panel: usize| (panel * self.width).min(self.padded);
@@ -286,14 +286,14 @@ impl PackedMatrix {
 
     /// Columns that a step over its panels makes at once, at the most.
     pub(crate) fn columns_at_once(&self, rows: usize) -> usize {
-        let panels = if rows == 1 { self.abreast() } else { 1 };
+        let panels = if rows == 1 { self.panels_per_call() } else { 1 };
         (panels * self.width).min(self.padded)
     }
 
-    /// The panels that fall to one of several members.
-    pub(crate) fn panels_of(&self, (member, members): (usize, usize)) -> Range<usize> {
-        let start = |member: usize| member * self.panel_count / members;
-        start(member)..start(member + 1)
+    /// The panels that fall to one of several threads.
+    pub(crate) fn panels_of(&self, (thread, threads): (usize, usize)) -> Range<usize> {
+        let start = |thread: usize| thread * self.panel_count / threads;
+        start(thread)..start(thread + 1)
     }
 
     /// Where the panels begin.

@@ -192,9 +192,9 @@ pub(crate) struct Pass {
 /// row takes several at once, where there are as many full ones.
 #[inline(always)]
 fn panels_at(matrix: &PackedMatrix, column: usize, rows: usize) -> (StepsFn, usize) {
-    let (columns, width, together) = (matrix.padded_columns(), matrix.width(), matrix.abreast());
+    let (columns, width, together) = (matrix.padded_columns(), matrix.width(), matrix.panels_per_call());
     if rows == 1 && together > 1 && column + together * width <= columns {
-        (matrix.kernels().steps_abreast, together)
+        (matrix.kernels().steps_together, together)
     } else {
         (matrix.steps_of(width.min(columns - column), rows), 1)
     }
@@ -297,7 +297,7 @@ unsafe fn panels_to<const COMPACT: bool>(
     let Pass { rows, epilogue, backward } = pass;
     let kernels = matrix.kernels();
     // A lone row takes several panels at once, to have enough independent sums.
-    let together = if rows == 1 { matrix.abreast() } else { 1 };
+    let together = if rows == 1 { matrix.panels_per_call() } else { 1 };
     // Blocks of terms pay when several tiles pass over them, and may be cut where there is one segment only.
     let most = if block.segments == 1 && rows > 8 { matrix.block_depth(rows) } else { block.depth };
     let full = share.end.min(matrix.padded_columns() / matrix.width()).saturating_sub(share.start);
@@ -306,7 +306,7 @@ unsafe fn panels_to<const COMPACT: bool>(
     let at = |group: usize| {
         let group = if backward { groups - 1 - group } else { group };
         match group.checked_sub(whole) {
-            None => (share.start + group * together, kernels.steps_abreast),
+            None => (share.start + group * together, kernels.steps_together),
             Some(single) => {
                 let index = share.start + whole * together + single;
                 (index, matrix.steps_of(matrix.panel(index).width, rows))
@@ -353,7 +353,7 @@ unsafe fn panels_to<const COMPACT: bool>(
     }
 }
 
-/// The product with the panels that fall to one of several members, its sums as they are; each panel's go to
+/// The product with the panels that fall to one of several threads, its sums as they are; each panel's go to
 /// the first columns of `c`, where the one before wrote too, and `done` is called then with its first column
 /// and how many there are.
 ///
@@ -368,7 +368,7 @@ pub(crate) unsafe fn multiply_by_panels(
     mut done: impl FnMut(usize, usize),
 ) {
     let share = matrix.panels_of(share);
-    if !matrix.is_small(rows) || matrix.abreast() > 1 && rows == 1 {
+    if !matrix.is_small(rows) || matrix.panels_per_call() > 1 && rows == 1 {
         let pass = Pass { rows, epilogue: Epilogue::Keep, backward };
         // SAFETY: the caller's promise.
         unsafe { panels_to::<true>(matrix, block, pass, &share, &mut done) };

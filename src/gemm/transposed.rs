@@ -22,7 +22,7 @@
 use std::ops::Range;
 
 use super::Rows;
-use crate::dispatch::{KernelSet, Outer, PackRow, even_split};
+use crate::dispatch::{KernelSet, PackRow, WeightGradient, even_split};
 use crate::error::Result;
 use crate::memory::{AlignedVec, extent};
 
@@ -257,7 +257,7 @@ fn multiply_block(
                 false => (&mut apart[(column - first_apart) * rows + row * width..], width),
             };
             assert!(extent(features.len(), c_stride, width) <= c.len(), "output too small");
-            let outer = Outer {
+            let product = WeightGradient {
                 a,
                 offsets,
                 a_stride,
@@ -271,29 +271,30 @@ fn multiply_block(
                 c_stride,
                 fresh: terms.start == 0,
             };
-            // SAFETY: `outer` reads `rows` floats of each term from `a`: each has them behind
+            // SAFETY: `product` reads `rows` floats of each term from `a`: each has them behind
             // `features.start`, as `multiply_over_rows` found, or `pack_tiles` has just written `a_stride`
             // for each term of each tile. It reads the panel, `terms` rows of `width` floats that
             // `pack_panels` has just written, and reads (but for the first terms) and writes `width` floats
             // at each row of `c`, which is so long: the assert. Each pointer is taken from all that lies
             // behind it in its array, and is only moved forwards. `c` is borrowed apart from the factors. The
             // kernels are those that this process may run, and `tile_rows` is theirs.
-            unsafe { (kernels.outer)(&outer) };
+            unsafe { (kernels.weight_gradient)(&product) };
         }
     }
 }
 
 /// Rows of a tile, for `padded` columns: of the widest panel, since a narrower one could have higher tiles.
 fn tile_rows(kernels: &KernelSet, padded: usize) -> usize {
-    kernels.outer_rows[padded.min(kernels.panel()) / kernels.lanes - 1]
+    kernels.weight_gradient_rows[padded.min(kernels.panel()) / kernels.lanes - 1]
 }
 
 /// Floats from term to term of a packed tile: the highest tile, so that eight can be copied at once.
 const TILE_STRIDE: usize = 8;
 
-/// Copies the floats `features` of some terms tile by tile; see [`Outer::packed`]. Terms that follow are fetched meanwhile: a
-/// processor does not see by itself which part of a row is next (64 rows of 1024 units, forward and back: 0.99 of the time;
-/// two terms at once, a whole cache line of each tile, brought nothing).
+/// Copies the floats `features` of some terms tile by tile; see [`WeightGradient::packed`]. Terms that follow
+/// are fetched meanwhile: a processor does not see by itself which part of a row is next (64 rows of 1024
+/// units, forward and back: 0.99 of the time; two terms at once, a whole cache line of each tile, brought
+/// nothing).
 fn pack_tiles(
     kernels: &KernelSet,
     a: Terms<'_>,

@@ -3,21 +3,23 @@
 //! # tanh
 //! `tanh(x) = sign(x) · P_i(|x| - c_i)`: one of eight polynomials of degree 7, its interval found from the half binade
 //! of `|x| + 0.75` (one addition and one shift), its coefficients fetched by permutes that need no memory traffic
-//! beyond the tables. No division, no branch, and every operation correctly rounded, so all arms with fused
+//! beyond the tables. No division, no branch, and every operation correctly rounded, so all backends with fused
 //! multiply-add give the same bits.
 //!
-//! Provenance: each polynomial is a weighted minimax fit (reweighted least squares on 400 Chebyshev nodes, 40 digits),
-//! its coefficients rounded to `f32` one at a time from the constant upwards, the rest refitted each time. Relative
-//! error of the fits: at most 0.55 · 2^-24. The centre `c_i` of an interval is a float near its middle whose tanh is
-//! a float to 1/1000 ULP, so the constant term costs nothing; `|x| - c_i` is exact. In the first interval
-//! [0, 0.25) the centre and the constant are 0 and the linear term is 1: exact for subnormals, and -0 stays -0.
-//! Over all 2^32 inputs: at most 1.094 ULP with fused multiply-add, 1.140 ULP on the portable arm, never down by more
-//! than 1 ULP where the argument goes up (the ignored tests in `tests/activations.rs`).
+//! Provenance: each polynomial is a weighted minimax fit (reweighted least squares on 400 Chebyshev nodes, 40
+//! digits), its coefficients rounded to `f32` one at a time from the constant upwards, the rest refitted each
+//! time. Relative error of the fits: at most 0.55 · 2^-24. The centre `c_i` of an interval is a float near its
+//! middle whose tanh is a float to 1/1000 ULP, so the constant term costs nothing; `|x| - c_i` is exact. In the
+//! first interval [0, 0.25) the centre and the constant are 0 and the linear term is 1: exact for subnormals,
+//! and -0 stays -0. Over all 2^32 inputs: at most 1.094 ULP with fused multiply-add, 1.140 ULP on the portable
+//! backend, never down by more than 1 ULP where the argument goes up (the ignored tests in
+//! `tests/activations.rs`).
 //!
 //! # Sigmoid
-//! `e = exp(-|x|)`, then `1 / (1 + e)` or `e / (1 + e)`: relative accuracy on both sides, down into the subnormals. The
-//! exponential is a power of two from a table of eighths, its exponent changed by one addition of integers, and a polynomial
-//! of degree 3. Over all 2^32 inputs: at most 2.892 ULP with fused multiply-add, 2.936 ULP on the portable arm.
+//! `e = exp(-|x|)`, then `1 / (1 + e)` or `e / (1 + e)`: relative accuracy on both sides, down into the
+//! subnormals. The exponential is a power of two from a table of eighths, its exponent changed by one addition
+//! of integers, and a polynomial of degree 3. Over all 2^32 inputs: at most 2.892 ULP with fused multiply-add,
+//! 2.936 ULP on the portable backend.
 //!
 //! The division runs beside the rest: 0.26 ns an element (AVX-512 at 2.8 GHz), like tanh, of which 0.22 are twenty
 //! instructions on two ports. With Cephes's `expf` and a scale of its own it was 0.36; with a reciprocal by a

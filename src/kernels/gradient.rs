@@ -25,7 +25,7 @@ const LINE: usize = 16;
 
 /// A product over rows, for the columns of one panel: `c += Σ_n a[n]ᵀ·b[n]`.
 #[derive(Clone, Copy)]
-pub(crate) struct Outer {
+pub(crate) struct WeightGradient {
     /// Row 0 of the left factor where `offsets` is null, otherwise what the offsets count from; or the packed
     /// tiles.
     pub(crate) a: *const f32,
@@ -55,7 +55,7 @@ pub(crate) struct Outer {
     pub(crate) fresh: bool,
 }
 
-/// One term of the right factor of an [`Outer`], copied into the panels of a block of terms.
+/// One term of the right factor of a [`WeightGradient`], copied into the panels of a block of terms.
 #[derive(Clone, Copy)]
 pub(crate) struct PackRow {
     pub(crate) from: *const f32,
@@ -141,45 +141,45 @@ pub(crate) fn even_split(rows: usize, most: usize) -> impl Iterator<Item = std::
     })
 }
 
-/// Carries out `outer`, whose panel has at most `WIDTH` vectors.
+/// Carries out `product`, whose panel has at most `WIDTH` vectors.
 ///
 /// # Safety
-/// Every pointer of `outer` must be valid for what its field says: `a` for `rows` floats at each term
+/// Every pointer of `product` must be valid for what its field says: `a` for `rows` floats at each term
 /// (packed: `a_stride` floats, at least a tile's rows, for each term of each tile), `b` for `terms` times
 /// `vectors` vectors, `c` for `vectors` vectors at each of `rows` rows, overlapping nothing else. There is at
 /// least one term.
 #[inline(always)]
-pub(crate) unsafe fn outer<S: Simd, const WIDTH: usize>(s: S, outer: &Outer) {
+pub(crate) unsafe fn weight_gradient<S: Simd, const WIDTH: usize>(s: S, product: &WeightGradient) {
     macro_rules! panel {
         ($($nv:literal)*) => {
-            match outer.vectors {
+            match product.vectors {
                 // SAFETY: the caller's promise; `NV` is the panel's vectors. The condition is a constant: no
                 // panel is wider.
-                $($nv if $nv <= WIDTH => unsafe { panel::<S, $nv>(s, outer) },)*
-                _ => unreachable!("a panel of {} vectors", outer.vectors),
+                $($nv if $nv <= WIDTH => unsafe { panel::<S, $nv>(s, product) },)*
+                _ => unreachable!("a panel of {} vectors", product.vectors),
             }
         };
     }
     panel!(1 2 3 4);
 }
 
-/// [`outer`] for `NV` vectors of columns.
+/// [`weight_gradient`] for `NV` vectors of columns.
 ///
 /// # Safety
-/// As [`outer`], `NV` being the panel's vectors.
+/// As [`weight_gradient`], `NV` being the panel's vectors.
 #[inline(always)]
-unsafe fn panel<S: Simd, const NV: usize>(s: S, outer: &Outer) {
-    for (index, tile) in even_split(outer.rows, outer.tile_rows).enumerate() {
-        let a = if outer.packed { index * outer.terms * outer.a_stride } else { tile.start };
+unsafe fn panel<S: Simd, const NV: usize>(s: S, product: &WeightGradient) {
+    for (index, tile) in even_split(product.rows, product.tile_rows).enumerate() {
+        let a = if product.packed { index * product.terms * product.a_stride } else { tile.start };
         macro_rules! tile {
             ($($mr:literal)*) => {
                 match tile.len() {
                     // SAFETY: the tile's rows are rows of `c`, and `a` is where its floats of the first term
                     // begin: inside that term's floats, or at the tile's own where they are packed. The rest
-                    // is the caller's promise. The condition is a constant: it drops tiles that this arm's
+                    // is the caller's promise. The condition is a constant: it drops tiles that this backend's
                     // registers cannot hold.
                     $($mr if $mr <= most_rows(S::ACCUMULATORS, NV) => unsafe {
-                        self::tile::<S, $mr, NV>(s, outer, outer.a.add(a), outer.c.add(tile.start * outer.c_stride))
+                        self::tile::<S, $mr, NV>(s, product, product.a.add(a), product.c.add(tile.start * product.c_stride))
                     },)*
                     rows => unreachable!("a tile of {rows} rows and {} vectors", NV),
                 }
@@ -189,25 +189,30 @@ unsafe fn panel<S: Simd, const NV: usize>(s: S, outer: &Outer) {
     }
 }
 
-/// One tile of [`outer`].
+/// One tile of [`weight_gradient`].
 ///
 /// # Safety
-/// As [`outer`]; `a` is the tile's first float of the first term, `c` its first row.
+/// As [`weight_gradient`]; `a` is the tile's first float of the first term, `c` its first row.
 #[inline(always)]
-unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(s: S, outer: &Outer, a: *const f32, c: *mut f32) {
+unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    product: &WeightGradient,
+    a: *const f32,
+    c: *mut f32,
+) {
     // SAFETY: the tile has MR rows of `c` and MR floats of every term, and k stays below `terms`, so every
     // address that is read or written is one that the caller vouched for. `b` moves on by one term after
     // each: after the last one it is at the end of what the caller vouched for, where it may be and is not
     // read.
     unsafe {
-        let Outer { offsets, a_stride, terms, c_stride, fresh, .. } = *outer;
+        let WeightGradient { offsets, a_stride, terms, c_stride, fresh, .. } = *product;
         let mut sums = [[s.splat(0.0); NV]; MR];
         if !fresh {
             unroll!(r < MR, {
                 unroll!(v < NV, { sums[r][v] = s.load(c.add(r * c_stride + v * S::LANES)) });
             });
         }
-        let mut b = outer.b;
+        let mut b = product.b;
         // The next tile's sums, which come from far away where the gradient is large, are fetched meanwhile.
         let lines = const { (NV * S::LANES).div_ceil(LINE) };
         let (mut prefetch, mut line) = (c.wrapping_add(MR * c_stride), 0);
@@ -293,7 +298,7 @@ pub(crate) const LIFT: f32 = f32::from_bits((127 + 80) << 23);
 /// and `squares` null or valid for two floats a row; none overlaps another.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "a kernel's arguments travel in registers")]
-pub(crate) unsafe fn through<S: Simd>(
+pub(crate) unsafe fn activation_backward<S: Simd>(
     s: S,
     function: Function,
     gradient: *mut f32,
@@ -392,7 +397,7 @@ mod tests {
                 let (mut passed, mut squares) = (g.clone(), vec![0.0; 2 * rows]);
                 let [to, from, sums] = [passed.as_mut_ptr(), h.as_ptr().cast_mut(), squares.as_mut_ptr()];
                 // SAFETY: all arrays have `padded` floats at each row, or two, and are three.
-                unsafe { through(s, function, to, from, rows, columns, stride, sums) };
+                unsafe { activation_backward(s, function, to, from, rows, columns, stride, sums) };
                 for row in 0..rows {
                     let here = row * stride..row * stride + padded;
                     // Small whole numbers over 64: every product and sum is exact.

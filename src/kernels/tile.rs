@@ -66,7 +66,7 @@ pub(crate) struct Block {
 /// Where a step's rows are. Its fields are read from the [`Block`] one by one: the caller wrote them one by one just
 /// before, and a copy of the whole struct by wide loads would wait until those stores have reached the cache.
 #[derive(Clone, Copy)]
-struct Place {
+struct Operands {
     a: *const f32,
     offsets: *const usize,
     a_stride: usize,
@@ -94,7 +94,7 @@ const fn most_rows(accumulators: usize, vectors: usize) -> usize {
     if rows > 8 { 8 } else { rows }
 }
 
-/// Carries out `block`, its rows being at `place`, for `NV` vectors of columns, in panels of `WIDTH` vectors.
+/// Carries out `block`, its rows being at `operands`, for `NV` vectors of columns, in panels of `WIDTH` vectors.
 ///
 /// # Safety
 /// Every pointer of `block` must be valid for what its field says: `a` for `depth` floats at each row, `b` for the
@@ -104,21 +104,22 @@ const fn most_rows(accumulators: usize, vectors: usize) -> usize {
 unsafe fn product<S: Simd, const NV: usize, const WIDTH: usize, const LONE: bool>(
     s: S,
     block: &Block,
-    place: Place,
+    operands: Operands,
 ) {
     if LONE {
         // SAFETY: row 0 of the one row that the caller promises with `LONE`.
-        unsafe { rows_of_tile::<S, 1, NV, WIDTH>(s, block, place, 0) };
+        unsafe { rows_of_tile::<S, 1, NV, WIDTH>(s, block, operands, 0) };
         return;
     }
     let most = const { most_rows(S::ACCUMULATORS, NV) };
     const { assert!(LONE || most_rows(S::ACCUMULATORS, NV) >= 3, "a tile of one row") };
-    let tiles = place.rows.div_ceil(most);
+    let tiles = operands.rows.div_ceil(most);
     // As even as possible: 8 rows at most 6 a tile are 4 and 4, never 6 and a slow 2. But where registers are few, even tiles
     // are small too, and two rows that walk two segments side by side keep the ports as busy as six (AVX2, 8 rows of 64
     // units: 0.350 ms for 0.363).
-    let full = S::ACCUMULATORS < 16 && block.segments > 1 && place.rows % most == 2;
-    let (least, more) = if tiles <= 1 { (place.rows, 0) } else { (place.rows / tiles, place.rows % tiles) };
+    let full = S::ACCUMULATORS < 16 && block.segments > 1 && operands.rows % most == 2;
+    let (least, more) =
+        if tiles <= 1 { (operands.rows, 0) } else { (operands.rows / tiles, operands.rows % tiles) };
     let mut row = 0;
     for tile in 0..tiles {
         let rows = match full {
@@ -130,9 +131,9 @@ unsafe fn product<S: Simd, const NV: usize, const WIDTH: usize, const LONE: bool
             ($($mr:literal)*) => {
                 match rows {
                     // SAFETY: the rows row..row + rows are rows of the block; the rest is the caller's promise.
-                    // The condition is a constant: it drops tiles that this arm's registers cannot hold.
+                    // The condition is a constant: it drops tiles that this backend's registers cannot hold.
                     $($mr if $mr <= most_rows(S::ACCUMULATORS, NV) => unsafe {
-                        rows_of_tile::<S, $mr, NV, WIDTH>(s, block, place, row)
+                        rows_of_tile::<S, $mr, NV, WIDTH>(s, block, operands, row)
                     },)*
                     _ => unreachable!("a tile of {rows} rows and {} vectors", NV),
                 }
@@ -146,12 +147,12 @@ unsafe fn product<S: Simd, const NV: usize, const WIDTH: usize, const LONE: bool
 /// Picks the way through the segments for one tile.
 ///
 /// # Safety
-/// As [`product`], with `row + MR <= place.rows`.
+/// As [`product`], with `row + MR <= operands.rows`.
 #[inline(always)]
 unsafe fn rows_of_tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize>(
     s: S,
     block: &Block,
-    place: Place,
+    operands: Operands,
     row: usize,
 ) {
     // Side by side pays where a tile has too few sums to keep the ports busy, and while the sums of all segments fit
@@ -161,9 +162,9 @@ unsafe fn rows_of_tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: u
     // SAFETY: the caller's promise, handed on.
     unsafe {
         match block.segments {
-            2 if few && MR * NV * 2 <= room => tile::<S, MR, NV, WIDTH, 2>(s, block, place, row),
-            4 if few && MR * NV * 4 <= room => tile::<S, MR, NV, WIDTH, 4>(s, block, place, row),
-            _ => tile::<S, MR, NV, WIDTH, 1>(s, block, place, row),
+            2 if few && MR * NV * 2 <= room => tile::<S, MR, NV, WIDTH, 2>(s, block, operands, row),
+            4 if few && MR * NV * 4 <= room => tile::<S, MR, NV, WIDTH, 4>(s, block, operands, row),
+            _ => tile::<S, MR, NV, WIDTH, 1>(s, block, operands, row),
         }
     }
 }
@@ -176,7 +177,7 @@ unsafe fn rows_of_tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: u
 unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize, const SIDE: usize>(
     s: S,
     block: &Block,
-    place: Place,
+    operands: Operands,
     row: usize,
 ) {
     let Block { depth, segments, .. } = *block;
@@ -185,13 +186,13 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize, co
     // way: a row's first float, and the first vector of a row or term. What is fetched ahead is not read, and
     // its address is computed by `wrapping_add`.
     unsafe {
-        let Place { offsets, a_stride, init_stride, .. } = place;
-        let mut a = [place.a; MR];
+        let Operands { offsets, a_stride, init_stride, .. } = operands;
+        let mut a = [operands.a; MR];
         unroll!(r < MR, {
             let i = row + r;
             a[r] = a[r].add(if offsets.is_null() { i * a_stride } else { *offsets.add(i) });
         });
-        let init = place.init.add(row * init_stride);
+        let init = operands.init.add(row * init_stride);
         let mut total = [[s.splat(0.0); NV]; MR];
         unroll!(r < MR, {
             let init = init.add(r * init_stride);
@@ -259,7 +260,7 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize, co
                 add::<S, MR, NV>(s, &mut total, &sums);
             }
         }
-        let c = place.c.add(row * block.c_stride);
+        let c = operands.c.add(row * block.c_stride);
         // From registers in full panels, and for a lone row, which has to wait for it.
         let at_once = NV >= WIDTH && S::WRITES_OUT || MR == 1;
         if !at_once || block.epilogue == Epilogue::Keep {
@@ -300,7 +301,7 @@ fn add<S: Simd, const MR: usize, const NV: usize>(
 }
 
 /// Adds term `k` to the sums of a tile. A function and not a closure: a closure that is not inlined would lose the
-/// shell's instruction set, and every intrinsic in it would become a call.
+/// wrapper's instruction set, and every intrinsic in it would become a call.
 ///
 /// # Safety
 /// `k` is a term of the block, and `a` the tile's rows; otherwise as [`tile`].
@@ -413,7 +414,7 @@ pub(crate) unsafe fn steps<S: Simd, const NV: usize, const WIDTH: usize, const L
     block: &Block,
     counts: &[usize],
 ) {
-    let mut place = Place {
+    let mut operands = Operands {
         a: block.a,
         offsets: block.offsets,
         a_stride: block.a_stride,
@@ -423,18 +424,18 @@ pub(crate) unsafe fn steps<S: Simd, const NV: usize, const WIDTH: usize, const L
         c: block.c,
     };
     for &rows in counts {
-        place.rows = rows;
+        operands.rows = rows;
         // Read again in every step, so that what is made of it is made in the branch that needs it: a lone row's kernel would
         // prepare for all branches what takes a tenth of a step of 64 units.
         // SAFETY: a reference's own field: readable, aligned and initialised.
         let depth = unsafe { std::ptr::read_volatile(&raw const block.depth) };
-        // SAFETY: the caller's promise for this step, whose rows are at `place`.
-        unsafe { product::<S, NV, WIDTH, LONE>(s, &Block { depth, ..*block }, place) };
-        place.a = place.c;
-        place.offsets = std::ptr::null();
-        place.a_stride = block.c_stride;
+        // SAFETY: the caller's promise for this step, whose rows are at `operands`.
+        unsafe { product::<S, NV, WIDTH, LONE>(s, &Block { depth, ..*block }, operands) };
+        operands.a = operands.c;
+        operands.offsets = std::ptr::null();
+        operands.a_stride = block.c_stride;
         // After the last step nothing needs to be there.
-        place.c = place.c.wrapping_add(rows * block.c_stride);
-        place.init = place.c;
+        operands.c = operands.c.wrapping_add(rows * block.c_stride);
+        operands.init = operands.c;
     }
 }

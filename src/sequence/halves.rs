@@ -121,7 +121,7 @@ pub(super) fn merge_to_sequence(
 
 fn join(schedule: &StepSchedule, halves: &[Materialised; 2], units: usize, mut merged: Merged<'_>) {
     let [forward, backward] = halves;
-    each_pair(schedule, |place, [first, second]| {
-        merged.put(place, forward.row(first, units), backward.row(second, units));
+    each_pair(schedule, |position, [first, second]| {
+        merged.put(position, forward.row(first, units), backward.row(second, units));
     });
 }

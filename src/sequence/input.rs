@@ -117,13 +117,13 @@ impl<'a> Inputs<'a> {
 
     /// Of some rows of `steps` steps of `features` floats.
     pub(super) fn of_rows(&self, rows: &std::ops::Range<usize>, steps: usize, features: usize) -> Self {
-        let places = rows.start * steps..rows.end * steps;
+        let positions = rows.start * steps..rows.end * steps;
         Self {
             input: match self.input {
-                Input::Floats(x) => Input::Floats(&x[places.start * features..places.end * features]),
-                Input::Tokens(ids) => Input::Tokens(&ids[places.clone()]),
+                Input::Floats(x) => Input::Floats(&x[positions.start * features..positions.end * features]),
+                Input::Tokens(ids) => Input::Tokens(&ids[positions.clone()]),
             },
-            mask: self.mask.map(|mask| &mask[places]),
+            mask: self.mask.map(|mask| &mask[positions]),
             lengths: self.lengths.map(|lengths| &lengths[rows.clone()]),
         }
     }

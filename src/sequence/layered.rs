@@ -39,23 +39,23 @@ pub(super) fn run(
 ) {
     let strides: Few<usize> = runs.iter().map(|run| run.kind.stride()).collect();
     let costs: Few<usize> = runs.iter().map(|run| run.kind.cost()).collect();
-    // The order of the members' work leaves every lock free when it is taken; the locks say so to the
+    // The order of the threads' work leaves every lock free when it is taken; the locks say so to the
     // compiler.
     let front = Mutex::new((offsets, gathered));
     let runs: Few<_> = runs.into_iter().map(Mutex::new).collect();
     let handed: Few<_> = handed.iter_mut().map(|pair| pair.each_mut().map(Mutex::new)).collect();
     let sink = Mutex::new(sink);
-    // By member: how many chunks are done.
+    // By thread: how many chunks are done.
     let done: Few<_> = (0..runs.len()).map(|_| Apart(AtomicUsize::new(0))).collect();
-    let others = |members: usize| {
-        let cost = |member: usize| costs[share(&costs, member, members)].iter().sum::<usize>() as f64;
-        let own = (0..members).map(cost).find(|&cost| cost > 0.0).unwrap_or(1.0);
+    let others = |threads: usize| {
+        let cost = |thread: usize| costs[share(&costs, thread, threads)].iter().sum::<usize>() as f64;
+        let own = (0..threads).map(cost).find(|&cost| cost > 0.0).unwrap_or(1.0);
         costs.iter().sum::<usize>() as f64 / own - 1.0
     };
-    team.run(others, &|member, members, barrier| {
-        let mut groups: Few<_> = (0..members).map(|member| share(&costs, member, members)).collect();
+    team.run(others, &|thread, threads, barrier| {
+        let mut groups: Few<_> = (0..threads).map(|thread| share(&costs, thread, threads)).collect();
         groups.retain(|group| !group.is_empty());
-        let Some(group) = groups.get(member) else { return };
+        let Some(group) = groups.get(thread) else { return };
         let mut held: Few<_> = runs[group.clone()].iter().map(locked).collect();
         let (mut chunk, mut first) = (0, 0);
         while let Some(steps) = walk.steps_from(first) {
@@ -68,7 +68,7 @@ pub(super) fn run(
                 }
                 Some(layer) => {
                     let len = steps.rows * strides[layer];
-                    barrier.wait_for(|| done[member - 1].0.load(Ordering::Acquire) > chunk);
+                    barrier.wait_for(|| done[thread - 1].0.load(Ordering::Acquire) > chunk);
                     taken = locked(&handed[layer][2]);
                     taken.0[..len].copy_from_slice(&locked(&handed[layer][chunk % 2]).0[..len]);
                     Rows::Strided { values: &taken.0, stride: strides[layer], count: steps.rows }
@@ -81,12 +81,12 @@ pub(super) fn run(
                 locked(&sink)(Chunk { first: steps.first, counts: steps.counts, rows: input });
             } else {
                 let len = steps.rows * strides[group.end - 1];
-                barrier.wait_for(|| done[member + 1].0.load(Ordering::Acquire) + 2 > chunk);
+                barrier.wait_for(|| done[thread + 1].0.load(Ordering::Acquire) + 2 > chunk);
                 locked(&handed[group.end - 1][chunk % 2]).0[..len].copy_from_slice(&input.row(0)[..len]);
             }
             chunk += 1;
             first += steps.counts.len();
-            done[member].0.store(chunk, Ordering::Release);
+            done[thread].0.store(chunk, Ordering::Release);
             barrier.changed();
         }
     });
@@ -96,21 +96,21 @@ pub(super) fn run(
 #[repr(align(128))]
 struct Apart(AtomicUsize);
 
-/// The layers of one of several members: as even as whole layers allow.
-fn share(costs: &[usize], member: usize, members: usize) -> Range<usize> {
+/// The layers of one of several threads: as even as whole layers allow.
+fn share(costs: &[usize], thread: usize, threads: usize) -> Range<usize> {
     let total: usize = costs.iter().sum();
-    let start = |member: usize| {
+    let start = |thread: usize| {
         let mut below = 0;
         costs
             .iter()
             .take_while(|&&cost| {
                 let middle = below + cost / 2;
                 below += cost;
-                middle * members < member * total
+                middle * threads < thread * total
             })
             .count()
     };
-    start(member)..start(member + 1)
+    start(thread)..start(thread + 1)
 }
 
 fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -27,8 +27,8 @@ impl Scatter<'_> {
     /// The positions before each row's first output.
     pub(super) fn lead(&mut self) {
         let Self { schedule, direction, ref mut to, columns, padding } = *self;
-        schedule.each_lead(direction, |places| {
-            for to in to[places.start * columns..places.end * columns].chunks_exact_mut(columns) {
+        schedule.each_lead(direction, |positions| {
+            for to in to[positions.start * columns..positions.end * columns].chunks_exact_mut(columns) {
                 to.copy_from_slice(&padding[..columns]);
             }
         });
@@ -42,9 +42,9 @@ impl Scatter<'_> {
             return take_all(schedule, to, columns, chunk);
         }
         let pads = schedule.pads_between(direction);
-        schedule.each_output(direction, (chunk.first, chunk.counts), |index, places| {
+        schedule.each_output(direction, (chunk.first, chunk.counts), |index, positions| {
             let from = &chunk.rows.row(index)[..columns];
-            let mut to = to[places.start * columns..places.end * columns].chunks_exact_mut(columns);
+            let mut to = to[positions.start * columns..positions.end * columns].chunks_exact_mut(columns);
             if let Some(to) = to.next() {
                 to.copy_from_slice(from);
             }
@@ -153,11 +153,11 @@ impl<'a> Materialise<'a> {
         let Self { schedule, direction, ref mut values, ref mut offsets, stride, columns, ref mut used } =
             *self;
         let pads = schedule.pads_between(direction);
-        schedule.each_output(direction, (chunk.first, chunk.counts), |index, places| {
+        schedule.each_output(direction, (chunk.first, chunk.counts), |index, positions| {
             let to = *used * stride;
             values[to..to + columns].copy_from_slice(&chunk.rows.row(index)[..columns]);
-            let end = if pads { places.start + 1 } else { places.end };
-            offsets[places.start..end].fill(to);
+            let end = if pads { positions.start + 1 } else { positions.end };
+            offsets[positions.start..end].fill(to);
             *used += 1;
         });
     }

@@ -42,7 +42,7 @@ pub(super) struct Source<'a> {
     pub(super) map: Map<'a>,
 }
 
-/// From a row and a time to a place in the source's values.
+/// From a row and a time to an offset in the source's values.
 #[derive(Clone, Copy)]
 pub(super) enum Map<'a> {
     /// `[batch, steps, features]`.
@@ -315,10 +315,10 @@ impl<'a> ChunkWalk<'a> {
         let Self { source, schedule, reversed, .. } = *self;
         offsets.clear();
         for (step, &count) in steps.counts.iter().enumerate() {
-            let place = |rank: usize| {
+            let offset = |rank: usize| {
                 source.offset(schedule.order[rank], schedule.time(rank, steps.first + step, reversed))
             };
-            offsets.extend((0..count).map(place));
+            offsets.extend((0..count).map(offset));
         }
         let Some(columns) = self.gather else { return Rows::Scattered { values: source.values, offsets } };
         let stride = row_stride(columns);

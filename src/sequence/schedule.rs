@@ -134,7 +134,7 @@ impl StepSchedule {
         self.counts.extend((0..batch).map(|row| used(row).count()));
         let by_row = &self.counts;
         let longest = by_row.iter().copied().max().unwrap_or(0);
-        // `starts` serves as the places.
+        // `starts` serves as their first ranks.
         self.starts.resize(longest + 1, 0);
         rank_rows(by_row, &mut self.starts, &mut self.order);
         self.starts.clear();
@@ -272,19 +272,19 @@ impl StepSchedule {
 }
 
 /// Orders rows by their number of steps, the longest first, equal ones in their order: they are counted into
-/// place. `places` has room for as many counts as there are numbers up to the longest.
-pub(super) fn rank_rows(lengths: &[usize], places: &mut [usize], order: &mut [usize]) {
-    let longest = places.len() - 1;
-    places.fill(0);
-    lengths.iter().for_each(|length| places[longest - length] += 1);
+/// place. `starts` has room for as many counts as there are numbers up to the longest.
+pub(super) fn rank_rows(lengths: &[usize], starts: &mut [usize], order: &mut [usize]) {
+    let longest = starts.len() - 1;
+    starts.fill(0);
+    lengths.iter().for_each(|length| starts[longest - length] += 1);
     let mut before = 0;
-    for place in places.iter_mut() {
-        before += std::mem::replace(place, before);
+    for start in starts.iter_mut() {
+        before += std::mem::replace(start, before);
     }
     for (row, length) in lengths.iter().enumerate() {
-        let place = &mut places[longest - length];
-        order[*place] = row;
-        *place += 1;
+        let start = &mut starts[longest - length];
+        order[*start] = row;
+        *start += 1;
     }
 }
 

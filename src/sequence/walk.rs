@@ -220,11 +220,11 @@ fn follow(block: &mut Block, rows: usize) {
     block.init_stride = block.c_stride;
 }
 
-/// [`walk`] over the panels that fall to one of several members; `meet` is called after every step and
-/// returns when all members have called it.
+/// [`walk`] over the panels that fall to one of several threads; `meet` is called after every step and
+/// returns when all threads have called it.
 ///
 /// # Safety
-/// As [`walk`], all members together; each must be called with its own `share`, and the memory of the rows
+/// As [`walk`], all threads together; each must be called with its own `share`, and the memory of the rows
 /// must outlive them all.
 pub(super) unsafe fn walk_share(
     matrix: &PackedMatrix,
@@ -240,8 +240,8 @@ pub(super) unsafe fn walk_share(
     let (epilogue, after) = ending(function);
     for (step, &rows) in counts.iter().enumerate() {
         let pass = Pass { rows, epilogue, backward: (first + step) % 2 == 1 };
-        // SAFETY: the caller's promise for this step, whose rows are at `block.c`. A member writes the
-        // columns of its own panels and no others, and reads the states of the step before, which all members
+        // SAFETY: the caller's promise for this step, whose rows are at `block.c`. A thread writes the
+        // columns of its own panels and no others, and reads the states of the step before, which all threads
         // have finished. It has `column` columns before its own, so they begin inside the first row.
         unsafe {
             over_panels(matrix, &block, pass, &panels);

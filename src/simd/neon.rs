@@ -1,8 +1,8 @@
 //! NEON of 64-bit ARM: 4 lanes, 32 registers.
 //!
-//! The bits are those of the x86 arms. Additions, products, quotients and fused multiply-adds are IEEE's on both;
-//! `min`, `max` and the selections are a comparison and a bitwise select, because `fmin` and `fmax` order zeros and
-//! propagate NaN where the x86 instructions return their second operand.
+//! The bits are those of the x86 backends. Additions, products, quotients and fused multiply-adds are IEEE's on
+//! both; `min`, `max` and the selections are a comparison and a bitwise select, because `fmin` and `fmax` order
+//! zeros and propagate NaN where the x86 instructions return their second operand.
 
 use std::arch::aarch64::*;
 use std::arch::is_aarch64_feature_detected;

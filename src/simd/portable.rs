@@ -1,11 +1,11 @@
-//! The portable arm, by the `wide` crate: 4 lanes; SSE2 on x86-64, NEON on aarch64, simd128 on wasm, chosen when the
-//! crate is compiled.
+//! The portable backend, by the `wide` crate: 4 lanes; SSE2 on x86-64, NEON on aarch64, simd128 on wasm, chosen
+//! when the crate is compiled.
 
 use wide::f32x4;
 
 use super::{Simd, Table};
 
-/// The token of the arm that every machine has.
+/// The token of the backend that every machine has.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
 
@@ -22,7 +22,8 @@ unsafe impl Simd for Portable {
     type I = [u32; 4];
     type Half = Self;
     const LANES: usize = 4;
-    // SSE2 has 16 registers, and every x86-64 machine of the last decade has a better arm: smaller tiles, less code.
+    // SSE2 has 16 registers, and every x86-64 machine of the last decade has a better backend: smaller tiles,
+    // less code.
     const ACCUMULATORS: usize = if cfg!(target_arch = "x86_64") { 8 } else { 12 };
     const WRITES_OUT: bool = false;
 

@@ -45,7 +45,7 @@ fn check(what: &str, model: Sequential, listed: bool) {
 
 #[test]
 fn a_step_alone_has_the_bits_of_a_step_among_others() {
-    // Nine are two panels of the portable arm.
+    // Nine are two panels of the portable backend.
     let size = |size: usize| if cfg!(miri) { size.min(9) } else { size };
     let rnn = |units: usize| SimpleRnn::new(size(units)).return_sequences(true);
     check("one panel", Sequential::new(1).add(rnn(8)).add(Dense::new(1)), true);
@@ -67,7 +67,7 @@ fn a_step_alone_has_the_bits_of_a_step_among_others() {
 #[test]
 fn gated_cells_too() {
     let Ok(isa) = crate::dispatch::isa() else { return };
-    // The portable arm has no kernel for a lone row.
+    // The portable backend has no kernel for a lone row.
     let listed = isa != crate::dispatch::Isa::Portable;
     let lstm = |units: usize| Lstm::new(units).return_sequences(true);
     let gru = |units: usize| Gru::new(units).return_sequences(true);

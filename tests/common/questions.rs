@@ -10,8 +10,8 @@ use super::numbers::{tokens, values};
 use super::reference::{Call, Input};
 use super::vectors::mask_of;
 
-/// 256 cases a property and arm, the same ones on every run and arm, so that a failure can be repeated. `PROPTEST_CASES` asks
-/// for more, and `PROPTEST_RNG_SEED` for others.
+/// 256 cases a property and backend, the same ones on every run and backend, so that a failure can be repeated.
+/// `PROPTEST_CASES` asks for more, and `PROPTEST_RNG_SEED` for others.
 pub(crate) fn config() -> ProptestConfig {
     let default = ProptestConfig::default();
     let rng_seed = match default.rng_seed {

@@ -8,7 +8,7 @@ use super::constant::Constant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dim {
     Known(i64),
-    Outer(usize),
+    WeightGradient(usize),
     Other,
 }
 
@@ -83,7 +83,7 @@ pub(super) enum What {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Axis {
     /// This axis of the graph's input: steps or batch.
-    Outer(usize),
+    WeightGradient(usize),
     /// Two of them as one.
     Both(usize, usize),
     /// The directions of recurrent nodes.
@@ -132,13 +132,15 @@ impl Flow {
         });
         let merged = |axes: &[Axis]| {
             join(axes, |pair| match pair {
-                [Axis::Outer(first), Axis::Outer(second)] => Some(Axis::Both(*first, *second)),
+                [Axis::WeightGradient(first), Axis::WeightGradient(second)] => {
+                    Some(Axis::Both(*first, *second))
+                }
                 _ => None,
             })
         };
         let parted = |axes: &[Axis]| {
             let part = |axis: &Axis| match *axis {
-                Axis::Both(first, second) => vec![Axis::Outer(first), Axis::Outer(second)],
+                Axis::Both(first, second) => vec![Axis::WeightGradient(first), Axis::WeightGradient(second)],
                 other => vec![other],
             };
             axes.iter().flat_map(part).collect::<Vec<_>>()

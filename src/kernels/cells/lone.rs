@@ -511,8 +511,9 @@ pub(crate) mod tests {
         1.0 / (1.0 + (-x).exp())
     }
 
-    /// `steps` for vectors of `lanes` and a cell of `gates` against the formulas in `f64`, on several sizes. (A kernel that is
-    /// compiled without its instruction set's features is large and slow, so an arm's own comes as a function.)
+    /// `steps` for vectors of `lanes` and a cell of `gates` against the formulas in `f64`, on several sizes. (A
+    /// kernel that is compiled without its instruction set's features is large and slow, so a backend's own
+    /// comes as a function.)
     pub(crate) fn check(lanes: usize, gates: usize, steps: unsafe fn(&Steps)) {
         // With tails and without, in one pass and in several.
         let sizes: &[usize] = if cfg!(miri) { &[1, 9] } else { &[1, 5, 8, 16, 20, 33, 40, 64, 100] };
@@ -620,7 +621,7 @@ pub(crate) mod tests {
         unsafe { steps::<_, C>(Portable, given) };
     }
 
-    /// Those of the arms are dispatch's to test.
+    /// Those of the backends are dispatch's to test.
     #[test]
     fn a_lone_row_s_steps_are_the_formulas() {
         check(Portable::LANES, Lstm::GATES, portable::<Lstm>);

@@ -19,7 +19,7 @@
 pub(crate) mod gru;
 #[cfg_attr(
     not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little"))),
-    allow(dead_code, reason = "the portable arm has no such kernels")
+    allow(dead_code, reason = "the portable backend has no such kernels")
 )]
 pub(crate) mod lone;
 pub(crate) mod lstm;

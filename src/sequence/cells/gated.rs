@@ -188,13 +188,13 @@ impl Arrays {
     }
 
     /// Makes a product, and of each panel's sums at once what the cell makes of them, while they are in the
-    /// first-level cache; of the panels that fall to one of several members. Large matrices are walked from
+    /// first-level cache; of the panels that fall to one of several threads. Large matrices are walked from
     /// the last panel to the first where `odd`, so that a step starts on the weights that the last one left
     /// in the cache.
     ///
     /// # Safety
-    /// The arrays must still be there, for all members, and no member may be in another product. The sums
-    /// must be valid for so many floats; all members have the same ones.
+    /// The arrays must still be there, for all threads, and no thread may be in another product. The sums
+    /// must be valid for so many floats; all threads have the same ones.
     pub(super) unsafe fn multiply(
         &self,
         rnn: &PackedRnn,
@@ -208,7 +208,7 @@ impl Arrays {
         let by_panels = matrix.width().is_multiple_of(gates * matrix.kernels().lanes);
         let sums_stride =
             if by_panels { matrix.columns_at_once(self.count) } else { matrix.padded_columns() };
-        // Members have the columns of their own panels, one behind the other.
+        // Threads have the columns of their own panels, one behind the other.
         let (first, columns) = matrix.share(share);
         let (first, columns) = if by_panels { (first, columns.min(sums_stride)) } else { (0, sums_stride) };
         let (before, stride_of_share) =
@@ -232,7 +232,7 @@ impl Arrays {
         let units_of = |columns: Range<usize>| columns.start / gates..(columns.end / gates).min(rnn.units());
         // SAFETY: `a` has `units` floats at each row, the caller's promise; `c` and `init` the asserts'
         // floats. A panel's sums are whole blocks where it is used by itself, and `epilogue` uses the units of
-        // these blocks alone; where it is not, they are all used by the one member that has any.
+        // these blocks alone; where it is not, they are all used by the one thread that has any.
         unsafe {
             if by_panels {
                 multiply_by_panels(matrix, &mut block, self.count, odd, share, |first, columns| {
@@ -257,7 +257,7 @@ pub(in super::super) fn gated_step(
 ) {
     let (arrays, sums) = Arrays::new(rnn, step, cell_states, scratch);
     let sums = (sums.as_mut_ptr(), sums.len());
-    // SAFETY: the arrays are borrowed until the end, and there is one member.
+    // SAFETY: the arrays are borrowed until the end, and there is one thread.
     unsafe {
         arrays.multiply(rnn, Product::Gates, odd, sums, (0, 1));
         if rnn.resets_before() {

@@ -7,7 +7,7 @@ use super::{Chunk, gate_stride};
 use crate::layers::PackedRnn;
 use crate::memory::row_stride;
 
-/// The arrays of a chunk whose columns members of a team share.
+/// The arrays of a chunk whose columns threads of a team share.
 struct Shared {
     rows: *mut f32,
     gates: *mut f32,
@@ -16,7 +16,7 @@ struct Shared {
     reset_states: *mut f32,
 }
 
-// SAFETY: members write the units of their own panels, and read what was written before they met; see
+// SAFETY: threads write the units of their own panels, and read what was written before they met; see
 // `Arrays::multiply`.
 unsafe impl Sync for Shared {}
 
@@ -25,7 +25,7 @@ impl Shared {
     /// after.
     ///
     /// # Safety
-    /// These are places in the arrays, with `count` rows behind them.
+    /// These are offsets into the arrays, with `count` rows behind them.
     unsafe fn step(&self, count: usize, gate: usize, [previous, here]: [usize; 2]) -> Arrays {
         // SAFETY: the caller's promise.
         unsafe {
@@ -75,18 +75,18 @@ pub(super) fn shared_steps(
     for job in counts.chunks(parallel::steps_per_job(macs)) {
         parallel::evenly(team, &|share, meet| {
             let shared = &shared;
-            let places = (0..counts.len()).scan((0, carried * stride, 0), |(previous, here, gate), step| {
+            let offsets = (0..counts.len()).scan((0, carried * stride, 0), |(previous, here, gate), step| {
                 let now = (*gate, [*previous, *here]);
                 let count = counts[step];
                 (*previous, *here, *gate) = (*here, *here + count * stride, *gate + count * gate_stride);
                 Some((step, count, now))
             });
-            for (step, count, (gate, places)) in places.skip(done).take(job.len()) {
+            for (step, count, (gate, offsets)) in offsets.skip(done).take(job.len()) {
                 let odd = (first + step) % 2 == 1;
-                // SAFETY: the asserts found all steps inside the arrays, which are borrowed until all members
-                // have finished; members meet behind each product.
+                // SAFETY: the asserts found all steps inside the arrays, which are borrowed until all threads
+                // have finished; threads meet behind each product.
                 unsafe {
-                    let arrays = shared.step(count, gate, places);
+                    let arrays = shared.step(count, gate, offsets);
                     arrays.multiply(rnn, Product::Gates, odd, shared.sums, share);
                     meet();
                     if rnn.resets_before() {

@@ -12,10 +12,10 @@ const MACS_PER_JOB: usize = 1 << 23;
 /// And so many steps at the most.
 const STEPS_PER_JOB: usize = 32;
 
-/// A block that members of a team share.
+/// A block that threads of a team share.
 struct Shared(Block);
 
-// SAFETY: members write disjoint columns of `c` and read what was written before they met; see `walk_share`.
+// SAFETY: threads write disjoint columns of `c` and read what was written before they met; see `walk_share`.
 unsafe impl Sync for Shared {}
 
 impl Shared {
@@ -24,9 +24,9 @@ impl Shared {
     }
 }
 
-/// Members have as many columns each.
-fn even(members: usize) -> f64 {
-    (members - 1) as f64
+/// Threads have as many columns each.
+fn even(threads: usize) -> f64 {
+    (threads - 1) as f64
 }
 
 /// Steps of `macs` multiply-adds each that go into a job.
@@ -34,9 +34,9 @@ pub(in super::super) fn steps_per_job(macs: usize) -> usize {
     (MACS_PER_JOB / macs.max(1)).clamp(1, STEPS_PER_JOB)
 }
 
-/// Calls `part` in every member, with its share of all and what it meets the others by.
+/// Calls `part` in every thread, with its share of all and what it meets the others by.
 pub(in super::super) fn evenly(team: &mut TeamGuard, part: &(impl Fn((usize, usize), &dyn Fn()) + Sync)) {
-    team.run(even, &|member, members, barrier| part((member, members), &|| barrier.wait()));
+    team.run(even, &|thread, threads, barrier| part((thread, threads), &|| barrier.wait()));
 }
 
 /// `gemm::multiply` with the columns shared out.
@@ -50,10 +50,10 @@ pub(in super::super) fn multiply(
 ) {
     let Some(block) = block_of(rows, matrix, init, c, c_stride).map(Shared) else { return };
     let pass = Pass { rows: rows.count(), epilogue: Epilogue::Keep, backward: false };
-    team.run(even, &|member, members, _| {
-        // SAFETY: `block_of` checked the arrays, which are borrowed until all members have finished. A member
+    team.run(even, &|thread, threads, _| {
+        // SAFETY: `block_of` checked the arrays, which are borrowed until all threads have finished. A thread
         // writes the columns of its own panels.
-        unsafe { over_panels(matrix, &block.block(), pass, &matrix.panels_of((member, members))) };
+        unsafe { over_panels(matrix, &block.block(), pass, &matrix.panels_of((thread, threads))) };
     });
 }
 
@@ -74,10 +74,10 @@ pub(in super::super) fn steps(
         let Some(block) = walk::block_of(rnn, rows, stride, here - before, counts).map(Shared) else {
             return;
         };
-        team.run(even, &|member, members, barrier| {
+        team.run(even, &|thread, threads, barrier| {
             let steps = Steps { counts, first };
-            let share = (member, members);
-            // SAFETY: `block_of` checked the rows, which are borrowed until all members have finished.
+            let share = (thread, threads);
+            // SAFETY: `block_of` checked the rows, which are borrowed until all threads have finished.
             unsafe {
                 walk_share(&rnn.recurrent, block.block(), steps, rnn.function(), share, || barrier.wait());
             }

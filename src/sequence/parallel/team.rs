@@ -1,10 +1,10 @@
 //! Threads that work on one call together: rows shared out, or columns, step by step.
 //!
-//! Rows are independent: members claim runs of rows until none is left. Where rows are too few and the
-//! recurrent kernel is larger than a core's cache, each member takes some panels of the kernel, whose weights
-//! then stay in its own second-level cache, and all members meet at a barrier after every step.
+//! Rows are independent: threads claim runs of rows until none is left. Where rows are too few and the
+//! recurrent kernel is larger than a core's cache, each thread takes some panels of the kernel, whose weights
+//! then stay in its own second-level cache, and all threads meet at a barrier after every step.
 //!
-//! # No member waits for one that has not started
+//! # No thread waits for one that has not started
 //! A task that a busy pool has not started yet cannot be counted on: two callers on one pool would wait for
 //! each other's forever. So a worker *joins* when its task begins to run. A job with barriers is shared among
 //! those that have joined when it begins; runs of rows may be claimed by whoever joins later, too. One caller
@@ -15,10 +15,10 @@
 //! milliseconds until it runs. So a worker without work stays awake for a while before it goes back to the
 //! pool, and a stream of short calls finds it there. Short calls wake workers only where they follow each
 //! other closely: else each would pay for a worker that comes when the call is over. Who waits for
-//! another member stays awake for microseconds, and then sleeps.
+//! another thread stays awake for microseconds, and then sleeps.
 //!
 //! # A worker that cannot run
-//! The processor that a member needs may be somebody else's: another program's, or the caller's own. Then two
+//! The processor that a thread needs may be somebody else's: another program's, or the caller's own. Then two
 //! threads take longer than one. Each job is measured: how long it took, and how much of a processor its work
 //! took, which is what one thread would take that has a processor to itself. The differences are summed up.
 //! What was saved lately pays for a delay now and then, which a machine has where nobody else works, too.
@@ -26,11 +26,11 @@
 //! not matter, and longer still where the next attempt fails, too.
 //!
 //! # Floating-point modes
-//! A member computes in the caller's mode, and has its own back afterwards: a result must not depend on who
+//! A thread computes in the caller's mode, and has its own back afterwards: a result must not depend on who
 //! computes it.
 //!
 //! # Panics
-//! A panic in a member is a bug. It must not leave the others waiting, nor reach the pool, which would abort:
+//! A panic in a thread is a bug. It must not leave the others waiting, nor reach the pool, which would abort:
 //! it is kept, whoever waits stops waiting, and the caller goes on panicking when nobody looks at its work
 //! any more.
 
@@ -66,7 +66,7 @@ const OFFERED: u64 = 1 << 16;
 const OFFER: u64 = 1 << 17;
 const HELPERS: u64 = OFFERED - 1;
 
-/// What a job's members carry out: called with the member's number, the number of members, and where they
+/// What a job's threads carry out: called with the thread's number, the number of threads, and where they
 /// meet.
 type Job<'a> = &'a (dyn Fn(usize, usize, &Barrier<'_>) + Sync);
 /// What anybody may help with: claims work until none is left.
@@ -91,12 +91,12 @@ pub(super) struct Team {
     /// Workers that have joined or whose task waits in the pool.
     expected: AtomicUsize,
     /// The address of the current [`Job`] or [`Offer`] reference: valid from the change of `word` until all
-    /// members have finished, or from the change of `open` until nobody looks at it.
+    /// threads have finished, or from the change of `open` until nobody looks at it.
     work: AtomicPtr<()>,
     /// The caller's floating-point mode.
     mode: AtomicU64,
-    /// Members of the current job.
-    members: AtomicUsize,
+    /// Threads of the current job.
+    threads: AtomicUsize,
     /// Workers that have finished the current job.
     finished: AtomicUsize,
     /// Arrivals at the current job's barriers.
@@ -105,7 +105,7 @@ pub(super) struct Team {
     open: AtomicU64,
     /// Nanoseconds of a processor that helpers have spent on the current offer.
     saved: AtomicU64,
-    /// Whether a member of the current job, or a helper, has panicked.
+    /// Whether a thread of the current job, or a helper, has panicked.
     panicked: AtomicBool,
     sleepers: Sleepers,
     /// How often a worker has carried out a job or looked for offered work.
@@ -124,7 +124,7 @@ impl Team {
             expected: AtomicUsize::new(0),
             work: AtomicPtr::new(std::ptr::null_mut()),
             mode: AtomicU64::new(0),
-            members: AtomicUsize::new(0),
+            threads: AtomicUsize::new(0),
             finished: AtomicUsize::new(0),
             arrivals: AtomicUsize::new(0),
             open: AtomicU64::new(0),

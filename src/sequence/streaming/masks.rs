@@ -57,7 +57,7 @@ impl<'a> Indices<'a> {
         for (row, length) in lengths.iter_mut().enumerate() {
             *length = (range.first..end).filter(|&time| uses(row, time)).count();
         }
-        // `counts` serves as the places until it is known.
+        // `counts` serves as the first ranks by length until it is known.
         rank_rows(lengths, counts, order);
         let mut steps = 0;
         count_ranks(

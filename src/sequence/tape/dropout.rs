@@ -13,7 +13,7 @@ use rand_core::{Rng, SeedableRng};
 
 use super::super::pipeline::Source;
 use super::super::schedule::StepSchedule;
-use super::steps::{each_place, gather};
+use super::steps::{each_position, gather};
 use super::{Layout, Mode, Plan, Value, put_row, taken};
 use crate::gemm::Rows;
 use crate::memory::{List, row_stride};
@@ -57,7 +57,7 @@ impl Masks {
     }
 }
 
-/// Rows times their sequence's mask, in padded rows: `rows.row(n)` belongs to the row of the n-th place.
+/// Rows times their sequence's mask, in padded rows: `rows.row(n)` belongs to the row of the n-th position.
 pub(super) fn mask_rows(
     schedule: &StepSchedule,
     layout: Layout,
@@ -68,8 +68,8 @@ pub(super) fn mask_rows(
 ) {
     let stride = row_stride(features);
     let mut n = 0;
-    each_place(schedule, layout, |place| {
-        let mask = &mask[place / schedule.steps * features..][..features];
+    each_position(schedule, layout, |position| {
+        let mask = &mask[position / schedule.steps * features..][..features];
         for ((to, from), mask) in masked[n * stride..].iter_mut().zip(rows.row(n)).zip(mask) {
             *to = from * mask;
         }
@@ -90,7 +90,7 @@ impl DropOut {
         Masks::new(mode.seed, self.layer, Kind::Layer, 0, self.rate)
     }
 
-    /// The place, in the whole batch, of the part's first one.
+    /// The position, in the whole batch, of the part's first one.
     fn first_place(&self, schedule: &StepSchedule, layout: Layout) -> usize {
         match layout {
             Layout::Last | Layout::Source => self.first_row,
@@ -117,7 +117,7 @@ impl DropOut {
         let first = self.first_place(schedule, layout);
         let mut masks = mode.training.then(|| self.masks(*mode));
         let mut n = 0;
-        each_place(schedule, layout, |place| {
+        each_position(schedule, layout, |position| {
             let row = if gathered {
                 let values = if from.layout == Layout::Source { source.values } else { &from.rows[..] };
                 &values[offsets[n]..][..features]
@@ -127,7 +127,7 @@ impl DropOut {
             let to = &mut to[n * stride..][..stride];
             match &mut masks {
                 Some(masks) => {
-                    masks.fill((first + place) * features, &mut to[..features]);
+                    masks.fill((first + position) * features, &mut to[..features]);
                     to.iter_mut().zip(row).for_each(|(to, from)| *to *= from);
                     to[features..].fill(0.0);
                 }
@@ -150,8 +150,8 @@ impl DropOut {
         let mask = &mut mask[..features];
         let first = self.first_place(schedule, layout);
         let mut n = 0;
-        each_place(schedule, layout, |place| {
-            masks.fill((first + place) * features, mask);
+        each_position(schedule, layout, |position| {
+            masks.fill((first + position) * features, mask);
             let row = &mut value.gradient[n * stride..][..features];
             row.iter_mut().zip(&*mask).for_each(|(to, mask)| *to *= mask);
             n += 1;

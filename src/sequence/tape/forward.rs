@@ -24,7 +24,7 @@ use crate::memory::{AlignedVec, Few, row_stride};
 const CHUNK_ROWS: usize = 256;
 
 /// Some rows of a call.
-struct Job<'a> {
+struct ForwardPart<'a> {
     part: &'a mut Part,
     input: Input<'a>,
     mask: Mask<'a>,
@@ -38,7 +38,7 @@ struct Common<'a> {
     batch: usize,
     steps: usize,
     padding: Padding,
-    /// RnnPlan the whole batch.
+    /// Of the whole batch.
     initial_state: Option<&'a [f32]>,
     mode: Mode,
 }
@@ -78,7 +78,7 @@ impl Tape {
         let row_len = output.len() / batch;
         let mut rest = output;
         let parts = &mut self.parts[..count];
-        let mut jobs = parts.iter_mut().enumerate().map(|(i, part)| {
+        let mut work = parts.iter_mut().enumerate().map(|(i, part)| {
             part.rows = batch * i / count..batch * (i + 1) / count;
             let inputs = inputs.of_rows(&part.rows, steps, network.input.features);
             let mask = inputs.read(network)?.mask;
@@ -86,18 +86,18 @@ impl Tape {
             part.reserve_forward(network, inputs.input, &bounds, mode.training)?;
             let (output, others) = std::mem::take(&mut rest).split_at_mut(part.rows.len() * row_len);
             rest = others;
-            Ok(Job { part, input: inputs.input, mask, output })
+            Ok(ForwardPart { part, input: inputs.input, mask, output })
         });
         let backs = &self.backs;
-        let run = |job: &mut Job<'_>| {
-            job.part.forward(network, backs, (job.input, job.mask), common, job.output);
+        let run = |one: &mut ForwardPart<'_>| {
+            one.part.forward(network, backs, (one.input, one.mask), common, one.output);
         };
         if count > 1 {
-            let mut jobs = jobs.collect::<Result<Few<_>>>()?;
+            let mut work = work.collect::<Result<Few<_>>>()?;
             // Passes come in streams, so sleeping threads are always worth waking; backwards too.
-            self.threads.for_each(usize::MAX, &mut jobs, run);
-        } else if let Some(job) = jobs.next() {
-            run(&mut job?);
+            self.threads.for_each(usize::MAX, &mut work, run);
+        } else if let Some(one) = work.next() {
+            run(&mut one?);
         }
         let parts = &self.parts[..count];
         if let Some(states) = final_state {

@@ -64,7 +64,7 @@ pub(crate) struct Mode {
 
 /// Where a weight's gradient stands in the flat array.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct GradientSlot {
     layer: usize,
     which: Weight,
     offset: usize,
@@ -80,7 +80,7 @@ pub(crate) struct Tape {
     /// By operation, where it has weights.
     backs: List<Option<Back>>,
     sums: weights::Sums,
-    places: List<Place>,
+    slots: List<GradientSlot>,
     gradients: AlignedVec,
     /// The rows of the embedding whose gradients are not zero, in the order they were met.
     touched: List<u32>,
@@ -102,12 +102,12 @@ fn of_half(which: Weight, half: usize) -> Weight {
 impl Tape {
     /// For batches up to `batch` and `steps`.
     pub(crate) fn new(network: &Network, threads: &Threads, batch: usize, steps: usize) -> Result<Self> {
-        let mut places = List::new();
-        places.make_room(network.layers.iter().map(|built| built.variables.0.len()).sum())?;
+        let mut slots = List::new();
+        slots.make_room(network.layers.iter().map(|built| built.variables.0.len()).sum())?;
         let mut parameters = 0;
         for (layer, built) in network.layers.iter().enumerate() {
             for variable in &built.variables.0 {
-                places.push(Place {
+                slots.push(GradientSlot {
                     layer,
                     which: variable.which,
                     offset: parameters,
@@ -132,7 +132,7 @@ impl Tape {
             parts,
             backs,
             sums: weights::Sums::default(),
-            places,
+            slots,
             gradients: AlignedVec::zeroed(parameters)?,
             touched: List::new(),
             sizes: [0, 0],
@@ -149,7 +149,7 @@ impl Tape {
     /// Takes the weights of `network`, whose layers must be the ones this tape was made for.
     pub(crate) fn repack(&mut self, network: &Network) -> Result<()> {
         for (op, back) in self.parts[0].ops.iter().zip(self.backs.iter_mut()) {
-            let (Some(back), Some((layer, half))) = (back, op.place()) else { continue };
+            let (Some(back), Some((layer, half))) = (back, op.layer_and_half()) else { continue };
             let variables = &network.layers[layer].variables;
             let values = |which| variables.get(of_half(which, half)).map(|variable| variable.values());
             let kernel = values(Weight::Kernel)?;
@@ -201,11 +201,11 @@ impl Tape {
 
     /// One weight's gradient.
     pub(crate) fn gradient(&self, layer: usize, which: Weight) -> Result<&[f32]> {
-        let place = self.places.iter().find(|place| place.layer == layer && place.which == which);
-        let Some(place) = place else {
+        let slot = self.slots.iter().find(|slot| slot.layer == layer && slot.which == which);
+        let Some(slot) = slot else {
             return Err(Error::InvalidArgument(format!("layer {layer} has no {}", which.name())));
         };
-        Ok(&self.gradients()?[place.offset..][..place.shape[0] * place.shape[1]])
+        Ok(&self.gradients()?[slot.offset..][..slot.shape[0] * slot.shape[1]])
     }
 
     /// The rows of the embedding that the last batch met; the gradients of the others are zero.
@@ -224,8 +224,8 @@ impl Tape {
         refill(used, batch * steps, 0)?;
         for part in parts {
             let used = &mut used[part.rows.start * steps..];
-            steps::each_place(&part.plan.schedule, Layout::Compact { reversed: false }, |place| {
-                used[place] = 1
+            steps::each_position(&part.plan.schedule, Layout::Compact { reversed: false }, |position| {
+                used[position] = 1
             });
         }
         Ok(true)

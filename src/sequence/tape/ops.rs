@@ -159,7 +159,7 @@ impl Value {
 
 impl Op {
     /// The layer and the half whose weights it has.
-    pub(super) fn place(&self) -> Option<(usize, usize)> {
+    pub(super) fn layer_and_half(&self) -> Option<(usize, usize)> {
         match self {
             Op::Rnn(op) => Some((op.layer, op.half)),
             Op::Dense(op) => Some((op.layer, 0)),

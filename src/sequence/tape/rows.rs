@@ -37,9 +37,9 @@ pub(super) fn expand_backward(
     let to = &mut values[input];
     let (stride, lead) = (to.stride, to.lead(schedule));
     let pads = schedule.pads_between(direction);
-    schedule.each_output(direction, (0, &schedule.counts), |index, places| {
+    schedule.each_output(direction, (0, &schedule.counts), |index, positions| {
         let to = &mut to.gradient[lead + index * stride..][..stride];
-        let mut from = from[places.start * stride..places.end * stride].chunks_exact(stride);
+        let mut from = from[positions.start * stride..positions.end * stride].chunks_exact(stride);
         if let Some(own) = from.next() {
             to.copy_from_slice(own);
         }

@@ -1,4 +1,4 @@
-//! Places: which row and time a value's rows belong to, and the caller's order of them.
+//! Positions: which row and time a value's rows belong to, and the caller's order of them.
 
 use super::super::pipeline::Source;
 use super::super::schedule::{Bounds, StepSchedule};
@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::gemm::Rows;
 use crate::memory::List;
 
-/// Calls `visit` for each row of a layout, in its order, with its place `row · steps + time`.
-pub(super) fn each_place(schedule: &StepSchedule, layout: Layout, mut visit: impl FnMut(usize)) {
+/// Calls `visit` for each row of a layout, in its order, with its position `row · steps + time`.
+pub(super) fn each_position(schedule: &StepSchedule, layout: Layout, mut visit: impl FnMut(usize)) {
     match layout {
         Layout::Compact { reversed } => {
             for (step, &count) in schedule.counts.iter().enumerate() {
@@ -35,11 +35,13 @@ pub(super) fn gather(
     match value.layout {
         Layout::Source => {
             let steps = schedule.steps;
-            each_place(schedule, layout, |place| offsets.push(source.offset(place / steps, place % steps)));
+            each_position(schedule, layout, |position| {
+                offsets.push(source.offset(position / steps, position % steps))
+            });
             true
         }
         Layout::Positions if layout != Layout::Positions => {
-            each_place(schedule, layout, |place| offsets.push(place * value.stride));
+            each_position(schedule, layout, |position| offsets.push(position * value.stride));
             true
         }
         Layout::Positions | Layout::Compact { .. } | Layout::Last => false,
@@ -102,8 +104,8 @@ impl Plan {
             // One slot for each (time, row); the filled ones, in their order, are the answer.
             order.resize(schedule.batch * schedule.steps, usize::MAX);
             let mut n = 0;
-            each_place(schedule, layout, |place| {
-                order[place % schedule.steps * schedule.batch + place / schedule.steps] = n;
+            each_position(schedule, layout, |position| {
+                order[position % schedule.steps * schedule.batch + position / schedule.steps] = n;
                 n += 1;
             });
             order.retain(|&n| n != usize::MAX);
@@ -140,10 +142,10 @@ impl Plan {
 }
 
 /// Where rows begin in another order.
-pub(super) fn list_places(rows: Rows<'_>, order: &[usize], places: &mut List<usize>) {
-    places.clear();
+pub(super) fn list_offsets(rows: Rows<'_>, order: &[usize], to: &mut List<usize>) {
+    to.clear();
     match rows {
-        Rows::Strided { stride, .. } => places.extend(order.iter().map(|n| n * stride)),
-        Rows::Scattered { offsets, .. } => places.extend(order.iter().map(|&n| offsets[n])),
+        Rows::Strided { stride, .. } => to.extend(order.iter().map(|n| n * stride)),
+        Rows::Scattered { offsets, .. } => to.extend(order.iter().map(|&n| offsets[n])),
     }
 }

@@ -6,9 +6,9 @@
 
 use super::super::network::Network;
 use super::super::parallel::Threads;
-use super::backward::Job;
-use super::steps::{each_place, list_places};
-use super::{Layout, Op, Part, Place, add_row, looked_at, of_half, rnn_of};
+use super::backward::BackwardPart;
+use super::steps::{each_position, list_offsets};
+use super::{GradientSlot, Layout, Op, Part, add_row, looked_at, of_half, rnn_of};
 use crate::dispatch::KernelSet;
 use crate::error::Result;
 use crate::gemm::{Copies, Left, Rows, Terms, multiply_over_rows};
@@ -25,7 +25,7 @@ pub(super) struct Sums {
     /// The caller's order of the rows of several parts: part and row.
     order: List<[u32; 2]>,
     /// That of one part's rows: where those of each factor begin.
-    places: [List<usize>; LISTS],
+    offsets: [List<usize>; LISTS],
     /// By part and row, the rows of the table that were read; and in the caller's order.
     ids: List<u32>,
     read: List<u32>,
@@ -132,9 +132,9 @@ impl Sums {
     /// Bytes that it holds.
     pub(super) fn bytes(&self) -> usize {
         let floats: usize = self.scratch.iter().map(Copies::len).sum();
-        let places: usize = self.places.iter().map(|places| places.len()).sum();
+        let offsets: usize = self.offsets.iter().map(|offsets| offsets.len()).sum();
         (floats + self.ids.len() + self.read.len()) * size_of::<f32>()
-            + (places + self.order.len()) * size_of::<usize>()
+            + (offsets + self.order.len()) * size_of::<usize>()
             + self.seen.len()
     }
 
@@ -152,7 +152,7 @@ impl Sums {
         for op in first.ops.iter() {
             let table =
                 |input: usize| network.embedding().filter(|_| first.values[input].layout == Layout::Source);
-            let ends = ends(op).filter(|ends| op.place().is_some() || table(ends.input).is_some());
+            let ends = ends(op).filter(|ends| op.layer_and_half().is_some() || table(ends.input).is_some());
             let Some(Ends { input, output, weights, gates }) = ends else {
                 self.cuts.push(Cut::default());
                 continue;
@@ -189,7 +189,7 @@ impl Sums {
     fn reserve_lists(&mut self, parts: &[Part], layout: Layout, terms: usize) -> Result<()> {
         if let [part] = parts {
             let len = if part.plan.order(layout).is_some() { terms } else { 0 };
-            return self.places.iter_mut().try_for_each(|places| places.make_room(len));
+            return self.offsets.iter_mut().try_for_each(|offsets| offsets.make_room(len));
         }
         let rows: usize = parts.iter().map(|part| part.rows.len()).sum();
         self.order.make_room(match layout {
@@ -219,13 +219,13 @@ impl Sums {
     pub(super) fn begin(
         &mut self,
         network: &Network,
-        places: &[Place],
+        slots: &[GradientSlot],
         gradients: &mut [f32],
         touched: &mut List<u32>,
     ) {
-        if let (Some((embedding, _)), Some(place)) = (network.embedding(), places.first()) {
+        if let (Some((embedding, _)), Some(slot)) = (network.embedding(), slots.first()) {
             for &row in touched.iter() {
-                gradients[place.offset + row as usize * embedding.size..][..embedding.size].fill(0.0);
+                gradients[slot.offset + row as usize * embedding.size..][..embedding.size].fill(0.0);
                 self.seen[row as usize] = false;
             }
             touched.clear();
@@ -238,52 +238,52 @@ impl Sums {
         &mut self,
         network: &Network,
         threads: &Threads,
-        jobs: &[Job<'_>],
+        parts: &[BackwardPart<'_>],
         at: usize,
-        (places, gradients, touched): (&[Place], &mut [f32], &mut List<u32>),
+        (slots, gradients, touched): (&[GradientSlot], &mut [f32], &mut List<u32>),
     ) {
-        let first = &*jobs[0].part;
+        let first = &*parts[0].part;
         let op = &first.ops[at];
         let Some(Ends { input, output, gates, .. }) = ends(op) else { return };
         let table = network.embedding().filter(|_| first.values[input].layout == Layout::Source);
-        if op.place().is_none() && table.is_none() {
+        if op.layer_and_half().is_none() && table.is_none() {
             return;
         }
         let layout = first.values[output].layout;
         let (features, columns) = (first.values[input].features, gates * first.values[output].features);
         let kernels = first.plan.kernels;
-        let Self { scratch, cuts, order, places: lists, ids, read, seen } = self;
+        let Self { scratch, cuts, order, offsets: lists, ids, read, seen } = self;
         let cut = cuts[at];
         order.clear();
-        if jobs.len() > 1 {
-            merge_orders(jobs, layout, order);
+        if parts.len() > 1 {
+            merge_orders(parts, layout, order);
         }
         let own = first.plan.order(layout);
         let sides = op.products();
-        if let ([job], Some(own)) = (jobs, own) {
-            list_sides(network, job.part, at, own, (&sides, table.is_some()), lists);
+        if let ([one], Some(own)) = (parts, own) {
+            list_sides(network, one.part, at, own, (&sides, table.is_some()), lists);
         }
         let (order, lists) = (&order[..], &*lists);
         let factor = |&side: &Side| {
-            let places = own.map(|_| &lists[side.list()][..]);
-            (Factor::of(jobs, |part| part.side(network, at, side)), places)
+            let offsets = own.map(|_| &lists[side.list()][..]);
+            (Factor::of(parts, |part| part.side(network, at, side)), offsets)
         };
         let factors = sides.each_ref().map(|of| of.as_ref().map(|of| of.map(factor)));
         let products = factors.each_ref().map(|of| {
             let of = of.as_ref()?;
-            Some(of.map(|(factor, places)| factor.terms(*places, order)))
+            Some(of.map(|(factor, offsets)| factor.terms(*offsets, order)))
         });
-        let (handed, places_of_handed) = factor(&Side::HandedDown);
-        let handed = handed.terms(places_of_handed, order);
+        let (handed, offsets_of_handed) = factor(&Side::HandedDown);
+        let handed = handed.terms(offsets_of_handed, order);
         let [kernel, recurrent, bias, embedding] = {
-            let (layer, half) = op.place().unwrap_or_default();
+            let (layer, half) = op.layer_and_half().unwrap_or_default();
             let wanted = [Weight::Kernel, Weight::RecurrentKernel, Weight::Bias];
-            let wanted = wanted.map(|which| (op.place().map(|_| layer), of_half(which, half)));
-            let table = table.and(places.first()).map(|place| place.layer);
-            slices(places, gradients, [wanted[0], wanted[1], wanted[2], (table, Weight::Embedding)])
+            let wanted = wanted.map(|which| (op.layer_and_half().map(|_| layer), of_half(which, half)));
+            let table = table.and(slots.first()).map(|slot| slot.layer);
+            slices(slots, gradients, [wanted[0], wanted[1], wanted[2], (table, Weight::Embedding)])
         };
         if let (Some((embedding, _)), true) = (table, embedding.is_some()) {
-            list_ids(jobs, output, (own, order), ids, read);
+            list_ids(parts, output, (own, order), ids, read);
             note_touched(read, embedding.vocabulary, seen, touched);
         }
 
@@ -391,7 +391,7 @@ enum Side {
     HandedDown,
 }
 
-/// Lists of places that sides need.
+/// Lists of offsets that sides need.
 const LISTS: usize = 5;
 
 impl Side {
@@ -471,16 +471,16 @@ enum Factor<'a> {
 }
 
 impl<'a> Factor<'a> {
-    fn of(jobs: &'a [Job<'_>], rows: impl Fn(&'a Part) -> Rows<'a>) -> Self {
-        match jobs {
+    fn of(parts: &'a [BackwardPart<'_>], rows: impl Fn(&'a Part) -> Rows<'a>) -> Self {
+        match parts {
             [one] => Self::One(rows(&*one.part)),
-            many => Self::Many(many.iter().map(|job| rows(&*job.part)).collect()),
+            many => Self::Many(many.iter().map(|one| rows(&*one.part)).collect()),
         }
     }
 
-    /// In the caller's order: one part's rows at `places`, or as they are; those of several by `order`.
-    fn terms<'b>(&'b self, places: Option<&'b [usize]>, order: &'b [[u32; 2]]) -> Terms<'b> {
-        match (self, places) {
+    /// In the caller's order: one part's rows at `offsets`, or as they are; those of several by `order`.
+    fn terms<'b>(&'b self, offsets: Option<&'b [usize]>, order: &'b [[u32; 2]]) -> Terms<'b> {
+        match (self, offsets) {
             (Self::One(rows), None) => Terms::Rows(*rows),
             (Self::One(rows), Some(offsets)) => {
                 Terms::Rows(Rows::Scattered { values: rows.values(), offsets })
@@ -548,19 +548,20 @@ impl Part {
 }
 
 /// The caller's order of the rows of several parts.
-fn merge_orders(jobs: &[Job<'_>], layout: Layout, order: &mut List<[u32; 2]>) {
+fn merge_orders(parts: &[BackwardPart<'_>], layout: Layout, order: &mut List<[u32; 2]>) {
     const NONE: [u32; 2] = [u32::MAX; 2];
-    let all: usize = jobs.iter().map(|job| job.part.rows.len()).sum();
-    for (p, job) in jobs.iter().enumerate() {
-        let (schedule, first) = (&job.part.plan.schedule, job.part.rows.start);
+    let all: usize = parts.iter().map(|one| one.part.rows.len()).sum();
+    for (p, one) in parts.iter().enumerate() {
+        let (schedule, first) = (&one.part.plan.schedule, one.part.rows.start);
         let mut n = 0;
         match layout {
             Layout::Last | Layout::Source => order.extend((0..schedule.batch).map(|n| [p as u32, n as u32])),
             // One slot for each (time, row); the filled ones, in their order, are the answer.
             Layout::Compact { .. } | Layout::Positions => {
                 order.resize(all * schedule.steps, NONE);
-                each_place(schedule, layout, |place| {
-                    order[place % schedule.steps * all + first + place / schedule.steps] = [p as u32, n];
+                each_position(schedule, layout, |position| {
+                    order[position % schedule.steps * all + first + position / schedule.steps] =
+                        [p as u32, n];
                     n += 1;
                 });
             }
@@ -570,7 +571,7 @@ fn merge_orders(jobs: &[Job<'_>], layout: Layout, order: &mut List<[u32; 2]>) {
 }
 
 /// Lists where the rows of an operation's factors begin in one part, in the caller's order `own`; of those
-/// that are used, with the gradients handed down where `handed`. Sides with one list have the same places, in
+/// that are used, with the gradients handed down where `handed`. Sides with one list have the same offsets, in
 /// arrays of their own.
 fn list_sides(
     network: &Network,
@@ -584,9 +585,9 @@ fn list_sides(
         let mut all = products.iter().flatten().flat_map(|of| of.lefts.into_iter().flatten().chain([of.b]));
         all.any(|side| side.list() == list)
     };
-    for (list, (side, places)) in Side::FIRST.into_iter().zip(lists.iter_mut()).enumerate() {
+    for (list, (side, offsets)) in Side::FIRST.into_iter().zip(lists.iter_mut()).enumerate() {
         if used(list) || (handed && side == Side::HandedDown) {
-            list_places(part.side(network, at, side), own, places);
+            list_offsets(part.side(network, at, side), own, offsets);
         }
     }
 }
@@ -603,24 +604,24 @@ fn note_touched(read: &[u32], vocabulary: usize, seen: &mut List<bool>, touched:
 
 /// Which rows of the table the rows of an operation are, in the caller's order.
 fn list_ids(
-    jobs: &[Job<'_>],
+    parts: &[BackwardPart<'_>],
     output: usize,
     (own, order): (Option<&[usize]>, &[[u32; 2]]),
     ids: &mut List<u32>,
     read: &mut List<u32>,
 ) {
     ids.clear();
-    let part = |job: &Job<'_>, ids: &mut List<u32>| {
-        let Part { kept, plan, values, .. } = &*job.part;
-        each_place(&plan.schedule, values[output].layout, |place| ids.push(kept.ids[place] as u32));
+    let part = |one: &BackwardPart<'_>, ids: &mut List<u32>| {
+        let Part { kept, plan, values, .. } = &*one.part;
+        each_position(&plan.schedule, values[output].layout, |position| ids.push(kept.ids[position] as u32));
     };
-    jobs.iter().for_each(|job| part(job, ids));
+    parts.iter().for_each(|one| part(one, ids));
     read.clear();
-    match (jobs, own) {
+    match (parts, own) {
         ([_], None) => read.extend(ids.iter().copied()),
         ([_], Some(own)) => read.extend(own.iter().map(|&n| ids[n])),
         (many, _) => {
-            let count = |job: &Job<'_>| job.part.values[output].count(&job.part.plan.schedule);
+            let count = |one: &BackwardPart<'_>| one.part.values[output].count(&one.part.plan.schedule);
             let start = |p: usize| many[..p].iter().map(count).sum::<usize>();
             let starts: Few<usize> = (0..many.len()).map(start).collect();
             read.extend(order.iter().map(|&[p, n]| ids[starts[p as usize] + n as usize]));
@@ -630,18 +631,18 @@ fn list_ids(
 
 /// Some weights' gradients at once.
 fn slices<'a, const N: usize>(
-    places: &[Place],
+    slots: &[GradientSlot],
     gradients: &'a mut [f32],
     wanted: [(Option<usize>, Weight); N],
 ) -> [Option<&'a mut [f32]>; N] {
     let mut found = [const { None }; N];
     let mut rest = gradients;
-    // Places stand in the order of the gradients, without gaps.
-    for place in places {
-        let (here, others) = rest.split_at_mut(place.shape[0] * place.shape[1]);
+    // Slots stand in the order of the gradients, without gaps.
+    for slot in slots {
+        let (here, others) = rest.split_at_mut(slot.shape[0] * slot.shape[1]);
         rest = others;
         if let Some(i) =
-            wanted.iter().position(|&(layer, which)| layer == Some(place.layer) && which == place.which)
+            wanted.iter().position(|&(layer, which)| layer == Some(slot.layer) && which == slot.which)
         {
             found[i] = Some(here);
         }

@@ -66,21 +66,21 @@ impl TeamGuard {
         self.was_lost
     }
 
-    /// Carries out `job` with everybody who has joined; of so many members, all but the caller do `others`
+    /// Carries out `job` with everybody who has joined; of so many threads, all but the caller do `others`
     /// times the caller's work.
     pub(in super::super::super) fn run(&mut self, others: impl Fn(usize) -> f64, job: Job<'_>) {
         if self.is_alone() || self.team.here() == 0 {
             return job(0, 1, &Barrier::new(&self.team, 1));
         }
         let team = &*Arc::clone(&self.team);
-        let members = team.begin_job(&job);
-        let barrier = Barrier::of_caller(team, members);
+        let threads = team.begin_job(&job);
+        let barrier = Barrier::of_caller(team, threads);
         let mut ending = Ending { barrier: &barrier, completed: false };
-        job(0, members, &barrier);
+        job(0, threads, &barrier);
         ending.completed = true;
         drop(ending);
         let took = now() - barrier.begun;
-        let all = barrier.worked().as_secs_f64() * (1.0 + others(members));
+        let all = barrier.worked().as_secs_f64() * (1.0 + others(threads));
         self.settle(Duration::try_from_secs_f64(all).unwrap_or(took), took);
         assert!(!team.panicked.load(Ordering::Acquire), "another thread's share panicked");
     }
@@ -116,12 +116,12 @@ struct Ending<'a> {
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        let Barrier { team, members, .. } = *self.barrier;
+        let Barrier { team, threads, .. } = *self.barrier;
         if !self.completed {
             team.panicked.store(true, Ordering::Release);
             team.sleepers.wake();
         }
-        self.barrier.wait_even_so(|| team.finished.load(Ordering::Acquire) == members - 1);
+        self.barrier.wait_even_so(|| team.finished.load(Ordering::Acquire) == threads - 1);
     }
 }
 
@@ -147,19 +147,19 @@ impl Team {
         self.work.store(work.cast_mut(), Ordering::Relaxed);
     }
 
-    /// Begins a job for everybody who has joined; gives the number of members, the caller among them.
+    /// Begins a job for everybody who has joined; gives the number of threads, the caller among them.
     fn begin_job(&self, job: &Job<'_>) -> usize {
         self.prepare(std::ptr::from_ref(job).cast());
         self.finished.store(0, Ordering::Relaxed);
         self.arrivals.store(0, Ordering::Relaxed);
         let mut word = self.word.load(Ordering::Acquire);
         loop {
-            let members = 1 + (word & WORKERS);
-            self.members.store(members, Ordering::Relaxed);
+            let threads = 1 + (word & WORKERS);
+            self.threads.store(threads, Ordering::Relaxed);
             // The job's number goes up by one; the workers stay.
             let next = word.wrapping_add(1 << WORKER_BITS);
             match self.word.compare_exchange(word, next, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return members,
+                Ok(_) => return threads,
                 Err(other) => word = other,
             }
         }

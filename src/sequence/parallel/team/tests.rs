@@ -16,8 +16,8 @@ fn workers(team: &Arc<Team>, count: usize) -> Vec<std::thread::JoinHandle<()>> {
     (0..count).map(worker).collect()
 }
 
-fn others(members: usize) -> f64 {
-    (members - 1) as f64
+fn others(threads: usize) -> f64 {
+    (threads - 1) as f64
 }
 
 /// The team, when the machine's other work leaves it alone.
@@ -39,11 +39,11 @@ fn every_member_takes_part_once_and_all_meet() {
     assert!(team.take(None).is_none());
     for _ in 0..200 {
         let steps: Vec<AtomicUsize> = (0..50).map(|_| AtomicUsize::new(0)).collect();
-        guard.run(others, &|_, members, barrier| {
+        guard.run(others, &|_, threads, barrier| {
             for step in &steps {
                 step.fetch_add(1, Ordering::Relaxed);
                 barrier.wait();
-                assert_eq!(step.load(Ordering::Relaxed), members);
+                assert_eq!(step.load(Ordering::Relaxed), threads);
             }
         });
     }
@@ -68,9 +68,9 @@ fn who_came_during_a_job_is_there_for_the_next() {
         };
         guard.run(others, &|_, _, _| pause(4));
         let seen = AtomicUsize::new(0);
-        guard.run(others, &|member, members, _| {
-            if member == 0 {
-                seen.store(members, Ordering::Relaxed);
+        guard.run(others, &|thread, threads, _| {
+            if thread == 0 {
+                seen.store(threads, Ordering::Relaxed);
             }
         });
         both += usize::from(seen.load(Ordering::Relaxed) == 2);
@@ -109,19 +109,19 @@ fn who_waits_in_vain_goes_on_alone() {
         let workers = workers(&team, 1);
         let mut guard = taken(&team);
         assert_eq!(guard.workers(Duration::from_secs(60)), 1);
-        let members = AtomicUsize::new(0);
-        let job = |member: usize, all: usize, barrier: &Barrier<'_>| {
-            if member == 0 {
-                members.store(all, Ordering::Relaxed);
+        let threads = AtomicUsize::new(0);
+        let job = |thread: usize, all: usize, barrier: &Barrier<'_>| {
+            if thread == 0 {
+                threads.store(all, Ordering::Relaxed);
             } else {
                 std::thread::sleep(Duration::from_millis(3));
             }
             barrier.wait();
         };
         guard.run(others, &job);
-        let first = members.load(Ordering::Relaxed);
+        let first = threads.load(Ordering::Relaxed);
         guard.run(others, &job);
-        let second = members.load(Ordering::Relaxed);
+        let second = threads.load(Ordering::Relaxed);
         let nobody = guard.workers(Duration::ZERO) == 0;
         drop(guard);
         let next_alone = team.take(None).is_none();

@@ -90,12 +90,12 @@ impl Team {
 
     /// A worker's share of the job that has begun.
     fn carry_out(&self, me: usize) {
-        let members = self.members.load(Ordering::Relaxed);
+        let threads = self.threads.load(Ordering::Relaxed);
         let job = self.work.load(Ordering::Relaxed).cast::<Job<'_>>();
         self.run_share(|| {
             // SAFETY: the job began after `me` had joined and counts on it, so the caller stays inside `run`,
             // where the job lives, until this worker has finished.
-            unsafe { (*job)(me, members, &Barrier::new(self, members)) };
+            unsafe { (*job)(me, threads, &Barrier::new(self, threads)) };
         });
         self.finished.fetch_add(1, Ordering::AcqRel);
         self.sleepers.wake();

@@ -14,7 +14,7 @@ use super::super::network::Network;
 use super::super::pipeline::{Map, Source};
 use super::dropout::DropOut;
 use super::rows;
-use super::steps::each_place;
+use super::steps::each_position;
 use super::{Back, GateMatrices, Layout, Op, Part, Plan, Scratch, Tape, Value, add_row, put_row, taken};
 use crate::dispatch::{Function, SQUARE_LANES};
 use crate::error::Result;
@@ -22,7 +22,7 @@ use crate::gemm::{PackedMatrix, Rows};
 use crate::memory::{Few, List, extent};
 
 /// Some rows of a backward pass.
-pub(super) struct Job<'a> {
+pub(super) struct BackwardPart<'a> {
     pub(super) part: &'a mut Part,
     dx: Option<&'a mut [f32]>,
 }
@@ -85,38 +85,38 @@ impl Tape {
         sums.reserve(network, threads, parts, touched)?;
         initial.make_room(batch * *state_width)?;
 
-        self.through_operations(network, dy, Final { states: final_state, batch }, dx);
+        self.over_operations(network, dy, Final { states: final_state, batch }, dx);
         self.gather_initial(batch);
         self.backward_done = true;
         Ok(())
     }
 
     /// The backward pass of all parts, operation by operation, each followed by the gradients of its weights.
-    fn through_operations(
+    fn over_operations(
         &mut self,
         network: &Network,
         dy: &[f32],
         final_state: Final<'_>,
         dx: Option<&mut [f32]>,
     ) {
-        let Self { parts, threads, backs, sums, places, gradients, touched, sizes, active, .. } = self;
-        sums.begin(network, places, gradients, touched);
+        let Self { parts, threads, backs, sums, slots, gradients, touched, sizes, active, .. } = self;
+        sums.begin(network, slots, gradients, touched);
         let [batch, steps] = *sizes;
         let row_lens = [dy.len() / batch, steps * network.input.features];
-        let mut jobs = jobs(&mut parts[..*active], dy, dx, row_lens);
+        let mut work = backward_parts(&mut parts[..*active], dy, dx, row_lens);
         let (mut one, mut many);
-        let jobs: &mut [Job<'_>] = if *active == 1 {
-            one = jobs.next();
+        let work: &mut [BackwardPart<'_>] = if *active == 1 {
+            one = work.next();
             one.as_mut_slice()
         } else {
-            many = jobs.collect::<Few<_>>();
+            many = work.collect::<Few<_>>();
             &mut many
         };
         for (at, back) in backs.iter().enumerate().rev() {
-            threads.for_each(usize::MAX, jobs, |job| {
-                job.part.backward(network, at, back.as_ref(), final_state, job.dx.as_deref_mut());
+            threads.for_each(usize::MAX, work, |one| {
+                one.part.backward(network, at, back.as_ref(), final_state, one.dx.as_deref_mut());
             });
-            sums.make(network, threads, jobs, at, (places, gradients, touched));
+            sums.make(network, threads, work, at, (slots, gradients, touched));
         }
     }
 
@@ -140,12 +140,12 @@ impl Tape {
 
 /// Each part with the gradient of its output taken, and its share of the input's, which is zero yet. A row of
 /// the batch has so many floats of `dy`, and of `dx`.
-fn jobs<'a>(
+fn backward_parts<'a>(
     parts: &'a mut [Part],
     dy: &'a [f32],
     mut dx: Option<&'a mut [f32]>,
     [row_of_dy, row_of_dx]: [usize; 2],
-) -> impl Iterator<Item = Job<'a>> {
+) -> impl Iterator<Item = BackwardPart<'a>> {
     parts.iter_mut().map(move |part| {
         let rows = part.rows.clone();
         part.begin_backward(&dy[rows.start * row_of_dy..rows.end * row_of_dy]);
@@ -155,7 +155,7 @@ fn jobs<'a>(
             mine.fill(0.0);
             mine
         });
-        Job { part, dx }
+        BackwardPart { part, dx }
     })
 }
 
@@ -264,7 +264,15 @@ fn activation_backward(
     });
     // SAFETY: the asserts; the three are borrowed apart; the kernels are this process's.
     unsafe {
-        (plan.kernels.through)(function, gradient.as_mut_ptr(), h.as_ptr(), count, columns, stride, squares);
+        (plan.kernels.activation_backward)(
+            function,
+            gradient.as_mut_ptr(),
+            h.as_ptr(),
+            count,
+            columns,
+            stride,
+            squares,
+        );
     }
 }
 
@@ -296,8 +304,8 @@ fn hand_down(
             Map::Features(_) | Map::Offsets(_) => {
                 if let Some(dx) = workspace.dx.as_deref_mut() {
                     let mut n = 0;
-                    each_place(schedule, layout, |place| {
-                        add_row(&mut dx[place * features..][..features], &rows.row(n)[..features]);
+                    each_position(schedule, layout, |position| {
+                        add_row(&mut dx[position * features..][..features], &rows.row(n)[..features]);
                         n += 1;
                     });
                 }
@@ -309,8 +317,8 @@ fn hand_down(
                 value.gradient[..schedule.batch * schedule.steps * stride].fill(0.0);
             }
             let mut n = 0;
-            each_place(schedule, layout, |place| {
-                add_row(&mut value.gradient[place * stride..][..features], &rows.row(n)[..features]);
+            each_position(schedule, layout, |position| {
+                add_row(&mut value.gradient[position * stride..][..features], &rows.row(n)[..features]);
                 n += 1;
             });
             value.filled = true;

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::super::dropout::mask_rows;
 use super::super::gated::Gates;
-use super::super::steps::each_place;
+use super::super::steps::each_position;
 use super::super::{Layout, Plan, RnnOp, Scratch, Value, add_row, looked_at, put_row, rnn_of, taken};
 use super::{BackwardPass, Workspace, activation_backward, hand_down};
 use crate::dispatch::Function;
@@ -139,8 +139,8 @@ impl RnnOp {
         multiply(sums.rows, pass.kernel(), Init::Bias(&plan.zeros), to, stride);
         if self.drops[0] && !self.by_gate() {
             let mut n = 0;
-            each_place(&plan.schedule, self.layout(), |place| {
-                let mask = &self.input_mask[place / plan.schedule.steps * features..][..features];
+            each_position(&plan.schedule, self.layout(), |position| {
+                let mask = &self.input_mask[position / plan.schedule.steps * features..][..features];
                 to[n..].iter_mut().zip(mask).for_each(|(to, mask)| *to *= mask);
                 n += stride;
             });
@@ -271,8 +271,8 @@ impl<'a> Recurrence<'a> {
             return activation_backward(plan, function, dh, h, [count, columns, stride], Some(squares));
         }
         for rank in 0..count {
-            let place = schedule.time(rank, step, op.reversed) * batch + schedule.order[rank];
-            let squares = &mut op.squares[2 * place..];
+            let position = schedule.time(rank, step, op.reversed) * batch + schedule.order[rank];
+            let squares = &mut op.squares[2 * position..];
             let at = rank * stride;
             let sizes = [1, columns, stride];
             activation_backward(plan, function, &mut dh[at..], &h[at..], sizes, Some(squares));

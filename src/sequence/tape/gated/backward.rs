@@ -1,7 +1,7 @@
 //! An LSTM's and a GRU's steps backwards: from the gradients of a step's states to those of its gates' sums.
 
 use super::super::backward::{AfterStep, BackwardPass, Recurrence};
-use super::super::steps::each_place;
+use super::super::steps::each_position;
 use super::super::{RnnOp, Value, add_row, put_row};
 use super::{Gates, first_of_state, gradient_rows, gradient_stride};
 use crate::dispatch::{Function, KernelSet, gru, lstm};
@@ -241,8 +241,8 @@ impl RnnOp {
             multiply(rows, &matrices.kernel_back, Init::Bias(&pass.plan.zeros), of_gate, stride);
             let masks = &self.input_mask[gate * schedule.batch * features..];
             let mut n = 0;
-            each_place(schedule, self.layout(), |place| {
-                let mask = &masks[place / schedule.steps * features..][..features];
+            each_position(schedule, self.layout(), |position| {
+                let mask = &masks[position / schedule.steps * features..][..features];
                 let from = &of_gate[n..];
                 to[n..].iter_mut().zip(from).zip(mask).for_each(|((to, from), mask)| *to += from * mask);
                 n += stride;

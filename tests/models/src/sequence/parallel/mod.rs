@@ -57,19 +57,19 @@ fn taken(team: &Arc<Team>) -> TeamGuard {
     team.take(None).expect("nobody else has it")
 }
 
-fn others(members: usize) -> f64 {
-    (members - 1) as f64
+fn others(threads: usize) -> f64 {
+    (threads - 1) as f64
 }
 
-/// A job of two steps with a barrier between: each member writes its own place, then reads the others'.
+/// A job of two steps with a barrier between: each thread writes its own place, then reads the others'.
 fn two_steps(held: &mut TeamGuard) {
     let places = [Watched::new(), Watched::new(), Watched::new()];
-    held.run(others, &|member, members, barrier| {
-        places[member].add(1);
+    held.run(others, &|thread, threads, barrier| {
+        places[thread].add(1);
         barrier.wait();
-        assert!(places[..members].iter().all(|place| place.read() == 1), "a barrier lets through too early");
+        assert!(places[..threads].iter().all(|place| place.read() == 1), "a barrier lets through too early");
         barrier.wait();
-        places[member].add(1);
+        places[thread].add(1);
     });
     // The caller's alone again.
     let done = places.iter().filter(|place| place.read() > 0).count();
@@ -116,8 +116,8 @@ fn jobs_follow_each_other() {
         let mut held = taken(&team);
         for _ in 0..2 {
             let place = Watched::new();
-            held.run(others, &|member, members, _| {
-                if member == members - 1 {
+            held.run(others, &|thread, threads, _| {
+                if thread == threads - 1 {
                     place.add(1);
                 }
             });
@@ -135,10 +135,10 @@ fn two_workers_meet() {
         let workers = [worker(&team), worker(&team)];
         let mut held = taken(&team);
         let places = [Watched::new(), Watched::new(), Watched::new()];
-        held.run(others, &|member, members, barrier| {
-            places[member].add(1);
+        held.run(others, &|thread, threads, barrier| {
+            places[thread].add(1);
             barrier.wait();
-            assert!(places[..members].iter().all(|place| place.read() == 1));
+            assert!(places[..threads].iter().all(|place| place.read() == 1));
         });
         places.iter().for_each(|place| place.add(1));
         drop(held);
@@ -202,13 +202,13 @@ fn a_neighbour_is_waited_for() {
         let worker = worker(&team);
         let mut held = taken(&team);
         let (done, handed) = (AtomicUsize::new(0), Watched::new());
-        held.run(others, &|member, members, barrier| {
-            if member == 0 {
+        held.run(others, &|thread, threads, barrier| {
+            if thread == 0 {
                 handed.add(1);
                 done.store(1, Ordering::Release);
                 barrier.changed();
             }
-            if member == members - 1 {
+            if thread == threads - 1 {
                 barrier.wait_for(|| done.load(Ordering::Acquire) == 1);
                 assert_eq!(handed.read(), 1);
             }
@@ -229,11 +229,11 @@ fn a_panic_leaves_nobody_waiting() {
             let place = Watched::new();
             let most = AtomicUsize::new(1);
             let outcome = catch_unwind(AssertUnwindSafe(|| {
-                held.run(others, &|member, members, barrier| {
-                    if member == 0 {
-                        most.store(members, Ordering::Relaxed);
+                held.run(others, &|thread, threads, barrier| {
+                    if thread == 0 {
+                        most.store(threads, Ordering::Relaxed);
                     }
-                    if member == panicking {
+                    if thread == panicking {
                         std::panic::resume_unwind(Box::new("as it should"));
                     }
                     barrier.wait();

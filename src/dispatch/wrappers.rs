@@ -1,7 +1,8 @@
-//! The shells: each generic body compiled with one instruction set's features, and the tables of their addresses.
+//! Target-feature wrappers: each generic body compiled with one instruction set's features, and the tables of
+//! their addresses.
 //!
-//! A shell is a call boundary, so it stands around a panel or a run of steps, never around a vector. The macro
-//! writes shells and tables only; every body is in `kernels`.
+//! A wrapper is a call boundary, so it stands around a panel or a run of steps, never around a vector. The macro
+//! writes wrappers and tables only; every body is in `kernels`.
 
 use super::{Isa, KernelSet};
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
@@ -27,16 +28,16 @@ pub(super) fn kernel_set(isa: Isa) -> Option<&'static KernelSet> {
     }
 }
 
-macro_rules! shells {
+macro_rules! wrappers {
     (
         $(#[$features:meta])?
         $module:ident: $isa:ident, token $token:expr, $simd:ty, panels of $width:literal [$($nv:literal)*],
-        blocks of [$($gates:literal)*], lone [$($cell:ident)*], abreast $abreast:literal
+        blocks of [$($gates:literal)*], lone [$($cell:ident)*], panels_per_call $panels_per_call:literal
     ) => {
         mod $module {
             use super::*;
             #[cfg(feature = "training")]
-            use crate::dispatch::{Outer, PackRow};
+            use crate::dispatch::{WeightGradient, PackRow};
             use crate::dispatch::{Block, Function, MAX_WIDTH, StepsFn};
             use crate::kernels::cells::{gru, lone, lstm};
             #[cfg(feature = "training")]
@@ -49,7 +50,7 @@ macro_rules! shells {
             const DEPTH_IN_CACHE: usize = 8192 / (WIDTH * LANES);
 
             /// # Safety
-            /// The CPU must have the features of the shell; otherwise as `tile::steps`.
+            /// The CPU must have the features of the wrapper; otherwise as `tile::steps`.
             $(#[$features])?
             unsafe fn steps<const NV: usize, const LONE: bool>(block: &Block, counts: &[usize]) {
                 // SAFETY: the features, which the token stands for, and the arrays: the caller's promise.
@@ -57,7 +58,7 @@ macro_rules! shells {
             }
 
             /// # Safety
-            /// The CPU must have the features of the shell; otherwise as `elementwise::apply`.
+            /// The CPU must have the features of the wrapper; otherwise as `elementwise::apply`.
             $(#[$features])?
             unsafe fn apply<const STATE: bool>(
                 function: Function,
@@ -70,9 +71,9 @@ macro_rules! shells {
                 unsafe { elementwise::apply::<_, STATE>($token, function, values, rows, columns, stride) }
             }
 
-            #[allow(dead_code, reason = "an arm may have no blocks")]
+            #[allow(dead_code, reason = "a backend may have no blocks")]
             /// # Safety
-            /// The CPU must have the features of the shell; otherwise as `lone::steps`.
+            /// The CPU must have the features of the wrapper; otherwise as `lone::steps`.
             $(#[$features])?
             unsafe fn lone<C: lone::Cell>(steps: &lone::Steps) {
                 // SAFETY: the caller's promise.
@@ -80,7 +81,7 @@ macro_rules! shells {
             }
 
             /// # Safety
-            /// The CPU must have the features of the shell; otherwise as `lstm::step`.
+            /// The CPU must have the features of the wrapper; otherwise as `lstm::step`.
             $(#[$features])?
             unsafe fn lstm(step: &lstm::Step) {
                 // SAFETY: the caller's promise.
@@ -89,7 +90,7 @@ macro_rules! shells {
 
             #[cfg(feature = "training")]
             /// # Safety
-            /// The CPU must have the features of the shell; otherwise as `lstm::back`.
+            /// The CPU must have the features of the wrapper; otherwise as `lstm::back`.
             $(#[$features])?
             unsafe fn lstm_back(back: &lstm::Back) {
                 // SAFETY: the caller's promise.
@@ -97,7 +98,7 @@ macro_rules! shells {
             }
 
             /// # Safety
-            /// The CPU must have the features of the shell; otherwise as `gru::step`.
+            /// The CPU must have the features of the wrapper; otherwise as `gru::step`.
             $(#[$features])?
             unsafe fn gru(step: &gru::Step) {
                 // SAFETY: the caller's promise.
@@ -105,7 +106,7 @@ macro_rules! shells {
             }
 
             /// # Safety
-            /// The CPU must have the features of the shell; otherwise as `gru::reset`.
+            /// The CPU must have the features of the wrapper; otherwise as `gru::reset`.
             $(#[$features])?
             unsafe fn gru_reset(step: &gru::Step) {
                 // SAFETY: the caller's promise.
@@ -113,7 +114,7 @@ macro_rules! shells {
             }
 
             /// # Safety
-            /// The CPU must have the features of the shell; otherwise as `gru::update`.
+            /// The CPU must have the features of the wrapper; otherwise as `gru::update`.
             $(#[$features])?
             unsafe fn gru_update(step: &gru::Step) {
                 // SAFETY: the caller's promise.
@@ -122,7 +123,7 @@ macro_rules! shells {
 
             #[cfg(feature = "training")]
             /// # Safety
-            /// The CPU must have the features of the shell; otherwise as `gru::back`.
+            /// The CPU must have the features of the wrapper; otherwise as `gru::back`.
             $(#[$features])?
             unsafe fn gru_back<const BEFORE: bool>(back: &gru::Back) {
                 // SAFETY: the caller's promise.
@@ -131,7 +132,7 @@ macro_rules! shells {
 
             #[cfg(feature = "training")]
             /// # Safety
-            /// The CPU must have the features of the shell; otherwise as `gru::back_reset`.
+            /// The CPU must have the features of the wrapper; otherwise as `gru::back_reset`.
             $(#[$features])?
             unsafe fn gru_back_reset(back: &gru::Back) {
                 // SAFETY: the caller's promise.
@@ -140,16 +141,16 @@ macro_rules! shells {
 
             #[cfg(feature = "training")]
             /// # Safety
-            /// The CPU must have the features of the shell; otherwise as `gradient::outer`.
+            /// The CPU must have the features of the wrapper; otherwise as `gradient::weight_gradient`.
             $(#[$features])?
-            unsafe fn outer(outer: &Outer) {
+            unsafe fn weight_gradient(product: &WeightGradient) {
                 // SAFETY: the features, which the token stands for, and the arrays: the caller's promise.
-                unsafe { gradient::outer::<_, WIDTH>($token, outer) }
+                unsafe { gradient::weight_gradient::<_, WIDTH>($token, product) }
             }
 
             #[cfg(feature = "training")]
             /// # Safety
-            /// The CPU must have the features of the shell; otherwise as `gradient::pack_row`.
+            /// The CPU must have the features of the wrapper; otherwise as `gradient::pack_row`.
             $(#[$features])?
             unsafe fn pack_row(row: &PackRow) {
                 // SAFETY: the features, which the token stands for, and the arrays: the caller's promise.
@@ -159,7 +160,7 @@ macro_rules! shells {
             #[cfg(feature = "training")]
             #[allow(unused_unsafe, reason = "the portable token needs no promise")]
             /// # Safety
-            /// The CPU must have the features of the shell.
+            /// The CPU must have the features of the wrapper.
             $(#[$features])?
             unsafe fn prefetch(at: *const f32, floats: usize) {
                 // SAFETY: the features, which the token stands for: the caller's promise.
@@ -169,9 +170,9 @@ macro_rules! shells {
 
             #[cfg(feature = "training")]
             /// # Safety
-            /// The CPU must have the features of the shell; otherwise as `gradient::through`.
+            /// The CPU must have the features of the wrapper; otherwise as `gradient::activation_backward`.
             $(#[$features])?
-            unsafe fn through(
+            unsafe fn activation_backward(
                 function: Function,
                 gradient: *mut f32,
                 h: *const f32,
@@ -181,12 +182,12 @@ macro_rules! shells {
                 squares: *mut f32,
             ) {
                 // SAFETY: the features, which the token stands for, and the arrays: the caller's promise.
-                unsafe { gradient::through($token, function, gradient, h, rows, columns, stride, squares) }
+                unsafe { gradient::activation_backward($token, function, gradient, h, rows, columns, stride, squares) }
             }
 
             #[allow(unused_unsafe, reason = "the portable token needs no promise")]
             /// # Safety
-            /// The CPU must have the features of the shell.
+            /// The CPU must have the features of the wrapper.
             $(#[$features])?
             unsafe fn multiply_adds(times: usize) {
                 // SAFETY: the features, which the token stands for: the caller's promise.
@@ -217,7 +218,7 @@ macro_rules! shells {
             }
 
             #[cfg(feature = "training")]
-            const fn outer_rows() -> [usize; MAX_WIDTH] {
+            const fn weight_gradient_rows() -> [usize; MAX_WIDTH] {
                 let mut by_vectors = [0; MAX_WIDTH];
                 $(by_vectors[$nv - 1] = gradient::most_rows(<$simd as Simd>::ACCUMULATORS, $nv);)*
                 by_vectors
@@ -227,11 +228,11 @@ macro_rules! shells {
                 isa: Isa::$isa,
                 lanes: LANES,
                 width: WIDTH,
-                abreast: $abreast,
+                panels_per_call: $panels_per_call,
                 depth_in_cache: DEPTH_IN_CACHE,
                 steps: [by_vectors::<false>(), by_vectors::<true>()],
                 block_steps: [by_gates::<false>(), by_gates::<true>()],
-                steps_abreast: steps::<{ WIDTH * $abreast }, true>,
+                steps_together: steps::<{ WIDTH * $panels_per_call }, true>,
                 apply: apply::<false>,
                 apply_state: apply::<true>,
                 lone: &[$(lone::<lone::$cell>),*],
@@ -249,36 +250,36 @@ macro_rules! shells {
                 #[cfg(feature = "training")]
                 gru_back_reset,
                 #[cfg(feature = "training")]
-                outer,
+                weight_gradient,
                 #[cfg(feature = "training")]
-                outer_rows: outer_rows(),
+                weight_gradient_rows: weight_gradient_rows(),
                 #[cfg(feature = "training")]
                 pack_row,
                 #[cfg(feature = "training")]
                 prefetch,
                 #[cfg(feature = "training")]
-                through,
+                activation_backward,
             };
         }
     };
 }
 
-shells!(portable: Portable, token Portable, Portable, panels of 2 [1 2], blocks of [2], lone [], abreast 4);
+wrappers!(portable: Portable, token Portable, Portable, panels of 2 [1 2], blocks of [2], lone [], panels_per_call 4);
 
-// SAFETY of the tokens: a shell of these modules is only reached through its table, and `kernel_set` gives that away
-// only where the token could be made.
+// SAFETY of the tokens: a wrapper of these modules is only reached through its table, and `kernel_set` gives
+// that away only where the token could be made.
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
-shells!(
+wrappers!(
     #[target_feature(enable = "neon")]
-    neon: Neon, token Neon::assume(), Neon, panels of 4 [1 2 3 4], blocks of [3 4], lone [Lstm Gru], abreast 2
+    neon: Neon, token Neon::assume(), Neon, panels of 4 [1 2 3 4], blocks of [3 4], lone [Lstm Gru], panels_per_call 2
 );
 #[cfg(target_arch = "x86_64")]
-shells!(
+wrappers!(
     #[target_feature(enable = "avx2,fma")]
-    avx2: Avx2, token Avx2::assume(), Avx2, panels of 2 [1 2], blocks of [3 4], lone [Lstm Gru], abreast 4
+    avx2: Avx2, token Avx2::assume(), Avx2, panels of 2 [1 2], blocks of [3 4], lone [Lstm Gru], panels_per_call 4
 );
 #[cfg(target_arch = "x86_64")]
-shells!(
+wrappers!(
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
-    avx512: Avx512, token Avx512::assume(), Avx512, panels of 4 [1 2 3 4], blocks of [3 4], lone [Lstm Gru], abreast 2
+    avx512: Avx512, token Avx512::assume(), Avx512, panels of 4 [1 2 3 4], blocks of [3 4], lone [Lstm Gru], panels_per_call 2
 );

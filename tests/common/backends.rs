@@ -1,12 +1,14 @@
-//! Every arm on every run.
+//! Every backend on every run.
 //!
-//! A process has one instruction set, chosen when it first builds a model. So a suite runs once in the process that
-//! `cargo test` starts, on the best arm, and a test of it, usually `every_arm`, starts the same executable again with
-//! `ELMAN_ISA` set for each of the others. What ran and what did not is written straight to standard error, where
-//! the test harness's capture does not reach. `ELMAN_REQUIRE_ARMS=portable,neon`, say, makes a skip of one of these
-//! a failure, for machines that are there to run them; so is a name that no arm has.
+//! A process has one instruction set, chosen when it first builds a model. So a suite runs once in the process
+//! that `cargo test` starts, on the best backend, and a test of it, usually `every_backend`, starts the same
+//! executable again with `ELMAN_ISA` set for each of the others. What ran and what did not is written straight
+//! to standard error, where the test harness's capture does not reach. `ELMAN_REQUIRE_ISA=portable,neon`, say,
+//! makes a skip of one of these a failure, for machines that are there to run them; so is a name that no
+//! backend has.
 //!
-//! When `ELMAN_ISA` is set from outside, that arm alone runs: the wish of whoever set it, and what a child does.
+//! When `ELMAN_ISA` is set from outside, that backend alone runs: the wish of whoever set it, and what a child
+//! does.
 
 use std::io::Write;
 
@@ -21,16 +23,16 @@ pub(crate) fn report(line: &str) {
 }
 
 /// What makes a skip a failure.
-const REQUIRE: &str = "ELMAN_REQUIRE_ARMS";
+const REQUIRE: &str = "ELMAN_REQUIRE_ISA";
 
-/// The arms that must run.
+/// The backends that must run.
 fn required() -> Vec<Isa> {
     let named = std::env::var(REQUIRE).unwrap_or_default();
-    let arm = |name: &str| {
-        let arm = Isa::ALL.into_iter().find(|isa| isa.name() == name);
-        arm.unwrap_or_else(|| panic!("{REQUIRE} is {named:?}, and no arm has the name {name:?}"))
+    let backend = |name: &str| {
+        let backend = Isa::ALL.into_iter().find(|isa| isa.name() == name);
+        backend.unwrap_or_else(|| panic!("{REQUIRE} is {named:?}, and no backend has the name {name:?}"))
     };
-    named.split(',').map(str::trim).filter(|name| !name.is_empty()).map(arm).collect()
+    named.split(',').map(str::trim).filter(|name| !name.is_empty()).map(backend).collect()
 }
 
 /// Whether `ELMAN_ISA` decides.
@@ -38,11 +40,12 @@ pub(crate) fn is_forced() -> bool {
     std::env::var_os("ELMAN_ISA").is_some()
 }
 
-/// Runs all tests of this executable on every arm that this process does not run on. `suite` is its name in reports.
+/// Runs all tests of this executable on every backend that this process does not run on. `suite` is its name in
+/// reports.
 pub(crate) fn run_others(suite: &str) {
-    let this = elman::isa().expect("an arm can be chosen");
+    let this = elman::isa().expect("a backend can be chosen");
     if is_forced() {
-        report(&format!("{suite}: arm {}: runs here, forced by ELMAN_ISA", this.name()));
+        report(&format!("{suite}: backend {}: runs here, forced by ELMAN_ISA", this.name()));
         let missed: Vec<_> = required().into_iter().filter(|&isa| isa != this).map(Isa::name).collect();
         assert!(
             missed.is_empty(),
@@ -55,20 +58,20 @@ pub(crate) fn run_others(suite: &str) {
     required();
     for isa in Isa::ALL {
         if isa == this {
-            report(&format!("{suite}: arm {}: runs here", isa.name()));
+            report(&format!("{suite}: backend {}: runs here", isa.name()));
         } else if is_there(suite, isa) {
             let passed = passed(&child(isa, &[]));
-            report(&format!("{suite}: arm {}: ran, {passed} tests passed", isa.name()));
+            report(&format!("{suite}: backend {}: ran, {passed} tests passed", isa.name()));
         }
     }
 }
 
-/// Whether this machine has the arm; says so where not.
+/// Whether this machine has the backend; says so where not.
 pub(crate) fn is_there(suite: &str, isa: Isa) -> bool {
     if isa.is_available() {
         return true;
     }
-    report(&format!("{suite}: arm {}: SKIPPED, this CPU does not have it", isa.name()));
+    report(&format!("{suite}: backend {}: SKIPPED, this CPU does not have it", isa.name()));
     assert!(!required().contains(&isa), "{REQUIRE} wants {}, and this CPU does not have it", isa.name());
     false
 }
@@ -84,7 +87,7 @@ pub(crate) fn child_with(isa: &str, args: &[&str]) -> String {
     let output = output.expect("the executable can be started again");
     let written =
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-    assert!(output.status.success(), "on arm {isa}:\n{written}");
+    assert!(output.status.success(), "on backend {isa}:\n{written}");
     passed(&written);
     written
 }
