@@ -8,7 +8,7 @@
 //! reset after: `dr = dn·hn·s'`, `dhn = dn·r`. Reset before: with `drh` the gradient of `r·h`, `dr = drh·h·s'` and
 //! `drh·r` to the step before.
 
-use super::{HALF, apply, block_width, derive, each_block, kept, store_units};
+use super::{GROUP, HALF, apply, block_width, derive, each_block, each_group, kept, store_units};
 use crate::kernels::activation::Function;
 use crate::simd::Simd;
 
@@ -56,38 +56,68 @@ pub(crate) unsafe fn step<S: Simd>(s: S, step: &Step) {
     // SAFETY: the caller's promise. The usual functions are constants here, so that no vector chooses among all.
     unsafe {
         if step.functions == [Function::Sigmoid, Function::Tanh] {
-            rows(s, step, Function::Sigmoid, Function::Tanh);
+            each_group!(step.rows, |row, N| {
+                rows::<S, N>(s, step, row, Function::Sigmoid, Function::Tanh);
+            });
         } else {
-            rows(s, step, step.functions[0], step.functions[1]);
+            for row in 0..step.rows {
+                rows::<S, 1>(s, step, row, step.functions[0], step.functions[1]);
+            }
         }
     }
 }
 
+/// The rows `row..row + N`, block by block.
+///
 /// # Safety
-/// As [`step`].
+/// As [`step`]; they are among its rows.
 #[inline(always)]
-unsafe fn rows<S: Simd>(s: S, step: &Step, gate: Function, function: Function) {
-    for row in 0..step.rows {
-        // SAFETY: `row` is one of the rows, and each vector below lies inside its block, whose columns the caller vouched
-        // for.
-        unsafe {
-            let gates = step.gates.add(row * step.gates_stride);
-            let sums = step.sums.add(row * step.sums_stride);
-            let at_state = row * step.stride;
-            each_block!(s, S, step.units, GATES, |s, unit, at, width| {
-                let z = apply(s, gate, s.add(s.load(gates.add(at)), s.load(sums.add(at))));
-                let r = apply(s, gate, s.add(s.load(gates.add(at + width)), s.load(sums.add(at + width))));
-                let hn = s.load(sums.add(at + 2 * width));
-                let n = apply(s, function, s.fma(r, hn, s.load(gates.add(at + 2 * width))));
-                let h = s.load(step.h.add(at_state + unit));
-                s.store(step.h_next.add(at_state + unit), kept(s, between(s, z, h, n)));
-                if step.keep {
-                    s.store(gates.add(at), z);
-                    s.store(gates.add(at + width), r);
-                    s.store(gates.add(at + 2 * width), n);
-                    s.store(step.candidate.add(at_state + unit), hn);
-                }
-            });
+unsafe fn rows<S: Simd, const N: usize>(s: S, step: &Step, row: usize, gate: Function, function: Function) {
+    // SAFETY: the caller's promise; each block's columns and units are those that the caller vouched for.
+    unsafe {
+        each_block!(s, S, step.units, GATES, |s, unit, at, width| {
+            block::<_, N>(s, step, row, [unit, at, width], gate, function);
+        });
+    }
+}
+
+/// One block of the rows `row..row + N`: the one that begins with a unit and a gate's column, its gates so many columns apart.
+///
+/// # Safety
+/// As [`step`]; the rows and the block are among those of `step`.
+#[inline(always)]
+unsafe fn block<S: Simd, const N: usize>(
+    s: S,
+    step: &Step,
+    row: usize,
+    [unit, at, width]: [usize; 3],
+    gate: Function,
+    function: Function,
+) {
+    let (mut updates, mut resets) = ([s.splat(0.0); N], [s.splat(0.0); N]);
+    // SAFETY: these rows' vectors of this block: the caller's promise.
+    unsafe {
+        for r in 0..N {
+            let gates = step.gates.add((row + r) * step.gates_stride + at);
+            let sums = step.sums.add((row + r) * step.sums_stride + at);
+            updates[r] = apply(s, gate, s.add(s.load(gates), s.load(sums)));
+            resets[r] = apply(s, gate, s.add(s.load(gates.add(width)), s.load(sums.add(width))));
+        }
+        for r in 0..N {
+            let gates = step.gates.add((row + r) * step.gates_stride + at);
+            let sums = step.sums.add((row + r) * step.sums_stride + at);
+            let state = (row + r) * step.stride + unit;
+            let (z, r) = (updates[r], resets[r]);
+            let hn = s.load(sums.add(2 * width));
+            let n = apply(s, function, s.fma(r, hn, s.load(gates.add(2 * width))));
+            let h = s.load(step.h.add(state));
+            s.store(step.h_next.add(state), kept(s, between(s, z, h, n)));
+            if step.keep {
+                s.store(gates, z);
+                s.store(gates.add(width), r);
+                s.store(gates.add(2 * width), n);
+                s.store(step.candidate.add(state), hn);
+            }
         }
     }
 }

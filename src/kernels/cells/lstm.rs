@@ -4,7 +4,7 @@
 //! function's derivative, and `dc·f` for the step before. `tc` is computed once more rather than kept: a sixth of the tape,
 //! for less than a fiftieth of the time.
 
-use super::{HALF, apply, block_width, derive, each_block, kept, store_units};
+use super::{GROUP, HALF, apply, block_width, derive, each_block, each_group, kept, store_units};
 use crate::kernels::activation::Function;
 use crate::simd::Simd;
 
@@ -49,45 +49,68 @@ pub(crate) unsafe fn step<S: Simd>(s: S, step: &Step) {
     // SAFETY: the caller's promise. The usual functions are constants here, so that no vector chooses among all.
     unsafe {
         if step.functions == [Function::Sigmoid, Function::Tanh] {
-            rows(s, step, Function::Sigmoid, Function::Tanh);
+            each_group!(step.rows, |row, N| {
+                rows::<S, N>(s, step, row, Function::Sigmoid, Function::Tanh);
+            });
         } else {
-            rows(s, step, step.functions[0], step.functions[1]);
+            for row in 0..step.rows {
+                rows::<S, 1>(s, step, row, step.functions[0], step.functions[1]);
+            }
         }
     }
 }
 
+/// The rows `row..row + N`, block by block.
+///
 /// # Safety
-/// As [`step`].
+/// As [`step`]; they are among its rows.
 #[inline(always)]
-unsafe fn rows<S: Simd>(s: S, step: &Step, gate: Function, function: Function) {
-    for row in 0..step.rows {
-        // SAFETY: `row` is one of the rows, and each vector below lies inside its block, whose columns the caller vouched
-        // for.
-        unsafe {
-            let gates = step.gates.add(row * step.gates_stride);
-            let sums = step.sums.add(row * step.sums_stride);
-            let at_state = row * step.stride;
-            each_block!(s, S, step.units, GATES, |s, unit, at, width| {
-                let sum = [
-                    s.add(s.load(gates.add(at)), s.load(sums.add(at))),
-                    s.add(s.load(gates.add(at + width)), s.load(sums.add(at + width))),
-                    s.add(s.load(gates.add(at + 2 * width)), s.load(sums.add(at + 2 * width))),
-                    s.add(s.load(gates.add(at + 3 * width)), s.load(sums.add(at + 3 * width))),
-                ];
-                let i = apply(s, gate, sum[0]);
-                let f = apply(s, gate, sum[1]);
-                let g = apply(s, function, sum[2]);
-                let o = apply(s, gate, sum[3]);
-                let c = kept(s, s.fma(f, s.load(step.c.add(at_state + unit)), s.mul(i, g)));
-                s.store(step.c_next.add(at_state + unit), c);
-                s.store(step.h_next.add(at_state + unit), kept(s, s.mul(o, apply(s, function, c))));
-                if step.keep {
-                    s.store(gates.add(at), i);
-                    s.store(gates.add(at + width), f);
-                    s.store(gates.add(at + 2 * width), g);
-                    s.store(gates.add(at + 3 * width), o);
-                }
-            });
+unsafe fn rows<S: Simd, const N: usize>(s: S, step: &Step, row: usize, gate: Function, function: Function) {
+    // SAFETY: the caller's promise; each block's columns and units are those that the caller vouched for.
+    unsafe {
+        each_block!(s, S, step.units, GATES, |s, unit, at, width| {
+            block::<_, N>(s, step, row, [unit, at, width], gate, function);
+        });
+    }
+}
+
+/// One block of the rows `row..row + N`: the one that begins with a unit and a gate's column, its gates so many columns apart.
+///
+/// # Safety
+/// As [`step`]; the rows and the block are among those of `step`.
+#[inline(always)]
+unsafe fn block<S: Simd, const N: usize>(
+    s: S,
+    step: &Step,
+    row: usize,
+    [unit, at, width]: [usize; 3],
+    gate: Function,
+    function: Function,
+) {
+    let (mut cells, mut outputs) = ([s.splat(0.0); N], [s.splat(0.0); N]);
+    // SAFETY: these rows' vectors of this block: the caller's promise.
+    unsafe {
+        for r in 0..N {
+            let gates = step.gates.add((row + r) * step.gates_stride + at);
+            let sums = step.sums.add((row + r) * step.sums_stride + at);
+            let state = (row + r) * step.stride + unit;
+            let i = apply(s, gate, s.add(s.load(gates), s.load(sums)));
+            let f = apply(s, gate, s.add(s.load(gates.add(width)), s.load(sums.add(width))));
+            let g = apply(s, function, s.add(s.load(gates.add(2 * width)), s.load(sums.add(2 * width))));
+            let o = apply(s, gate, s.add(s.load(gates.add(3 * width)), s.load(sums.add(3 * width))));
+            cells[r] = kept(s, s.fma(f, s.load(step.c.add(state)), s.mul(i, g)));
+            outputs[r] = o;
+            s.store(step.c_next.add(state), cells[r]);
+            if step.keep {
+                s.store(gates, i);
+                s.store(gates.add(width), f);
+                s.store(gates.add(2 * width), g);
+                s.store(gates.add(3 * width), o);
+            }
+        }
+        for r in 0..N {
+            let h = kept(s, s.mul(outputs[r], apply(s, function, cells[r])));
+            s.store(step.h_next.add((row + r) * step.stride + unit), h);
         }
     }
 }

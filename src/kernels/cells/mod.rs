@@ -27,6 +27,11 @@ pub(crate) mod lstm;
 use super::activation::{self, Function, TINY};
 use crate::simd::Simd;
 
+/// Rows whose gates are made before any of their states. A state waits for its gates, and a processor that looks some hundred
+/// instructions ahead sees little else meanwhile (8 rows of 64 units, AVX-512: LSTM 0.96 of the time, GRU 0.975; groups of
+/// eight are no faster).
+const GROUP: usize = 4;
+
 /// Lanes of a half vector, where there are such.
 const HALF: usize = 8;
 
@@ -138,6 +143,22 @@ macro_rules! each_block {
     }};
 }
 use each_block;
+
+/// Calls `$body` for each [`GROUP`] of `$rows` rows, `$row` being the first and the constant `$n` how many, and then for each row
+/// that is left.
+macro_rules! each_group {
+    ($rows:expr, |$row:ident, $n:ident| $body:block) => {{
+        let rows: usize = $rows;
+        let grouped = rows / GROUP * GROUP;
+        {
+            const $n: usize = GROUP;
+            for $row in (0..grouped).step_by(GROUP) $body
+        }
+        const $n: usize = 1;
+        for $row in grouped..rows $body
+    }};
+}
+use each_group;
 
 #[cfg(test)]
 mod tests {
