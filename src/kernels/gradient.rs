@@ -1,4 +1,4 @@
-//! The backward twins: the tile of a product over rows, and an activation passed backwards.
+//! Backward counterparts: the tile of a product over rows, and an activation passed backwards.
 //!
 //! # The product over rows
 //! A weight's gradient is `c[f, u] = Σ_n a[n, f] · b[n, u]`: the sum runs over rows (every step of every

@@ -88,7 +88,7 @@ impl Weight {
         (self.number() / TOGETHER) << 48 | (layer * TOGETHER + self.number() % TOGETHER)
     }
 
-    /// The backward half's twin.
+    /// The backward half's counterpart.
     pub(crate) fn backward(self) -> Self {
         match self {
             Weight::Kernel => Weight::BackwardKernel,
@@ -98,7 +98,7 @@ impl Weight {
         }
     }
 
-    /// The forward half's twin.
+    /// The forward half's counterpart.
     pub(crate) fn forward(self) -> Self {
         match self {
             Weight::BackwardKernel => Weight::Kernel,

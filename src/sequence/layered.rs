@@ -6,7 +6,7 @@
 //! layer sees its own steps in order, so no bit depends on who runs it.
 //!
 //! Two layers of 64 units over 256 steps of one row, two threads, us: 75 with one thread; 72 to 86 with a
-//! meeting of all after each chunk, 0.3 us away from each other as the cores are; 60 as it is, where each
+//! barrier for all after each chunk, 0.3 us away from each other as the cores are; 60 as it is, where each
 //! waits for its neighbour only, and the rows from the other core are fetched by one copy, all lines under
 //! way at once, rather than one by one as the product comes to them. 8 chunks: 61, 32 chunks: 83.
 

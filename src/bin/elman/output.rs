@@ -24,22 +24,22 @@ pub(crate) struct Outcome {
 /// Runs all rows, in parts, so that progress can be seen. Each row begins where the model begins.
 pub(crate) fn run(model: &Sequential, rows: &[Rows]) -> Result<Vec<Outcome>> {
     /// Rows of one call. Enough to fill any tile.
-    const ABREAST: usize = 256;
-    let abreast = match (is_twofold(model)?, model.is_stateful()) {
+    const ROWS_AT_ONCE: usize = 256;
+    let at_once = match (is_twofold(model)?, model.is_stateful()) {
         // The halves of all rows stand one behind the other.
         (true, _) => usize::MAX,
         // The states at the beginning may be of one row.
         (false, true) => 1,
-        (false, false) => ABREAST,
+        (false, false) => ROWS_AT_ONCE,
     };
     let first_states = model.states()?;
-    let progress = Progress::new("run", rows.iter().map(|rows| rows.batch.div_ceil(abreast)).sum());
+    let progress = Progress::new("run", rows.iter().map(|rows| rows.batch.div_ceil(at_once)).sum());
     let mut outcomes = Vec::new();
     for rows in rows {
         let mut values = Vec::new();
         let mut first = 0;
         while first < rows.batch {
-            let count = abreast.min(rows.batch - first);
+            let count = at_once.min(rows.batch - first);
             match &first_states {
                 Some((rows, states)) => model.set_states(*rows, states)?,
                 None => model.reset_states(),
