@@ -12,7 +12,7 @@ use common::reference::{Call, Input};
 use common::vectors::run_elman;
 use elman::{Activation, Isa, MergeMode, Padding, RunOptions, Sequential, Unroll};
 
-/// Widths around every edge: of a vector, of a panel, of the segments, of panels abreast.
+/// Widths around every edge: of a vector, of a panel, of the segments, of the panels of one call.
 const WIDTHS: [usize; 25] =
     [1, 2, 7, 8, 9, 15, 16, 17, 24, 31, 33, 39, 40, 41, 47, 48, 49, 64, 65, 100, 112, 113, 129, 257, 700];
 

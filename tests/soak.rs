@@ -129,7 +129,7 @@ struct Load(Vec<Child>);
 
 impl Load {
     fn new() -> Self {
-        let busy = || Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("a wrapper");
+        let busy = || Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("a shell");
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Self((0..cores).map(|_| busy()).collect())
     }

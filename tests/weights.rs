@@ -419,7 +419,7 @@ fn a_gated_cells_errors() {
 
 /// What a process can do whose `ELMAN_ISA` names no backend of this machine.
 #[test]
-#[ignore = "run by an_arm_that_is_not_there, with ELMAN_ISA=avx9"]
+#[ignore = "run by a_backend_that_is_not_there, with ELMAN_ISA=avx9"]
 fn with_a_wrong_backend() {
     if std::env::var_os("ELMAN_ISA").is_none_or(|name| name != "avx9") {
         // `--ignored` alone starts this too.
@@ -439,7 +439,7 @@ fn with_a_wrong_backend() {
 }
 
 #[test]
-fn an_arm_that_is_not_there() {
+fn a_backend_that_is_not_there() {
     backends::child_with("avx9", &["--ignored", "--exact", "with_a_wrong_backend"]);
 }
 

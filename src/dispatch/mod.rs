@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_forced_arm_is_taken_or_refused_by_name() {
+    fn a_forced_backend_is_taken_or_refused_by_name() {
         for isa in Isa::ALL {
             match choose(Some(isa.name().as_ref())) {
                 Ok(kernels) => assert_eq!(kernels.isa, isa),
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn the_widest_available_arm_is_the_default() {
+    fn the_widest_available_backend_is_the_default() {
         let best = Isa::ALL.into_iter().rfind(|isa| isa.is_available()).expect("portable is always there");
         assert_eq!(choose(None).expect("some backend").isa, best);
     }

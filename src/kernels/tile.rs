@@ -334,10 +334,11 @@ unsafe fn term<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize>(
             });
             return;
         }
-        // Four rows of three vectors, their weights and a row's term would be all sixteen registers, and a sum went to memory and
-        // back in every term. So the last vector of weights is loaded for each row, as an operand of its multiply-add; the
-        // fence keeps the compiler from loading it once (AVX2, a GRU of 256 units: 0.70 of the time; 0.74 with three rows).
-        if tight && NV == 3 && MR * NV >= S::ACCUMULATORS {
+        // Four rows of three vectors, their weights and a row's term would be all sixteen registers, and a sum went to memory
+        // and back in every term. So the last vector of weights is loaded for each row, as an operand of its multiply-add;
+        // the fence keeps the compiler from loading it once (AVX2, a GRU of 256 units: 0.70 of the time; with tiles of three
+        // rows instead 0.74). All three lie in one panel.
+        if tight && NV == 3 && WIDTH >= NV && MR * NV >= S::ACCUMULATORS {
             let held = [s.load(b), s.load(b.add(S::LANES))];
             unroll!(r < MR, {
                 if r > 0 {

@@ -1,7 +1,7 @@
 //! Vectors of `f32`: the trait [`Simd`] and its tokens, one for each instruction set.
 //!
-//! A kernel is written once, generic over `S: Simd`, and marked `#[inline(always)]`; `dispatch` wraps it in a
-//! wrapper compiled with the instruction set's features. A token value proves that this CPU has the features:
+//! A kernel is written once, generic over `S: Simd`, and marked `#[inline(always)]`; `dispatch` puts a
+//! wrapper around it, compiled with the instruction set's features. A token value proves that this CPU has the features:
 //! it can only be made by the backend's `new`, which asks the CPU. Every method is one or a few instructions,
 //! correctly rounded, so that the AVX2, AVX-512 and NEON backends give the same bits; the portable backend has
 //! no fused multiply-add on plain x86-64 and is bit-stable within itself.

@@ -5,10 +5,10 @@
 //! zeros and propagate NaN where the x86 instructions return their second operand.
 //!
 //! # How far from the limit
-//! No loop of a product has a vector on the stack, and four terms of 24 sums, 96 multiply-adds by element, take 116 to 129
-//! instructions (read from what Rust 1.95 makes of them). So the multiply-adds are the limit on a core that starts four
-//! instructions a cycle and has two pipes for them, and on one that starts eight and has four: all
-//! of them fill two thirds of the slots. No ARM's time was measured.
+//! No loop of a product has a vector on the stack, and four terms of 24 sums, 96 multiply-adds by element, take 116 to
+//! 129 instructions (read from what Rust 1.95 makes of them). So the multiply-adds are the limit on a core that starts
+//! four instructions a cycle and has two pipes for them, and on one that starts eight and has four: together, all
+//! instructions fill at most two thirds of the slots. No ARM's time was measured.
 
 use std::arch::aarch64::*;
 use std::arch::is_aarch64_feature_detected;

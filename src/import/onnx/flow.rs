@@ -8,7 +8,7 @@ use super::constant::Constant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dim {
     Known(i64),
-    WeightGradient(usize),
+    Outer(usize),
     Other,
 }
 
@@ -83,7 +83,7 @@ pub(super) enum What {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Axis {
     /// This axis of the graph's input: steps or batch.
-    WeightGradient(usize),
+    Outer(usize),
     /// Two of them as one.
     Both(usize, usize),
     /// The directions of recurrent nodes.
@@ -132,15 +132,13 @@ impl Flow {
         });
         let merged = |axes: &[Axis]| {
             join(axes, |pair| match pair {
-                [Axis::WeightGradient(first), Axis::WeightGradient(second)] => {
-                    Some(Axis::Both(*first, *second))
-                }
+                [Axis::Outer(first), Axis::Outer(second)] => Some(Axis::Both(*first, *second)),
                 _ => None,
             })
         };
         let parted = |axes: &[Axis]| {
             let part = |axis: &Axis| match *axis {
-                Axis::Both(first, second) => vec![Axis::WeightGradient(first), Axis::WeightGradient(second)],
+                Axis::Both(first, second) => vec![Axis::Outer(first), Axis::Outer(second)],
                 other => vec![other],
             };
             axes.iter().flat_map(part).collect::<Vec<_>>()

@@ -50,7 +50,7 @@ pub(crate) struct Step {
 /// # Safety
 /// Every pointer of `step` must be valid for what its field says, at each of `rows` rows: `gates` and `sums` for
 /// `gate_columns(units, 3, lanes)` floats, the states for `units` floats rounded up to a block's width, `candidate` only with
-/// `keep`. Nothing that is written may overlap anything else.
+/// `keep`. Nothing that is written may overlap anything else, nor do the rows of an array.
 #[inline(always)]
 pub(crate) unsafe fn step<S: Simd>(s: S, step: &Step) {
     // SAFETY: the caller's promise. The usual functions are constants here, so that no vector chooses among all.
@@ -81,7 +81,8 @@ unsafe fn rows<S: Simd, const N: usize>(s: S, step: &Step, row: usize, gate: Fun
     }
 }
 
-/// One block of the rows `row..row + N`: the one that begins with a unit and a gate's column, its gates so many columns apart.
+/// One block of the rows `row..row + N`: the one that begins with a unit and a gate's column, its gates so many columns
+/// apart.
 ///
 /// # Safety
 /// As [`step`]; the rows and the block are among those of `step`.
@@ -95,19 +96,20 @@ unsafe fn block<S: Simd, const N: usize>(
     function: Function,
 ) {
     let (mut updates, mut resets) = ([s.splat(0.0); N], [s.splat(0.0); N]);
-    // SAFETY: these rows' vectors of this block: the caller's promise.
+    // SAFETY: vectors of this block in rows that the caller vouched for. Rows lie apart, and with `keep` a row's gates are
+    // stored after all of them were loaded.
     unsafe {
-        for r in 0..N {
-            let gates = step.gates.add((row + r) * step.gates_stride + at);
-            let sums = step.sums.add((row + r) * step.sums_stride + at);
-            updates[r] = apply(s, gate, s.add(s.load(gates), s.load(sums)));
-            resets[r] = apply(s, gate, s.add(s.load(gates.add(width)), s.load(sums.add(width))));
+        for i in 0..N {
+            let gates = step.gates.add((row + i) * step.gates_stride + at);
+            let sums = step.sums.add((row + i) * step.sums_stride + at);
+            updates[i] = apply(s, gate, s.add(s.load(gates), s.load(sums)));
+            resets[i] = apply(s, gate, s.add(s.load(gates.add(width)), s.load(sums.add(width))));
         }
-        for r in 0..N {
-            let gates = step.gates.add((row + r) * step.gates_stride + at);
-            let sums = step.sums.add((row + r) * step.sums_stride + at);
-            let state = (row + r) * step.stride + unit;
-            let (z, r) = (updates[r], resets[r]);
+        for i in 0..N {
+            let gates = step.gates.add((row + i) * step.gates_stride + at);
+            let sums = step.sums.add((row + i) * step.sums_stride + at);
+            let state = (row + i) * step.stride + unit;
+            let (z, r) = (updates[i], resets[i]);
             let hn = s.load(sums.add(2 * width));
             let n = apply(s, function, s.fma(r, hn, s.load(gates.add(2 * width))));
             let h = s.load(step.h.add(state));
@@ -130,7 +132,8 @@ unsafe fn block<S: Simd, const N: usize>(
 pub(crate) unsafe fn reset<S: Simd>(s: S, step: &Step) {
     let gate = step.functions[0];
     for row in 0..step.rows {
-        // SAFETY: as in `rows`; a block of two gates begins at two thirds of where one of three does, and its gates are as
+        // SAFETY: `row` is one of the rows, and each vector below lies inside its block, whose columns the caller vouched for; a
+        // block of two gates begins at two thirds of where one of three does, and its gates are as
         // far apart.
         unsafe {
             let gates = step.gates.add(row * step.gates_stride);
@@ -164,7 +167,7 @@ pub(super) fn between<S: Simd>(s: S, z: S::V, h: S::V, n: S::V) -> S::V {
 pub(crate) unsafe fn update<S: Simd>(s: S, step: &Step) {
     let function = step.functions[1];
     for row in 0..step.rows {
-        // SAFETY: as in `rows`.
+        // SAFETY: `row` is one of the rows, and each vector below lies inside its block, whose columns the caller vouched for.
         unsafe {
             let gates = step.gates.add(row * step.gates_stride);
             let sums = step.sums.add(row * step.sums_stride);
@@ -234,7 +237,7 @@ pub(crate) unsafe fn back<S: Simd>(s: S, back: &Back, before: bool) {
 #[inline(always)]
 unsafe fn rows_back<S: Simd>(s: S, back: &Back, gate: Function, function: Function, before: bool) {
     for row in 0..back.rows {
-        // SAFETY: as in `rows`.
+        // SAFETY: `row` is one of the rows, and each vector below lies inside its block, whose columns the caller vouched for.
         unsafe {
             let gates = back.gates.add(row * back.gates_stride);
             let dz = back.dz.add(row * back.dz_stride);
@@ -272,7 +275,7 @@ unsafe fn rows_back<S: Simd>(s: S, back: &Back, gate: Function, function: Functi
 pub(crate) unsafe fn back_reset<S: Simd>(s: S, back: &Back) {
     let gate = back.functions[0];
     for row in 0..back.rows {
-        // SAFETY: as in `rows`.
+        // SAFETY: `row` is one of the rows, and each vector below lies inside its block, whose columns the caller vouched for.
         unsafe {
             let gates = back.gates.add(row * back.gates_stride);
             let dz = back.dz.add(row * back.dz_stride);

@@ -43,7 +43,7 @@ pub(crate) struct Step {
 /// # Safety
 /// Every pointer of `step` must be valid for what its field says, at each of `rows` rows: `gates` and `sums` for
 /// `gate_columns(units, 4, lanes)` floats, the states for `units` floats rounded up to a block's width. Apart from `c` and
-/// `c_next`, which may be the same, nothing that is written may overlap anything else.
+/// `c_next`, which may be the same, nothing that is written may overlap anything else; nor do the rows of an array.
 #[inline(always)]
 pub(crate) unsafe fn step<S: Simd>(s: S, step: &Step) {
     // SAFETY: the caller's promise. The usual functions are constants here, so that no vector chooses among all.
@@ -74,7 +74,8 @@ unsafe fn rows<S: Simd, const N: usize>(s: S, step: &Step, row: usize, gate: Fun
     }
 }
 
-/// One block of the rows `row..row + N`: the one that begins with a unit and a gate's column, its gates so many columns apart.
+/// One block of the rows `row..row + N`: the one that begins with a unit and a gate's column, its gates so many columns
+/// apart.
 ///
 /// # Safety
 /// As [`step`]; the rows and the block are among those of `step`.
@@ -88,7 +89,8 @@ unsafe fn block<S: Simd, const N: usize>(
     function: Function,
 ) {
     let (mut cells, mut outputs) = ([s.splat(0.0); N], [s.splat(0.0); N]);
-    // SAFETY: these rows' vectors of this block: the caller's promise.
+    // SAFETY: vectors of this block in rows that the caller vouched for. Rows lie apart, so what one row stores (`c_next`, which
+    // may be `c`, and with `keep` its gates) is nothing that a later row loads, and a row loads its own before it stores them.
     unsafe {
         for r in 0..N {
             let gates = step.gates.add((row + r) * step.gates_stride + at);
@@ -163,7 +165,7 @@ pub(crate) unsafe fn back<S: Simd>(s: S, back: &Back) {
 #[inline(always)]
 unsafe fn rows_back<S: Simd>(s: S, back: &Back, gate: Function, function: Function) {
     for row in 0..back.rows {
-        // SAFETY: as in `rows`.
+        // SAFETY: `row` is one of the rows, and each vector below lies inside its block, whose columns the caller vouched for.
         unsafe {
             let gates = back.gates.add(row * back.gates_stride);
             let dz = back.dz.add(row * back.dz_stride);

@@ -27,9 +27,9 @@ pub(crate) mod lstm;
 use super::activation::{self, Function, TINY};
 use crate::simd::Simd;
 
-/// Rows whose gates are made before any of their states. A state waits for its gates, and a processor that looks some hundred
-/// instructions ahead sees little else meanwhile (8 rows of 64 units, AVX-512: LSTM 0.96 of the time, GRU 0.975). Tried: groups of
-/// eight, no faster; the same backwards, 1.00 to 1.06.
+/// Rows of which an LSTM's gates and cell states, or a GRU's z and r, are made before any of their outputs. An output waits for
+/// its gates, and a processor that looks a few hundred instructions ahead sees little else meanwhile (8 rows of 64 units,
+/// AVX-512: LSTM 0.96 of the time, GRU 0.975). Tried: groups of eight, no faster; the same backwards, 1.00 to 1.06.
 const GROUP: usize = 4;
 
 /// Lanes of a half vector, where there are such.
@@ -144,8 +144,8 @@ macro_rules! each_block {
 }
 use each_block;
 
-/// Calls `$body` for each [`GROUP`] of `$rows` rows, `$row` being the first and the constant `$n` how many, and then for each row
-/// that is left.
+/// Calls `$body` for each [`GROUP`] of `$rows` rows, `$row` being the first and the constant `$n` how many, and then for each
+/// row that is left.
 macro_rules! each_group {
     ($rows:expr, |$row:ident, $n:ident| $body:block) => {{
         let rows: usize = $rows;

@@ -7,7 +7,7 @@ use super::{Chunk, gate_stride};
 use crate::layers::PackedRnn;
 use crate::memory::row_stride;
 
-/// The arrays of a chunk whose columns threads of a team share.
+/// The arrays of a chunk whose columns the threads of a team share.
 struct Shared {
     rows: *mut f32,
     gates: *mut f32,

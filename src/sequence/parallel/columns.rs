@@ -12,7 +12,7 @@ const MACS_PER_JOB: usize = 1 << 23;
 /// And so many steps at the most.
 const STEPS_PER_JOB: usize = 32;
 
-/// A block that threads of a team share.
+/// A block that the threads of a team share.
 struct Shared(Block);
 
 // SAFETY: threads write disjoint columns of `c` and read what was written before they met; see `walk_share`.

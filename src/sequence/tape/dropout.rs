@@ -91,7 +91,7 @@ impl DropOut {
     }
 
     /// The position, in the whole batch, of the part's first one.
-    fn first_place(&self, schedule: &StepSchedule, layout: Layout) -> usize {
+    fn first_position(&self, schedule: &StepSchedule, layout: Layout) -> usize {
         match layout {
             Layout::Last | Layout::Source => self.first_row,
             Layout::Compact { .. } | Layout::Positions => self.first_row * schedule.steps,
@@ -114,7 +114,7 @@ impl DropOut {
         let from = &values[input];
         let gathered = gather(schedule, source, from, layout, offsets);
         let lead = from.lead(schedule);
-        let first = self.first_place(schedule, layout);
+        let first = self.first_position(schedule, layout);
         let mut masks = mode.training.then(|| self.masks(*mode));
         let mut n = 0;
         each_position(schedule, layout, |position| {
@@ -148,7 +148,7 @@ impl DropOut {
         let (features, stride, layout) = (value.features, value.stride, value.layout);
         let mut masks = self.masks(*mode);
         let mask = &mut mask[..features];
-        let first = self.first_place(schedule, layout);
+        let first = self.first_position(schedule, layout);
         let mut n = 0;
         each_position(schedule, layout, |position| {
             masks.fill((first + position) * features, mask);

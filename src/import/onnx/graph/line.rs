@@ -31,7 +31,7 @@ impl<'a> Walk<'a> {
                 match axes.last_mut() {
                     // A series of numbers is one of single features.
                     Some(axis @ Axis::One) => *axis = Axis::Features,
-                    Some(axis) if *axis == Axis::WeightGradient(last) => *axis = Axis::Features,
+                    Some(axis) if *axis == Axis::Outer(last) => *axis = Axis::Features,
                     _ => {
                         return Err(refused(
                             node,
@@ -140,9 +140,9 @@ impl<'a> Walk<'a> {
     /// The size of an axis of some data.
     pub(in super::super) fn size_of(&self, flow: &Flow, axis: Axis) -> Dim {
         match axis {
-            Axis::WeightGradient(outer) => {
+            Axis::Outer(outer) => {
                 let known = self.main.dims.as_ref().and_then(|dims| dims.get(outer).copied().flatten());
-                known.map_or(Dim::WeightGradient(outer), Dim::Known)
+                known.map_or(Dim::Outer(outer), Dim::Known)
             }
             Axis::Both(..) => Dim::Other,
             Axis::Stack => Dim::Known(flow.pieces().len() as i64),
@@ -282,6 +282,6 @@ impl<'a> Walk<'a> {
 
     /// Whether an axis is that of the steps.
     pub(in super::super) fn is_steps(&self, axis: Axis) -> bool {
-        self.steps.is_some_and(|steps| axis == Axis::WeightGradient(steps))
+        self.steps.is_some_and(|steps| axis == Axis::Outer(steps))
     }
 }

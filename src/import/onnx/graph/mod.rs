@@ -107,7 +107,7 @@ impl<'a> Walk<'a> {
         match rank {
             Some(rank @ 1..=3) => {
                 let source = if self.main.whole_numbers { Source::Ids } else { Source::Input };
-                Ok(Flow { source, axes: (0..rank).map(Axis::WeightGradient).collect() })
+                Ok(Flow { source, axes: (0..rank).map(Axis::Outer).collect() })
             }
             Some(rank) => {
                 Err(unsupported(format_args!("input {name:?}: {rank} dimensions; read are up to 3")))

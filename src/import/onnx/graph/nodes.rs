@@ -58,12 +58,12 @@ impl<'a> Walk<'a> {
         };
         let [steps, batch] = if batch_first { [second, first] } else { [first, second] };
         match (steps, batch) {
-            (Axis::WeightGradient(steps), Axis::WeightGradient(_) | Axis::One)
+            (Axis::Outer(steps), Axis::Outer(_) | Axis::One)
                 if self.steps.is_none_or(|before| before == steps) =>
             {
                 self.steps = Some(steps);
             }
-            (Axis::One, Axis::WeightGradient(batch)) if self.steps != Some(batch) => {}
+            (Axis::One, Axis::Outer(batch)) if self.steps != Some(batch) => {}
             _ => return Err(refused(node, "X has other axes for steps and batch than the nodes before")),
         }
         Ok([steps, batch])
@@ -88,7 +88,7 @@ impl<'a> Walk<'a> {
     }
 
     fn size_of_outer(&self, outer: usize) -> Dim {
-        self.size_of(&Flow { source: Source::Input, axes: Vec::new() }, Axis::WeightGradient(outer))
+        self.size_of(&Flow { source: Source::Input, axes: Vec::new() }, Axis::Outer(outer))
     }
 
     /// Initial states are zeros, or come in from outside in the order of the nodes.

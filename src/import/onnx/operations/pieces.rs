@@ -179,7 +179,7 @@ impl<'a> Walk<'a> {
             Axis::One if [start, end] == [0, 1] || start == -1 && to_end => Ok(flow.clone()),
             axis if self.is_steps(axis) && start == -1 && to_end => self.step(node, flow, at, true),
             axis if self.is_steps(axis) && [start, end] == [0, 1] => self.step(node, flow, at, false),
-            Axis::WeightGradient(_) | Axis::Both(..) => Err(refused(
+            Axis::Outer(_) | Axis::Both(..) => Err(refused(
                 node,
                 format_args!(
                     "takes {start}..{end} of the steps or of the batch; the last step can be taken (PyTorch's default exporter \

@@ -32,7 +32,7 @@ fn taken(team: &Arc<Team>) -> TeamGuard {
 }
 
 #[test]
-fn every_member_takes_part_once_and_all_meet() {
+fn every_thread_takes_part_once_and_all_meet() {
     let team = Arc::new(Team::new());
     let workers = workers(&team, 3);
     let mut guard = taken(&team);

@@ -1,9 +1,9 @@
 //! An LSTM's and a GRU's steps backwards: from the gradients of a step's states to those of its gates' sums.
 //!
 //! # Tried
-//! Fetching a step's gates, gradients and states ahead, during the product before it, since they come from beyond the
-//! second-level cache (256 units, AVX-512, 2026-11): the kernel took half the time, and the product as much longer. LSTM 1.00
-//! to 1.02 of the time of a forward and a backward pass, GRU 0.97 to 0.99.
+//! Fetching a step's gates, gradients and states ahead, during the product before it, since they come from beyond
+//! the second-level cache (256 units, AVX-512, 2026-11): the kernel took half the time, and the product as much
+//! longer. LSTM 1.00 to 1.03 of the time of a forward and a backward pass, GRU 0.97 to 1.01.
 
 use super::super::backward::{AfterStep, BackwardPass, Recurrence};
 use super::super::steps::each_position;
