@@ -68,7 +68,8 @@ pub(crate) type StepsFn = unsafe fn(&Block, &[usize]);
 /// (function, values, rows, columns, stride); the safety contract is `kernels::elementwise::apply`'s.
 pub(crate) type ApplyFn = unsafe fn(Function, *mut f32, usize, usize, usize);
 
-/// Carries out steps of one row, of an LSTM or a GRU with reset after; the safety contract is `kernels::cells::lone::steps`'s.
+/// Carries out steps of one row, of an LSTM or a GRU with reset after; the safety contract is
+/// `kernels::cells::lone::steps`'s.
 pub(crate) type LoneFn = unsafe fn(&lone::Steps);
 /// Carries out a step of an LSTM; the safety contract is `kernels::cells::lstm::step`'s.
 pub(crate) type LstmFn = unsafe fn(&lstm::Step);
@@ -146,9 +147,9 @@ pub(crate) struct KernelSet {
 }
 
 impl KernelSet {
-    /// The kernels for a matrix of `columns` columns: of narrower vectors, with the same bits, where these would be half empty.
-    /// A small network then never uses the widest vectors, the first of which takes ten nanoseconds more after narrow ones: a
-    /// step of 1-8-1 took 37 ns, now 33.
+    /// The kernels for a matrix of `columns` columns: of narrower vectors, with the same bits, where these
+    /// would be half empty. A small network then never uses the widest vectors, the first of which takes ten
+    /// nanoseconds more after narrow ones: a step of 1-8-1 took 37 ns, now 33.
     pub(crate) fn for_columns(&'static self, columns: usize) -> &'static Self {
         match self.isa {
             Isa::Avx512 if 2 * columns <= self.lanes => wrappers::kernel_set(Isa::Avx2).unwrap_or(self),
@@ -227,9 +228,9 @@ pub fn isa() -> Result<Isa> {
     kernels().map(|kernels| kernels.isa)
 }
 
-/// Does independent multiply-adds with vectors of this process's instruction set, `times` on each of twelve, and nothing
-/// else. Timed, they tell what one core can do, and so which share of it a model uses. Gives the floating-point
-/// operations, two a multiply-add.
+/// Does independent multiply-adds with vectors of this process's instruction set, `times` on each of twelve,
+/// and nothing else. Timed, they tell what one core can do, and so which share of it a model uses. Gives the
+/// floating-point operations, two a multiply-add.
 ///
 /// ```
 /// let begun = std::time::Instant::now();

@@ -24,8 +24,8 @@ pub(crate) fn segments(depth: usize, columns: usize) -> usize {
     }
 }
 
-/// As [`segments`], for a gated layer of `units` units: with at least three gates' sums a unit, two segments up to 16 units
-/// keep the ports busy, and one beyond.
+/// As [`segments`], for a gated layer of `units` units: with at least three gates' sums a unit, two segments up
+/// to 16 units keep the ports busy, and one beyond.
 pub(crate) fn gated_segments(depth: usize, units: usize) -> usize {
     if units <= 16 && depth >= 8 { 2 } else { 1 }
 }
@@ -128,8 +128,8 @@ impl PackedMatrix {
         self.fill_part(values, self.columns, 0);
     }
 
-    /// Packs some columns of `values`, as many as there are, from `from` on, in place of those here; its rows lie `all` floats
-    /// apart.
+    /// Packs some columns of `values`, as many as there are, from `from` on, in place of those here; its rows
+    /// lie `all` floats apart.
     pub(crate) fn fill_part(&mut self, values: &[f32], all: usize, from: usize) {
         let (columns, width) = (self.columns, self.width);
         for first in (0..columns).step_by(width) {
@@ -142,8 +142,9 @@ impl PackedMatrix {
         }
     }
 
-    /// Packs runs of columns `(to, from, len)` of `values`, whose rows lie `stride` floats apart: `len` columns of it from
-    /// `from` on become those from `to` on. Other columns stay as they are. No run crosses a panel's edge.
+    /// Packs runs of columns `(to, from, len)` of `values`, whose rows lie `stride` floats apart: `len` columns
+    /// of it from `from` on become those from `to` on. Other columns stay as they are. No run crosses a panel's
+    /// edge.
     pub(crate) fn fill_runs(
         &mut self,
         values: &[f32],
@@ -167,7 +168,8 @@ impl PackedMatrix {
         self.fill_transposed_part(values, self.depth, 0, 0..self.depth);
     }
 
-    /// Packs the transpose of some columns of `values`, from `from` on, as the terms `to`; its rows lie `all` floats apart.
+    /// Packs the transpose of some columns of `values`, from `from` on, as the terms `to`; its rows lie `all`
+    /// floats apart.
     pub(crate) fn fill_transposed_part(&mut self, values: &[f32], all: usize, from: usize, to: Range<usize>) {
         let (columns, depth, width) = (self.columns, self.depth, self.width);
         for first in (0..columns).step_by(width) {
@@ -244,9 +246,10 @@ impl PackedMatrix {
 
     /// Terms of a block of a panel that `rows` rows pass over: so many that it stays in the first-level cache.
     ///
-    /// But many rows take so long for a block that the next one comes from beyond the second-level cache meanwhile. Then larger
-    /// blocks are better, which stay in the second: whole panels up to an eighth of it, equal parts of larger ones, for a short
-    /// last part would fetch little of the next panel (64 rows of 1024 units, forward and back: 0.95 to 0.98 of the time).
+    /// But many rows take so long for a block that the next one comes from beyond the second-level cache
+    /// meanwhile. Then larger blocks are better, which stay in the second: whole panels up to an eighth of it,
+    /// equal parts of larger ones, for a short last part would fetch little of the next panel (64 rows of 1024
+    /// units, forward and back: 0.95 to 0.98 of the time).
     pub(super) fn block_depth(&self, rows: usize) -> usize {
         const LARGE: usize = 256 << 10;
         if self.stays() || rows < 32 {

@@ -7,7 +7,8 @@
 //! - Whole panels for a matrix of a megabyte, which the second-level cache holds: 256 units took 3 % longer forward.
 //! - Equal blocks that stay in the first-level cache for large matrices: no gain, where whole panels gain 2 to 5 %.
 //! - Rows of many terms in parts that stay in the second-level cache, all panels passing over a part before the
-//!   next: 64 rows of 1024 units, forward and back, where the transposed products have 4096 terms, 0.99 to 1.04 by the medians.
+//!   next: 64 rows of 1024 units, forward and back, where the transposed products have 4096 terms, 0.99 to
+//!   1.04 (medians).
 //! - With 2 to 8 rows fetching all of the next panel ahead, as many rows together do, without gain: 8 rows of
 //!   1024 units take 166 us a step, 113 of which go into reading what the second-level cache does not hold,
 //!   as with 4 rows. The memory's own prefetcher is at its limit.

@@ -26,11 +26,11 @@ use crate::dispatch::{KernelSet, PackRow, WeightGradient, even_split};
 use crate::error::Result;
 use crate::memory::{AlignedVec, extent};
 
-/// Terms of a block: of a full panel of 64 columns this is 32 KiB. With 192 and 256, for which sums come and go less often,
-/// large layers took as long, and small ones up to 2 % longer.
+/// Terms of a block: of a full panel of 64 columns this is 32 KiB. With 192 and 256, for which sums come and go
+/// less often, large layers took as long, and small ones up to 2 % longer.
 const TERMS: usize = 128;
-/// Columns of `a` from which it is copied. Copying 256 of them where `b` has 1024 took 0.99 to 1.0 of the time, 128 where it
-/// has 512 1.02.
+/// Columns of `a` from which it is copied. Copying 256 of them where `b` has 1024 took 0.99 to 1.0 of the time,
+/// 128 where it has 512 1.02.
 const PACK_FROM: usize = 512;
 /// Floats between what is copied and what is fetched: copying them takes about as long as memory.
 const PREFETCH_FLOATS: usize = 1024;

@@ -86,8 +86,8 @@ pub(crate) enum Epilogue {
     TanhState,
 }
 
-/// As many rows as the registers hold, and no more than eight: beyond that row pointers run out. At least three, so that an
-/// even split of two rows or more has no tile of one.
+/// As many rows as the registers hold, and no more than eight: beyond that row pointers run out. At least
+/// three, so that an even split of two rows or more has no tile of one.
 #[inline(always)]
 const fn most_rows(accumulators: usize, vectors: usize) -> usize {
     let rows = accumulators / vectors;
@@ -114,9 +114,9 @@ unsafe fn product<S: Simd, const NV: usize, const WIDTH: usize, const LONE: bool
     let most = const { most_rows(S::ACCUMULATORS, NV) };
     const { assert!(LONE || most_rows(S::ACCUMULATORS, NV) >= 3, "a tile of one row") };
     let tiles = operands.rows.div_ceil(most);
-    // As even as possible: 8 rows at most 6 a tile are 4 and 4, never 6 and a slow 2. But where registers are few, even tiles
-    // are small too, and two rows that walk two segments side by side keep the ports as busy as six (AVX2, 8 rows of 64
-    // units: 0.350 ms for 0.363).
+    // As even as possible: 8 rows at most 6 a tile are 4 and 4, never 6 and a slow 2. But where registers are
+    // few, even tiles are small too, and two rows that walk two segments side by side keep the ports as busy as
+    // six (AVX2, 8 rows of 64 units: 0.350 ms for 0.363).
     let full = S::ACCUMULATORS < 16 && block.segments > 1 && operands.rows % most == 2;
     let (least, more) =
         if tiles <= 1 { (operands.rows, 0) } else { (operands.rows / tiles, operands.rows % tiles) };
@@ -206,8 +206,9 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize, co
         sums[0] = total;
         let mut starts = [0; SIDE];
         unroll!(i < SIDE, { starts[i] = start(i) });
-        // Large tiles of full panels fetch what comes next: a panel that comes from beyond the second-level cache arrives at a third of
-        // the speed at which a tile eats it, and the tiles that follow the first one eat it from the first-level cache.
+        // Large tiles of full panels fetch what comes next: a panel that comes from beyond the second-level
+        // cache arrives at a third of the speed at which a tile eats it, and the tiles that follow the first
+        // one eat it from the first-level cache.
         let mut k = 0;
         if MR * NV >= S::ACCUMULATORS / 2 && SIDE == 1 && NV == WIDTH {
             // Two cache lines every four terms; where all are fetched, an address that costs nothing.
@@ -318,8 +319,8 @@ unsafe fn term<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize>(
     unsafe {
         // A constant, so that the terms of an unrolled loop are one address and displacements.
         let b = block.b.add(k * if NV < WIDTH { NV } else { WIDTH } * S::LANES);
-        // Three or four vectors by as many rows leave no register for a term's weights before its turn (AVX2, an LSTM's step: 54 %
-        // of the peak with what the compiler loads ahead, 80 without).
+        // Three or four vectors by as many rows leave no register for a term's weights before its turn (AVX2,
+        // an LSTM's step: 54 % of the peak with what the compiler loads ahead, 80 without).
         let tight = S::ACCUMULATORS < 16 && MR > 1 && NV > 2;
         if tight {
             compiler_fence(Ordering::SeqCst);
@@ -334,10 +335,10 @@ unsafe fn term<S: Simd, const MR: usize, const NV: usize, const WIDTH: usize>(
             });
             return;
         }
-        // Four rows of three vectors, their weights and a row's term would be all sixteen registers, and a sum went to memory
-        // and back in every term. So the last vector of weights is loaded for each row, as an operand of its multiply-add;
-        // the fence keeps the compiler from loading it once (AVX2, a GRU of 256 units: 0.70 of the time; with tiles of three
-        // rows instead 0.74). All three lie in one panel.
+        // Four rows of three vectors, their weights and a row's term would be all sixteen registers, and a sum
+        // went to memory and back in every term. So the last vector of weights is loaded for each row, as an
+        // operand of its multiply-add; the fence keeps the compiler from loading it once (AVX2, a GRU of 256
+        // units: 0.70 of the time; with tiles of three rows instead 0.74). All three lie in one panel.
         if tight && NV == 3 && WIDTH >= NV && MR * NV >= S::ACCUMULATORS {
             let held = [s.load(b), s.load(b.add(S::LANES))];
             unroll!(r < MR, {
@@ -380,8 +381,8 @@ unsafe fn four_terms<S: Simd, const MR: usize, const NV: usize, const WIDTH: usi
         return;
     }
     const { assert!(!S::BY_LANE || S::LANES == 4, "a vector of a row is its four terms") };
-    // Sums, a vector of each row and two columns have a register each; where there are too few, the rows go in two halves,
-    // and the columns are loaded once more.
+    // Sums, a vector of each row and two columns have a register each; where there are too few, the rows go in
+    // two halves, and the columns are loaded once more.
     let (halves, rows) = const {
         let fit = MR * (NV + 1) + 2 <= S::ACCUMULATORS + 8;
         if fit { (1, MR) } else { (2, MR.div_ceil(2)) }
@@ -420,8 +421,8 @@ unsafe fn four_terms<S: Simd, const MR: usize, const NV: usize, const WIDTH: usi
 /// Carries out `block`, `counts[0]` rows, and then the steps of a recurrent layer whose columns are all in the block:
 /// `counts[i]` rows in step i, its sums lying behind those of the step before, whose results are its rows.
 ///
-/// Steps of one row have a kernel of their own (`LONE`): the compiler prepares what every tile of a kernel will need before
-/// the first, which takes as long as a small row's product.
+/// Steps of one row have a kernel of their own (`LONE`): the compiler prepares what every tile of a kernel will
+/// need before the first, which takes as long as a small row's product.
 ///
 /// # Safety
 /// As [`product`] for each step; `counts` never grows from one step to the next. What would follow the last
@@ -443,9 +444,9 @@ pub(crate) unsafe fn steps<S: Simd, const NV: usize, const WIDTH: usize, const L
     };
     for &rows in counts {
         operands.rows = rows;
-        // Read again in every step, so that what is made of it is made in the branch that needs it: a lone row's kernel would
-        // prepare for all branches what takes a tenth of a step of 64 units.
-        // SAFETY: a reference's own field: readable, aligned and initialised.
+        // Read again in every step, so that what is made of it is made in the branch that needs it: a lone
+        // row's kernel would prepare for all branches what takes a tenth of a step of 64 units. SAFETY: a
+        // reference's own field: readable, aligned and initialised.
         let depth = unsafe { std::ptr::read_volatile(&raw const block.depth) };
         // SAFETY: the caller's promise for this step, whose rows are at `operands`.
         unsafe { product::<S, NV, WIDTH, LONE>(s, &Block { depth, ..*block }, operands) };

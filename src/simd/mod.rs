@@ -1,10 +1,10 @@
 //! Vectors of `f32`: the trait [`Simd`] and its tokens, one for each instruction set.
 //!
-//! A kernel is written once, generic over `S: Simd`, and marked `#[inline(always)]`; `dispatch` puts a
-//! wrapper around it, compiled with the instruction set's features. A token value proves that this CPU has the features:
-//! it can only be made by the backend's `new`, which asks the CPU. Every method is one or a few instructions,
-//! correctly rounded, so that the AVX2, AVX-512 and NEON backends give the same bits; the portable backend has
-//! no fused multiply-add on plain x86-64 and is bit-stable within itself.
+//! A kernel is written once, generic over `S: Simd`, and marked `#[inline(always)]`; `dispatch` puts a wrapper
+//! around it, compiled with the instruction set's features. A token value proves that this CPU has the
+//! features: it can only be made by the backend's `new`, which asks the CPU. Every method is one or a few
+//! instructions, correctly rounded, so that the AVX2, AVX-512 and NEON backends give the same bits; the
+//! portable backend has no fused multiply-add on plain x86-64 and is bit-stable within itself.
 //!
 //! `min`, `max` and comparisons treat NaN as the x86 instructions do; where it matters the method says so.
 
@@ -69,16 +69,17 @@ pub(crate) unsafe trait Simd: Copy {
     const LANES: usize;
     /// Vectors of sums that a tile may hold, the rest of the registers left for operands.
     const ACCUMULATORS: usize;
-    /// Whether a full tile's activations are written out one by one, straight from its registers: 1 to 2 % of the time of
-    /// 64 units, for a third more code.
+    /// Whether a full tile's activations are written out one by one, straight from its registers: 1 to 2 % of
+    /// the time of 64 units, for a third more code.
     const WRITES_OUT: bool;
-    /// Whether a multiply-add takes one lane of a vector for its factor without a broadcast. Then rows are read four floats at
-    /// a time, a vector having four lanes.
+    /// Whether a multiply-add takes one lane of a vector for its factor without a broadcast. Then rows are read
+    /// four floats at a time, a vector having four lanes.
     const BY_LANE: bool = false;
 
     /// The token of the narrower vectors.
     fn half(self) -> Self::Half;
-    /// The first lanes of a vector and the last ones; where the narrower vectors are no narrower, twice the vector itself.
+    /// The first lanes of a vector and the last ones; where the narrower vectors are no narrower, twice the
+    /// vector itself.
     fn halves(self, a: Self::V) -> [<Self::Half as Simd>::V; 2];
     /// `value` in every lane.
     fn splat(self, value: f32) -> Self::V;
@@ -130,8 +131,9 @@ pub(crate) unsafe trait Simd: Copy {
     fn half_binade(self, a: Self::V) -> Self::I;
     /// The table's entry at each index.
     fn lookup(self, table: &Table, index: Self::I) -> Self::V;
-    /// `2^n` times the table's entry `i`, where each lane of `a` is `1.5 * 2^23 + 8 n + i`, i in 0..8. Of the bits of entry i
-    /// of `table` `i << 20` is taken off: adding the lane's own bits there makes it whole and changes the exponent.
+    /// `2^n` times the table's entry `i`, where each lane of `a` is `1.5 * 2^23 + 8 n + i`, i in 0..8. Of the
+    /// bits of entry i of `table` `i << 20` is taken off: adding the lane's own bits there makes it whole and
+    /// changes the exponent.
     fn lookup_scaled(self, table: &Table, a: Self::V) -> Self::V;
 }
 

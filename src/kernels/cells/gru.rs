@@ -1,12 +1,12 @@
 //! The GRU's step; gates in Keras's order z r h.
 //!
-//! Reset after (Keras's default): `z, r = s(…)`, `n = a(x·Wn + bᵢn + r·hn)` with `hn = h·Un + bᵣn`, `h' = z·h + (1-z)·n`. Reset
-//! before: `n = a(x·Wn + bn + (r·h)·Un)`, which needs r of all units before the product of the candidate begins, so the
-//! step is two kernels with a product between them: [`reset`] and [`update`].
+//! Reset after (Keras's default): `z, r = s(…)`, `n = a(x·Wn + bᵢn + r·hn)` with `hn = h·Un + bᵣn`, `h' = z·h +
+//! (1-z)·n`. Reset before: `n = a(x·Wn + bn + (r·h)·Un)`, which needs r of all units before the product of the
+//! candidate begins, so the step is two kernels with a product between them: [`reset`] and [`update`].
 //!
-//! Backwards: `dz = dh·(h-n)`, `dn = dh·(1-z)`, each times its function's derivative, `dh·z` straight to the step before;
-//! reset after: `dr = dn·hn·s'`, `dhn = dn·r`. Reset before: with `drh` the gradient of `r·h`, `dr = drh·h·s'` and
-//! `drh·r` to the step before.
+//! Backwards: `dz = dh·(h-n)`, `dn = dh·(1-z)`, each times its function's derivative, `dh·z` straight to the
+//! step before; reset after: `dr = dn·hn·s'`, `dhn = dn·r`. Reset before: with `drh` the gradient of `r·h`, `dr
+//! = drh·h·s'` and `drh·r` to the step before.
 
 use super::{GROUP, HALF, apply, block_width, derive, each_block, each_group, kept, store_units};
 use crate::kernels::activation::Function;
@@ -17,8 +17,8 @@ pub(crate) const GATES: usize = 3;
 /// Gates that the first kernel of reset before makes.
 pub(crate) const RESET_GATES: usize = 2;
 
-/// A step of some rows. Rows of gates stand in blocks, see [`cells`](super); rows of states unit by unit, padded to whole
-/// blocks.
+/// A step of some rows. Rows of gates stand in blocks, see [`cells`](super); rows of states unit by unit,
+/// padded to whole blocks.
 #[derive(Clone, Copy)]
 pub(crate) struct Step {
     pub(crate) rows: usize,
@@ -48,9 +48,10 @@ pub(crate) struct Step {
 /// Carries out a step, reset after.
 ///
 /// # Safety
-/// Every pointer of `step` must be valid for what its field says, at each of `rows` rows: `gates` and `sums` for
-/// `gate_columns(units, 3, lanes)` floats, the states for `units` floats rounded up to a block's width, `candidate` only with
-/// `keep`. Nothing that is written may overlap anything else, nor do the rows of an array.
+/// Every pointer of `step` must be valid for what its field says, at each of `rows` rows: `gates` and `sums`
+/// for `gate_columns(units, 3, lanes)` floats, the states for `units` floats rounded up to a block's width,
+/// `candidate` only with `keep`. Nothing that is written may overlap anything else, nor do the rows of an
+/// array.
 #[inline(always)]
 pub(crate) unsafe fn step<S: Simd>(s: S, step: &Step) {
     // SAFETY: the caller's promise. The usual functions are constants here, so that no vector chooses among all.
@@ -96,8 +97,8 @@ unsafe fn block<S: Simd, const N: usize>(
     function: Function,
 ) {
     let (mut updates, mut resets) = ([s.splat(0.0); N], [s.splat(0.0); N]);
-    // SAFETY: vectors of this block in rows that the caller vouched for. Rows lie apart, and with `keep` a row's gates are
-    // stored after all of them were loaded.
+    // SAFETY: vectors of this block in rows that the caller vouched for. Rows lie apart, and with `keep` a
+    // row's gates are stored after all of them were loaded.
     unsafe {
         for i in 0..N {
             let gates = step.gates.add((row + i) * step.gates_stride + at);
@@ -132,9 +133,9 @@ unsafe fn block<S: Simd, const N: usize>(
 pub(crate) unsafe fn reset<S: Simd>(s: S, step: &Step) {
     let gate = step.functions[0];
     for row in 0..step.rows {
-        // SAFETY: `row` is one of the rows, and each vector below lies inside its block, whose columns the caller vouched for; a
-        // block of two gates begins at two thirds of where one of three does, and its gates are as
-        // far apart.
+        // SAFETY: `row` is one of the rows, and each vector below lies inside its block, whose columns the
+        // caller vouched for; a block of two gates begins at two thirds of where one of three does, and its
+        // gates are as far apart.
         unsafe {
             let gates = step.gates.add(row * step.gates_stride);
             let sums = step.sums.add(row * step.sums_stride);
@@ -167,7 +168,8 @@ pub(super) fn between<S: Simd>(s: S, z: S::V, h: S::V, n: S::V) -> S::V {
 pub(crate) unsafe fn update<S: Simd>(s: S, step: &Step) {
     let function = step.functions[1];
     for row in 0..step.rows {
-        // SAFETY: `row` is one of the rows, and each vector below lies inside its block, whose columns the caller vouched for.
+        // SAFETY: `row` is one of the rows, and each vector below lies inside its block, whose columns the
+        // caller vouched for.
         unsafe {
             let gates = step.gates.add(row * step.gates_stride);
             let sums = step.sums.add(row * step.sums_stride);
@@ -218,8 +220,9 @@ pub(crate) struct Back {
 /// Carries out a step backwards: all of it where reset is after, all but r where it is `before`.
 ///
 /// # Safety
-/// As [`step`], for the fields of [`Back`], `dz` being valid for three times `units` floats a row and `du` for `units`; `du` and
-/// `candidate` are read or written only where reset is after. What is written overlaps nothing else.
+/// As [`step`], for the fields of [`Back`], `dz` being valid for three times `units` floats a row and `du` for
+/// `units`; `du` and `candidate` are read or written only where reset is after. What is written overlaps
+/// nothing else.
 #[inline(always)]
 pub(crate) unsafe fn back<S: Simd>(s: S, back: &Back, before: bool) {
     // SAFETY: the caller's promise.
@@ -237,7 +240,8 @@ pub(crate) unsafe fn back<S: Simd>(s: S, back: &Back, before: bool) {
 #[inline(always)]
 unsafe fn rows_back<S: Simd>(s: S, back: &Back, gate: Function, function: Function, before: bool) {
     for row in 0..back.rows {
-        // SAFETY: `row` is one of the rows, and each vector below lies inside its block, whose columns the caller vouched for.
+        // SAFETY: `row` is one of the rows, and each vector below lies inside its block, whose columns the
+        // caller vouched for.
         unsafe {
             let gates = back.gates.add(row * back.gates_stride);
             let dz = back.dz.add(row * back.dz_stride);
@@ -275,7 +279,8 @@ unsafe fn rows_back<S: Simd>(s: S, back: &Back, gate: Function, function: Functi
 pub(crate) unsafe fn back_reset<S: Simd>(s: S, back: &Back) {
     let gate = back.functions[0];
     for row in 0..back.rows {
-        // SAFETY: `row` is one of the rows, and each vector below lies inside its block, whose columns the caller vouched for.
+        // SAFETY: `row` is one of the rows, and each vector below lies inside its block, whose columns the
+        // caller vouched for.
         unsafe {
             let gates = back.gates.add(row * back.gates_stride);
             let dz = back.dz.add(row * back.dz_stride);

@@ -1,23 +1,23 @@
 //! Steps of a lone row: the product of the state and the cell in one pass, so that no gate is ever stored.
 //!
 //! # Passes
-//! A block's panel holds for each term its gates side by side; one float of the state feeds all of them. While the weights
-//! stay in the first-level cache, all blocks of a step are one pass: one broadcast for all, and enough independent sums to
-//! keep two ports of latency four busy. Beyond, a pass has as few blocks as that takes, and passes go upwards on even steps
-//! and downwards on odd ones, so that a step begins on the weights that the last one left in the cache. Neither changes a
-//! sum.
+//! A block's panel holds for each term its gates side by side; one float of the state feeds all of them. While
+//! the weights stay in the first-level cache, all blocks of a step are one pass: one broadcast for all, and
+//! enough independent sums to keep two ports of latency four busy. Beyond, a pass has as few blocks as that
+//! takes, and passes go upwards on even steps and downwards on odd ones, so that a step begins on the weights
+//! that the last one left in the cache. Neither changes a sum.
 //!
 //! Each kind of pass has a loop over steps of its own. In one loop for all, the constants of every kind were made ready
 //! before the first step, which was 17 to 21 ns of a call for one step of 8 to 20 units.
 //!
 //! # Half blocks
-//! The gates of a half block lie side by side, two in each whole vector, and are summed so: half as many multiply-adds, and
-//! one sigmoid for the two gates that have it. A half block that is alone stays with half vectors: the first whole vector
-//! after narrow ones takes ten nanoseconds more.
+//! The gates of a half block lie side by side, two in each whole vector, and are summed so: half as many
+//! multiply-adds, and one sigmoid for the two gates that have it. A half block that is alone stays with half
+//! vectors: the first whole vector after narrow ones takes ten nanoseconds more.
 //!
 //! # Bits
-//! The sums are those of the product of many rows: cut into the same segments, which are summed in the same order, from the
-//! same start; and the cell's operations are those of the kernels for many rows.
+//! The sums are those of the product of many rows: cut into the same segments, which are summed in the same
+//! order, from the same start; and the cell's operations are those of the kernels for many rows.
 
 use super::gru::between;
 use super::{HALF, block_width, kept};
@@ -42,8 +42,8 @@ macro_rules! each_full_block {
     };
 }
 
-/// Steps of one row, of a cell with the usual functions: others are rare, and every pass would choose among all of them.
-/// Rows of gates and of the matrix's columns stand in blocks, see [`cells`](super).
+/// Steps of one row, of a cell with the usual functions: others are rare, and every pass would choose among all
+/// of them. Rows of gates and of the matrix's columns stand in blocks, see [`cells`](super).
 #[derive(Clone, Copy)]
 pub(crate) struct Steps {
     pub(crate) steps: usize,
@@ -202,10 +202,10 @@ impl Gru {
 /// Carries out `steps`.
 ///
 /// # Safety
-/// Every pointer of `steps` must be valid for what its field says: `panels` for the padded columns of all blocks times
-/// `units` terms, `start` and `gates` at each step for the padded columns, or the fields of `input` where `gates` is null
-/// and there is one step, states for `units` floats rounded up to
-/// whole blocks. What is written overlaps nothing else, but that a step's new state is the next one's. With `in_place` there
+/// Every pointer of `steps` must be valid for what its field says: `panels` for the padded columns of all
+/// blocks times `units` terms, `start` and `gates` at each step for the padded columns, or the fields of
+/// `input` where `gates` is null and there is one step, states for `units` floats rounded up to whole blocks.
+/// What is written overlaps nothing else, but that a step's new state is the next one's. With `in_place` there
 /// is one step, and `h` is valid for writing.
 #[inline(always)]
 pub(crate) unsafe fn steps<S: Simd, C: Cell>(s: S, steps: &Steps) {
@@ -350,8 +350,8 @@ struct Product {
     start: *const f32,
 }
 
-/// The sums of `BLOCKS` full blocks from block `first` on, and, with `TAIL`, of the half block behind them. A term's columns
-/// of a full block are padded to a multiple of `PADDED`.
+/// The sums of `BLOCKS` full blocks from block `first` on, and, with `TAIL`, of the half block behind them. A
+/// term's columns of a full block are padded to a multiple of `PADDED`.
 ///
 /// # Safety
 /// `a` must be valid for `depth` floats, `panels` and `start` for the columns of these blocks.
@@ -366,8 +366,8 @@ unsafe fn sums_of<S: Simd, C: Cell, const BLOCKS: usize, const TAIL: bool, const
     // A half block's panel is padded to whole vectors.
     let tail_width = const { (C::GATES * HALF).next_multiple_of(S::LANES) };
     let column = first * width;
-    // SAFETY: blocks and terms are those that the caller vouched for: the panel of block b begins `b * width * terms` floats
-    // in, whose term k is `k * width` floats further.
+    // SAFETY: blocks and terms are those that the caller vouched for: the panel of block b begins `b * width *
+    // terms` floats in, whose term k is `k * width` floats further.
     unsafe {
         let panels = product.panels.add(column * depth);
         let tail_panel = panels.add(BLOCKS * width * depth);
@@ -430,8 +430,8 @@ unsafe fn sums_of<S: Simd, C: Cell, const BLOCKS: usize, const TAIL: bool, const
     }
 }
 
-/// One step of `BLOCKS` full blocks from block `first` on, and, with `TAIL`, of the half block behind them; `PADDED` as for
-/// [`sums_of`].
+/// One step of `BLOCKS` full blocks from block `first` on, and, with `TAIL`, of the half block behind them;
+/// `PADDED` as for [`sums_of`].
 ///
 /// # Safety
 /// As [`steps`]; the blocks are there.

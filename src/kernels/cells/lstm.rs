@@ -1,8 +1,8 @@
 //! The LSTM's step: `i, f, o = s(…)`, `g = a(…)`, `c' = f·c + i·g`, `h' = o·a(c')`; gates in Keras's order i f c o.
 //!
-//! Backwards (`tc = a(c')`): `do = dh·tc`, `dc += dh·o·a'(tc)`, `di = dc·g`, `df = dc·c`, `dg = dc·i`, each times its own
-//! function's derivative, and `dc·f` for the step before. `tc` is computed once more rather than kept: a sixth of the tape,
-//! for less than a fiftieth of the time.
+//! Backwards (`tc = a(c')`): `do = dh·tc`, `dc += dh·o·a'(tc)`, `di = dc·g`, `df = dc·c`, `dg = dc·i`, each
+//! times its own function's derivative, and `dc·f` for the step before. `tc` is computed once more rather than
+//! kept: a sixth of the tape, for less than a fiftieth of the time.
 
 use super::{GROUP, HALF, apply, block_width, derive, each_block, each_group, kept, store_units};
 use crate::kernels::activation::Function;
@@ -11,8 +11,8 @@ use crate::simd::Simd;
 /// Gates of the cell.
 pub(crate) const GATES: usize = 4;
 
-/// A step of some rows. Rows of gates stand in blocks, see [`cells`](super); rows of states unit by unit, padded to whole
-/// blocks.
+/// A step of some rows. Rows of gates stand in blocks, see [`cells`](super); rows of states unit by unit,
+/// padded to whole blocks.
 #[derive(Clone, Copy)]
 pub(crate) struct Step {
     pub(crate) rows: usize,
@@ -41,9 +41,10 @@ pub(crate) struct Step {
 /// Carries out a step.
 ///
 /// # Safety
-/// Every pointer of `step` must be valid for what its field says, at each of `rows` rows: `gates` and `sums` for
-/// `gate_columns(units, 4, lanes)` floats, the states for `units` floats rounded up to a block's width. Apart from `c` and
-/// `c_next`, which may be the same, nothing that is written may overlap anything else; nor do the rows of an array.
+/// Every pointer of `step` must be valid for what its field says, at each of `rows` rows: `gates` and `sums`
+/// for `gate_columns(units, 4, lanes)` floats, the states for `units` floats rounded up to a block's width.
+/// Apart from `c` and `c_next`, which may be the same, nothing that is written may overlap anything else; nor
+/// do the rows of an array.
 #[inline(always)]
 pub(crate) unsafe fn step<S: Simd>(s: S, step: &Step) {
     // SAFETY: the caller's promise. The usual functions are constants here, so that no vector chooses among all.
@@ -89,8 +90,9 @@ unsafe fn block<S: Simd, const N: usize>(
     function: Function,
 ) {
     let (mut cells, mut outputs) = ([s.splat(0.0); N], [s.splat(0.0); N]);
-    // SAFETY: vectors of this block in rows that the caller vouched for. Rows lie apart, so what one row stores (`c_next`, which
-    // may be `c`, and with `keep` its gates) is nothing that a later row loads, and a row loads its own before it stores them.
+    // SAFETY: vectors of this block in rows that the caller vouched for. Rows lie apart, so what one row stores
+    // (`c_next`, which may be `c`, and with `keep` its gates) is nothing that a later row loads, and a row
+    // loads its own before it stores them.
     unsafe {
         for r in 0..N {
             let gates = step.gates.add((row + r) * step.gates_stride + at);
@@ -146,8 +148,8 @@ pub(crate) struct Back {
 /// Carries out a step backwards.
 ///
 /// # Safety
-/// As [`step`], for the fields of [`Back`], `dz` being valid for four times `units` floats a row; `dz` and `dc` overlap nothing
-/// else.
+/// As [`step`], for the fields of [`Back`], `dz` being valid for four times `units` floats a row; `dz` and `dc`
+/// overlap nothing else.
 #[inline(always)]
 pub(crate) unsafe fn back<S: Simd>(s: S, back: &Back) {
     // SAFETY: the caller's promise.
@@ -165,7 +167,8 @@ pub(crate) unsafe fn back<S: Simd>(s: S, back: &Back) {
 #[inline(always)]
 unsafe fn rows_back<S: Simd>(s: S, back: &Back, gate: Function, function: Function) {
     for row in 0..back.rows {
-        // SAFETY: `row` is one of the rows, and each vector below lies inside its block, whose columns the caller vouched for.
+        // SAFETY: `row` is one of the rows, and each vector below lies inside its block, whose columns the
+        // caller vouched for.
         unsafe {
             let gates = back.gates.add(row * back.gates_stride);
             let dz = back.dz.add(row * back.dz_stride);

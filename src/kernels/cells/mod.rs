@@ -1,20 +1,22 @@
 //! The element-wise part of a gated cell's step: from the sums of its gates to its state, and back.
 //!
 //! # The order of gates
-//! The columns of a gated layer's matrices stand in *blocks* of as many units as a vector has lanes, in each block gate after
-//! gate: what one pass of the product leaves in registers is all gates of a block. Where a vector has 16 lanes and 8 or
-//! fewer units are left, the last block is one of half vectors. No sum depends on where its column stands, so no bit does.
+//! The columns of a gated layer's matrices stand in *blocks* of as many units as a vector has lanes, in each
+//! block gate after gate: what one pass of the product leaves in registers is all gates of a block. Where a
+//! vector has 16 lanes and 8 or fewer units are left, the last block is one of half vectors. No sum depends on
+//! where its column stands, so no bit does.
 //!
-//! Gradients of gates stand in Keras's order, gate after gate: they are the terms of sums, whose order must not depend on
-//! the vectors' width.
+//! Gradients of gates stand in Keras's order, gate after gate: they are the terms of sums, whose order must not
+//! depend on the vectors' width.
 //!
 //! # Two sums
-//! `x·W + b` and `h·U` are two sums, added here: so it changes no bit whether the first was made for many steps at once, and
-//! which of the two was made first.
+//! `x·W + b` and `h·U` are two sums, added here: so it changes no bit whether the first was made for many steps
+//! at once, and which of the two was made first.
 //!
 //! # Bits
-//! Every operation is correctly rounded and stands in one order, so all instruction sets with fused multiply-add agree. What
-//! is stored for the next step, `h` and `c` and their gradients, becomes zero below 2^-100.
+//! Every operation is correctly rounded and stands in one order, so all instruction sets with fused
+//! multiply-add agree. What is stored for the next step, `h` and `c` and their gradients, becomes zero below
+//! 2^-100.
 
 pub(crate) mod gru;
 #[cfg_attr(
@@ -27,9 +29,10 @@ pub(crate) mod lstm;
 use super::activation::{self, Function, TINY};
 use crate::simd::Simd;
 
-/// Rows of which an LSTM's gates and cell states, or a GRU's z and r, are made before any of their outputs. An output waits for
-/// its gates, and a processor that looks a few hundred instructions ahead sees little else meanwhile (8 rows of 64 units,
-/// AVX-512: LSTM 0.96 of the time, GRU 0.975). Tried: groups of eight, no faster; the same backwards, 1.00 to 1.06.
+/// Rows of which an LSTM's gates and cell states, or a GRU's z and r, are made before any of their outputs. An
+/// output waits for its gates, and a processor that looks a few hundred instructions ahead sees little else
+/// meanwhile (8 rows of 64 units, AVX-512: LSTM 0.96 of the time, GRU 0.975). Tried: groups of eight, no
+/// faster; the same backwards, 1.00 to 1.06.
 const GROUP: usize = 4;
 
 /// Lanes of a half vector, where there are such.
@@ -123,8 +126,9 @@ unsafe fn store_units<S: Simd>(s: S, to: *mut f32, values: S::V, units: usize) {
     }
 }
 
-/// Calls `$body` for each block of `$units` units, `$s` being a token of vectors as wide as the block, `$unit` the block's
-/// first unit and `$at` its first gate's column, of `$gates` gates; gate g lies `g * $width` columns further.
+/// Calls `$body` for each block of `$units` units, `$s` being a token of vectors as wide as the block, `$unit`
+/// the block's first unit and `$at` its first gate's column, of `$gates` gates; gate g lies `g * $width`
+/// columns further.
 macro_rules! each_block {
     ($token:expr, $kind:ident, $units:expr, $gates:expr, |$s:ident, $unit:ident, $at:ident, $width:ident| $body:block) => {{
         let units: usize = $units;
@@ -144,8 +148,8 @@ macro_rules! each_block {
 }
 use each_block;
 
-/// Calls `$body` for each [`GROUP`] of `$rows` rows, `$row` being the first and the constant `$n` how many, and then for each
-/// row that is left.
+/// Calls `$body` for each [`GROUP`] of `$rows` rows, `$row` being the first and the constant `$n` how many, and
+/// then for each row that is left.
 macro_rules! each_group {
     ($rows:expr, |$row:ident, $n:ident| $body:block) => {{
         let rows: usize = $rows;
