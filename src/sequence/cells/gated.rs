@@ -133,9 +133,9 @@ impl Arrays {
         };
         // SAFETY: `new` found `rows` rows of every array that the cell has: gates of `gates_stride` floats,
         // which are at least the columns of the kernel, and states of `stride` floats, which are whole cache
-        // lines and so whole blocks. Blocks of units begin where those of the ones before end. They were
-        // borrowed apart, or are `c` and `c_next`, which may be the same. The sums are the caller's promise.
-        // The kernels are this process's.
+        // lines and so whole blocks; so no row reaches into the next. Blocks of units begin where those of the
+        // ones before end. They were borrowed apart, or are `c` and `c_next`, which may be the same. The sums
+        // are the caller's promise. The kernels are this process's.
         unsafe {
             match &rnn.cell {
                 PackedCell::SimpleRnn(_) => unreachable!("a simple cell has no gates"),
